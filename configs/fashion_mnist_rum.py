@@ -1,0 +1,48 @@
+"""RUM against its baselines on the images that come with rumjax.
+
+Data: 6 000 training and 2 000 test images of Fashion-MNIST, in the package.
+Model: a small convolutional network. Hardware: two CPU cores are enough.
+
+    python -m rumjax.launch --config=fashion_mnist_rum.py
+"""
+
+from ml_collections import ConfigDict
+
+from rumjax.experiment import rum, rum_f, shuffle, vanilla
+
+
+def get_config():
+    config = ConfigDict()
+    config.name = "fashion_mnist_rum"
+    config.seed = 0  # of the first run; the others follow
+    config.seeds = 3
+    config.data = {"name": "fashion_mnist_mini"}
+    config.model = {"name": "cnn"}
+    config.training = {
+        "epochs": 12,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "schedule": "cosine",
+        "weight_decay": 5e-4,
+        "augmentation": "none",
+    }
+    config.bank = {"models": 64, "fraction": 0.5, "seed": 0, "per_device": 1}
+    config.forget = {"by": "memorization", "size": 200}
+    config.unlearning = {}
+    finetune = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 5}
+    neggrad_plus = {"algorithm": "neggrad_plus", "learning_rate": 0.02, "epochs": 5, "beta": 0.95}
+    salun = {"algorithm": "salun", "learning_rate": 0.02, "epochs": 5, "mask_fraction": 0.5}
+    config.methods = {
+        "finetune_vanilla": vanilla(finetune),
+        "finetune_shuffle": shuffle(finetune),
+        "finetune_rum_f": rum_f(finetune),
+        "neggrad_plus_vanilla": vanilla(neggrad_plus),
+        "neggrad_plus_shuffle": shuffle(neggrad_plus),
+        "neggrad_plus_rum_f": rum_f(neggrad_plus),
+        "salun_vanilla": vanilla(salun),
+        "salun_shuffle": shuffle(salun),
+        "salun_rum_f": rum_f(salun),
+        "mixed_rum": rum({"low": {"algorithm": "original"}, "medium": finetune, "high": salun}),
+    }
+    config.attack = {"samples": None}
+    return config

@@ -1,0 +1,114 @@
+"""What can go wrong, in words a user can act on, and the checks that are made in many places.
+
+Each message names what is wrong, where, and what to do. The command line prints these and leaves
+with a non-zero status; any other exception is a defect of rumjax and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+class RumjaxError(Exception):
+    """The root of every error that rumjax raises on purpose."""
+
+
+class InvalidInputError(RumjaxError, ValueError):
+    """An argument, a configuration or a data set that cannot be used."""
+
+
+class DivergenceError(RumjaxError, ArithmeticError):
+    """A loss or a parameter stopped being finite."""
+
+
+class WorkDirectoryError(RumjaxError):
+    """A work directory that is locked, belongs to another configuration, or is damaged."""
+
+
+def check_choice(what: str, name: str, choices: Collection[str]) -> str:
+    """Returns `name` if it is one of `choices`; otherwise says which there are.
+
+    Raises:
+      InvalidInputError: names the nearest choice and lists them all.
+    """
+    if name in choices:
+        return name
+    near = difflib.get_close_matches(str(name), list(choices), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InvalidInputError(f"unknown {what} {name!r}{hint} There are: {', '.join(choices)}")
+
+
+def check_indices(what: str, indices: Any, size: int, *, allow_empty: bool = False) -> np.ndarray:
+    """Returns `indices` as int32, ascending, if they are distinct positions below `size`.
+
+    Args:
+      what: the name used in messages, for example "forget set".
+      indices: integers, any array-like of one dimension.
+      size: the number of examples that may be pointed at.
+      allow_empty: whether no index at all is acceptable.
+
+    Raises:
+      InvalidInputError: not one-dimensional integers, empty, duplicated, or out of range.
+    """
+    array = np.asarray(indices)
+    if array.size == 0:
+        array = array.astype(np.int32)
+        if not allow_empty:
+            raise InvalidInputError(f"{what}: no indices; at least one is needed")
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise InvalidInputError(
+            f"{what}: wanted integers of one dimension, got {array.dtype}{list(array.shape)}"
+        )
+    outside = array[(array < 0) | (array >= size)]
+    if outside.size:
+        raise InvalidInputError(
+            f"{what}: {outside.size} of {array.size} indices are outside 0…{size - 1}, "
+            f"the first is {outside[0]}"
+        )
+    ordered, counts = np.unique(array, return_counts=True)
+    if ordered.size != array.size:
+        raise InvalidInputError(
+            f"{what}: {array.size - ordered.size} duplicated indices, "
+            f"the first is {ordered[counts > 1][0]}"
+        )
+    return ordered.astype(np.int32)
+
+
+def check_count(what: str, value: int, *, least: int = 1) -> int:
+    """Returns `value` as an int if it is a whole number of at least `least`.
+
+    Raises:
+      InvalidInputError: names the argument and the value.
+    """
+    if int(value) != value or value < least:
+        raise InvalidInputError(f"{what}: wanted a whole number of at least {least}, got {value}")
+    return int(value)
+
+
+def check_number(
+    what: str, value: ArrayLike, *, least: float = 0.0, most: float = np.inf
+) -> jax.Array:
+    """Returns `value` as float32, so that int, float and array share one compilation.
+
+    Args:
+      what: the name used in messages.
+      value: a number, or an array of them for `jax.vmap` over records.
+      least: the smallest value allowed.
+      most: the largest value allowed.
+
+    Raises:
+      InvalidInputError: not a number, not finite, or outside the range.
+    """
+    try:
+        numbers = np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{what}: wanted a number, got {value!r}") from error
+    if not np.all(np.isfinite(numbers) & (numbers >= least) & (numbers <= most)):
+        bounds = f"of at least {least:g}" if most == np.inf else f"in {least:g}…{most:g}"
+        raise InvalidInputError(f"{what}: wanted finite numbers {bounds}, got {value}")
+    return jnp.asarray(numbers)

@@ -1,0 +1,297 @@
+"""From a configuration to the objects of a run, all checked before anything is trained.
+
+A configuration's sections are keyword arguments: `data` of `rumjax.data.load`, `model` of
+`rumjax.models.build`, `training` of `rumjax.training.recipe`, `forget` of the function of
+`rumjax.forget_sets` that its `by` names, and each unlearner's of its factory. `methods` are written
+with `vanilla`, `shuffle`, `rum_f` and `rum` below: four values of one form.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import rumjax.rum as rum_module
+from rumjax import data, forget_sets, models
+from rumjax.data.augmentation import augmentation
+from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.models import Model
+from rumjax.rum import LEVELS, Parts, Refine
+from rumjax.scores import PROXIES
+from rumjax.training import Recipe, SgdOptions, recipe
+from rumjax.types import Scores, Splits, Unlearner
+from rumjax.unlearn import ALGORITHMS
+
+SCORES = ("memorization", *PROXIES)
+FORGET: dict[str, Callable[..., Parts]] = {
+    **dict.fromkeys(SCORES, forget_sets.by_score),
+    "entanglement": forget_sets.by_entanglement,
+    "random": forget_sets.at_random,
+    "class": forget_sets.by_class,
+    "file": forget_sets.from_file,
+}
+REFINEMENTS = ("whole", "random", "class", *SCORES)
+SECTIONS = (
+    "name",
+    "seed",
+    "seeds",
+    "data",
+    "model",
+    "training",
+    "bank",
+    "forget",
+    "unlearning",
+    "methods",
+    "attack",
+)
+SHUFFLED = ("first", "second", "third")
+
+Options = Mapping[str, Any]
+
+
+def vanilla(unlearner: Options) -> dict[str, Any]:
+    """An unlearner once, on all of S."""
+    return _method("vanilla", "whole", {"all": unlearner}, ("all",))
+
+
+def shuffle(unlearner: Options, *, parts: Sequence[str] = SHUFFLED) -> dict[str, Any]:
+    """An unlearner on random parts of S in sequence: the control for RUM^F."""
+    return _method("shuffle", "random", dict.fromkeys(parts, unlearner), parts)
+
+
+def rum_f(
+    unlearner: Options,
+    *,
+    refine: str = "memorization",
+    parts: Sequence[str] = LEVELS,
+    order: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """RUM^F: the same unlearner on the parts of S in sequence, lowest scores first by default."""
+    return _method("rum_f", refine, dict.fromkeys(parts, unlearner), parts, order)
+
+
+def rum(
+    select: Mapping[str, Options],
+    *,
+    refine: str = "memorization",
+    parts: Sequence[str] = LEVELS,
+    order: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """RUM: an unlearner for each part."""
+    return _method("rum", refine, select, parts, order)
+
+
+def _method(
+    strategy: str,
+    refine: str,
+    select: Mapping[str, Options],
+    parts: Sequence[str],
+    order: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    return {
+        "strategy": strategy,
+        "refine": refine,
+        "parts": tuple(parts),
+        "select": {part: dict(options) for part, options in select.items()},
+        "order": tuple(parts if order is None else order),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One line of the results: a refinement, an unlearner per part, an order."""
+
+    name: str
+    """its key in the configuration"""
+    algorithm: str
+    """the algorithm's name, or in the order of use those of a mixed RUM, joined by ">" """
+    strategy: str
+    refine: str
+    parts: tuple[str, ...]
+    """by ascending score"""
+    select: Mapping[str, Unlearner[Any]]
+    order: tuple[str, ...]
+    options: Any
+    """the JSON-like configuration it was made from, defaults included"""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all its steps."""
+        return sum(self.select[part].epochs for part in self.order)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run's objects, and the configuration they were made from."""
+
+    name: str
+    config: Mapping[str, Any]
+    data: Splits
+    model: Model
+    recipe: Recipe
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def needs_bank(self) -> bool:
+        """Whether anything in the run looks at memorization scores."""
+        refiners = {method.refine for method in self.methods}
+        return "memorization" in refiners | {self.config["forget"]["by"]}
+
+
+def build(config: Mapping[str, Any]) -> Experiment:
+    """The experiment that a configuration describes.
+
+    Raises:
+      InvalidInputError: an unknown section, option, algorithm, model or data set; a value out of
+        range; data that cannot be had.
+    """
+    for section in config:
+        check_choice("section of the configuration", section, SECTIONS)
+    if missing := sorted(set(SECTIONS) - set(config)):
+        raise InvalidInputError(f"the configuration lacks {', '.join(missing)}")
+    splits = call("data", data.load, config["data"])
+    mean, std = models.channel_statistics(splits.train.images)
+    model = call(
+        "model",
+        models.build,
+        config["model"],
+        num_classes=splits.num_classes,
+        mean=mean,
+        std=std,
+    )
+    accepted("forget", FORGET, config["forget"], "by")
+    bank = config["bank"]
+    check_count("bank.models", bank["models"], least=2)
+    check_count("bank.per_device", bank["per_device"])
+    first = int(config["seed"])
+    return Experiment(
+        name=config["name"],
+        config=config,
+        data=splits,
+        model=model,
+        recipe=call("training", recipe, _with_augmentation(config["training"]), model=model),
+        methods=tuple(
+            _build_method(name, options, config, model, splits.num_classes)
+            for name, options in config["methods"].items()
+        ),
+        seeds=tuple(range(first, first + check_count("seeds", config["seeds"]))),
+    )
+
+
+def _build_method(
+    name: str, options: Options, config: Mapping[str, Any], model: Model, num_classes: int
+) -> Method:
+    where = f"methods.{name}"
+    check_choice(f"refinement in {where}", options["refine"], REFINEMENTS)
+    defaults = {**_shared(config["training"]), **config["unlearning"]}
+    select, resolved = {}, {}
+    for part, given in options["select"].items():
+        select[part], resolved[part] = unlearner(
+            f"{where}.select.{part}", given, defaults, model, num_classes
+        )
+    names = [resolved[part]["algorithm"] for part in options["order"] if part in resolved]
+    return Method(
+        name=name,
+        algorithm=names[0] if len(set(names)) == 1 else ">".join(names),
+        strategy=options["strategy"],
+        refine=options["refine"],
+        parts=tuple(options["parts"]),
+        select=select,
+        order=tuple(options["order"]),
+        options={**options, "select": resolved},
+    )
+
+
+def unlearner(
+    where: str, given: Options, defaults: Options, model: Model, num_classes: int
+) -> tuple[Unlearner[Any], dict[str, Any]]:
+    """An unlearner from `{"algorithm": name, **options}`, and the options with defaults filled in.
+
+    Defaults that its factory does not know are left out; options it does not know are refused.
+
+    Raises:
+      InvalidInputError: an unknown algorithm or option, or a value out of range.
+    """
+    factory = accepted(where, ALGORITHMS, given, "algorithm")
+    known = names_of(factory)
+    options = {key: value for key, value in defaults.items() if key in known} | dict(given)
+    extra = {"num_classes": num_classes} if "num_classes" in known else {}
+    arguments = {key: value for key, value in options.items() if key != "algorithm"}
+    made = call(where, factory, _with_augmentation(arguments), model=model, **extra)
+    return made, options
+
+
+def _shared(training: Options) -> dict[str, Any]:
+    """What unlearners take over from training unless told otherwise."""
+    return {key: training[key] for key in ("batch_size", "augmentation") if key in training}
+
+
+def _with_augmentation(options: Options) -> dict[str, Any]:
+    if "augmentation" not in options:
+        return dict(options)
+    return {**options, "augmentation": augmentation(options["augmentation"])}
+
+
+def accepted(
+    where: str, table: Mapping[str, Callable[..., Any]], options: Options, choice: str
+) -> Callable[..., Any]:
+    """The function that `options[choice]` names in the table.
+
+    Raises:
+      InvalidInputError: no such function, or an option that it does not take.
+    """
+    if choice not in options:
+        raise InvalidInputError(f"{where}: it lacks {choice!r}")
+    function = table[check_choice(f"{choice} in {where}", options[choice], table)]
+    for option in options:
+        if option != choice:
+            check_choice(f"option in {where}", option, names_of(function))
+    return function
+
+
+def call(where: str, function: Callable[..., Any], options: Options, **extra: Any) -> Any:
+    """Calls a function with a section of the configuration.
+
+    Raises:
+      InvalidInputError: an option that the function does not take, or one that it lacks.
+    """
+    for option in options:
+        check_choice(f"option in {where}", option, names_of(function))
+    signature = inspect.signature(function)
+    try:
+        signature.bind(**options, **extra)
+    except TypeError as error:
+        raise InvalidInputError(f"{where}: {error}") from error
+    return function(**options, **extra)
+
+
+def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's arguments, those of `SgdOptions` among them where it takes them."""
+    parameters = inspect.signature(function).parameters.values()
+    named = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(named) < len(parameters):
+        named += SgdOptions.__annotations__
+    return tuple(named)
+
+
+def refinement(
+    method: Method, scores: Mapping[str, Scores], labels: np.ndarray, seed: int
+) -> Refine:
+    """The function that refines a forget set for a method.
+
+    Args:
+      method: names the refinement and the parts.
+      scores: by name.
+      labels: int32[N].
+      seed: of shuffles.
+    """
+    if method.refine == "whole":
+        return rum_module.whole(method.parts[0])
+    if method.refine == "random":
+        return rum_module.at_random(parts=method.parts, seed=seed)
+    if method.refine == "class":
+        return rum_module.by_class(labels)
+    return rum_module.by_score(scores[method.refine], parts=method.parts)

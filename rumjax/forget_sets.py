@@ -1,0 +1,176 @@
+"""Forget sets as named parts: by a score, by entanglement, by class, at random, from a file.
+
+NumPy on the host. Every function returns parts, a dictionary from names to ascending int32 indices
+into D; a forget set is the union of its parts, and what it leaves is retained.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from rumjax.errors import InvalidInputError, check_count, check_indices
+from rumjax.rum import LEVELS, Parts, ascending
+from rumjax.types import Scores
+
+
+def by_score(
+    scores: Scores,
+    size: int,
+    *,
+    levels: Sequence[str] = LEVELS,
+    center: float | str = 0.5,
+    seed: int = 0,
+) -> Parts:
+    """The `size` lowest scores ("low"), the highest ("high"), the nearest to the center ("medium").
+
+    (Zhao et al., NeurIPS 2024, section 4.) Low is taken first, then high, then medium from what is
+    left, so the parts are disjoint whatever the ties.
+
+    Args:
+      scores: of all N examples; larger means more memorized.
+      size: examples per level.
+      levels: which of "low", "medium" and "high" to return.
+      center: what medium is nearest to: .5 for memorization, "median" for proxies.
+      seed: of the permutation that breaks ties.
+
+    Raises:
+      InvalidInputError: D is too small for disjoint levels, or an unknown level.
+    """
+    values = np.asarray(scores.values, np.float64)
+    check_count("size", size)
+    if unknown := set(levels) - set(LEVELS):
+        raise InvalidInputError(f"levels: {sorted(unknown)} are not among {', '.join(LEVELS)}")
+    if 3 * size >= len(values):
+        raise InvalidInputError(
+            f"size: three levels of {size} leave nothing of {len(values)} examples to retain"
+        )
+    order = ascending(values, seed=seed)
+    low, between, high = order[:size], order[size:-size], order[-size:]
+    middle = np.median(values) if center == "median" else float(center)
+    nearest = ascending(np.abs(values[between] - middle), seed=seed)[:size]
+    found = {"low": low, "medium": between[nearest], "high": high}
+    return {level: np.sort(found[level]).astype(np.int32) for level in levels}
+
+
+def by_entanglement(
+    embeddings: np.ndarray,
+    size: int,
+    *,
+    groups: int = 15,
+    centers: tuple[int, int, int] = (14, 12, 3),
+    seed: int = 0,
+) -> Parts:
+    """Low, medium and high entanglement, by distance from the mean embedding.
+
+    D is ranked by ‖φ − μ‖ and cut into `groups` of equal size, counted from the center; far from
+    the mean is LOW entanglement. (Zhao et al., NeurIPS 2024, section 4 and appendix.)
+
+    Args:
+      embeddings: φ, float32[N, E], of the original model without augmentation.
+      size: examples per level; each level is the run of `size` examples around its group's middle.
+      groups: how many equal groups D is cut into.
+      centers: the groups of low, medium and high; the paper's are 14, 12 and 3 of 15.
+      seed: of the permutation that breaks ties.
+
+    Raises:
+      InvalidInputError: a group outside the range, or levels that overlap at this size.
+    """
+    count = len(embeddings)
+    distance = np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1)
+    order = ascending(distance, seed=seed)
+    check_count("size", size)
+    parts: Parts = {}
+    for level, group in zip(LEVELS, centers, strict=True):
+        if not 0 <= group < groups:
+            raise InvalidInputError(f"centers: group {group} is outside 0…{groups - 1}")
+        middle = round((group + 0.5) * count / groups)
+        first = int(np.clip(middle - size // 2, 0, max(count - size, 0)))
+        parts[level] = np.sort(order[first : first + size]).astype(np.int32)
+    joined = np.concatenate(list(parts.values()))
+    if len(np.unique(joined)) != 3 * size:
+        raise InvalidInputError(
+            f"size: levels of {size} examples around groups {centers} of {groups} overlap or run "
+            f"out of {count} examples; use a smaller size or centers further apart"
+        )
+    return parts
+
+
+def at_random(count: int, size: int, *, seed: int = 0) -> Parts:
+    """`size` of `count` examples, uniformly without replacement, as the part "random".
+
+    Raises:
+      InvalidInputError: `size` leaves nothing to retain.
+    """
+    if check_count("size", size) >= count:
+        raise InvalidInputError(f"size: {size} of {count} examples leave nothing to retain")
+    chosen = np.random.default_rng(seed).choice(count, size, replace=False)
+    return {"random": np.sort(chosen).astype(np.int32)}
+
+
+def by_class(
+    labels: np.ndarray, classes: Sequence[int], *, fraction: float = 1.0, seed: int = 0
+) -> Parts:
+    """Whole classes, or a random fraction of each, as parts "class_0" and so on.
+
+    Args:
+      labels: int32[N].
+      classes: which classes to forget.
+      fraction: of each class's examples, rounded, at least one.
+      seed: of the choice.
+
+    Raises:
+      InvalidInputError: a class without examples, or a fraction outside (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise InvalidInputError(f"fraction: wanted a number in (0, 1], got {fraction}")
+    random = np.random.default_rng(seed)
+    parts: Parts = {}
+    for each in classes:
+        examples = np.flatnonzero(labels == each)
+        if examples.size == 0:
+            raise InvalidInputError(f"classes: no example has label {each}")
+        chosen = random.permutation(examples)[: max(1, round(fraction * examples.size))]
+        parts[f"class_{each}"] = np.sort(chosen).astype(np.int32)
+    return parts
+
+
+def from_file(path: str | pathlib.Path, count: int) -> Parts:
+    """Indices from a file: one part per array of an .npz, else the one part "file".
+
+    Args:
+      path: .npz, .npy, or text with one index a line.
+      count: N; indices are checked against it.
+
+    Raises:
+      InvalidInputError: the file cannot be read, or holds indices that are duplicated, shared by
+        two parts, or out of range.
+    """
+    path = pathlib.Path(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as archive:
+                found = {name: archive[name] for name in archive.files}
+        elif path.suffix == ".npy":
+            found = {"file": np.load(path)}
+        else:
+            found = {"file": np.loadtxt(path, dtype=np.int64, ndmin=1)}
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"forget set: {path} cannot be read: {error}") from error
+    parts = {name: check_indices(f"{path}, {name}", part, count) for name, part in found.items()}
+    check_indices(f"{path}, all parts together", np.concatenate(list(parts.values())), count)
+    return parts
+
+
+def union(parts: Parts, count: int) -> np.ndarray:
+    """S, the union of disjoint parts, int32, ascending.
+
+    Raises:
+      InvalidInputError: parts that overlap, are empty, out of range, or cover all of D.
+    """
+    for name, part in parts.items():
+        check_indices(f"forget set, part {name}", part, count)
+    forget = check_indices("forget set", np.concatenate(list(parts.values())), count)
+    if len(forget) == count:
+        raise InvalidInputError(f"forget set: it covers all {count} examples, nothing is retained")
+    return forget

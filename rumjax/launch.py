@@ -1,0 +1,194 @@
+"""Runs an experiment from images to a report.
+
+    python -m rumjax.launch --config=fashion_mnist_rum.py --workdir=runs/first
+
+The same command in the same directory goes on where it stopped.
+"""
+
+import argparse
+import ast
+import os
+import pathlib
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+
+import rumjax
+from rumjax.errors import InvalidInputError, RumjaxError, check_choice
+
+PACKAGED = pathlib.Path(rumjax.__file__).parent
+PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
+
+EPILOG = """\
+configurations:
+  {names}
+
+Every value of a configuration can be overridden, for example
+  --config.seeds=5 --config.training.learning_rate=0.05 --config.data.name=cifar10
+
+results, in the work directory:
+  report.html            the page to look at
+  results.csv            a row per method, strategy and seed
+  summary.csv            means and half-widths of 95 % intervals over the seeds
+  scores.npz             memorization, its standard error, and its proxies
+  forget_sets.npz        indices of the forget set, its parts, and the retain set
+  checkpoints/           the original models and the oracles
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit status: 0, 1 after an error, 130 when interrupted."""
+    return guarded(_run, sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: Sequence[str], console: Console) -> None:
+    parser = argument_parser("python -m rumjax.launch", __doc__ or "")
+    parser.add_argument(
+        "--recompute",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help="make a stage anew, with those after it: original, bank, scores, forget_sets, oracle, "
+        "unlearn, or unlearn/NAME for one method; may be given several times",
+    )
+    arguments, overrides = parser.parse_known_args(argv)
+    config = configuration(arguments.config, overrides)
+    jax.config.update("jax_num_cpu_devices", arguments.cpu_devices)
+    # Later than the above: once JAX has looked at its devices, their number is settled.
+    from rumjax import checkpoint, experiment, pipeline
+
+    work_path = arguments.workdir or pathlib.Path("runs") / config["name"]
+    built = experiment.build(config)
+    with checkpoint.WorkDirectory(work_path) as work:
+        console.print(f"[bold]{config['name']}[/bold] in {work.path}")
+        pipeline.run_experiment(built, work, console=console, recompute=arguments.recompute)
+
+
+def guarded(body: Callable[[Sequence[str], Console], None], argv: Sequence[str]) -> int:
+    """Calls the body of a command; turns what users can mend into one message and a status."""
+    console = Console(stderr=True)
+    try:
+        body(argv, Console())
+    except RumjaxError as error:
+        console.print(f"[red]error:[/red] {type(error).__name__}: ", end="")
+        console.print(str(error), markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; start the same command again to go on")
+        return 130
+    return 0
+
+
+def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that every command on a configuration has."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=EPILOG.format(names="\n  ".join(known_configurations())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="a path, or a bare file name: looked up in the working directory, in configs/, and "
+        "among the configurations that come with rumjax",
+    )
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="where results go (default: runs/ and the config's name)"
+    )
+    parser.add_argument(
+        "--cpu_devices",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="devices to split a CPU into (default: %(default)s); results do not depend on it",
+    )
+    return parser
+
+
+def known_configurations() -> list[str]:
+    """The bare names of the configurations that can be found."""
+    return sorted({found.name for place in PLACES for found in place.glob("*.py")})
+
+
+def find_configuration(name: str) -> pathlib.Path:
+    """The file that `--config` means.
+
+    Raises:
+      InvalidInputError: there is none; lists the names that there are.
+    """
+    for path in (pathlib.Path(name).expanduser(), *(place / name for place in PLACES)):
+        if path.is_file():
+            return path
+    check_choice("configuration", name, known_configurations())
+    raise InvalidInputError(f"configuration {name!r}: there is no such file")
+
+
+def configuration(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Reads a configuration and applies overrides of the form `--config.section.key=value`.
+
+    Raises:
+      InvalidInputError: there is no such file, it has no `get_config`, or an override is unknown,
+        malformed or of another type.
+    """
+    path = find_configuration(name)
+    try:
+        config = ConfigDict(runpy.run_path(str(path))["get_config"]())
+    except Exception as error:  # whatever the file's author got wrong
+        raise InvalidInputError(
+            f"configuration {path}: {type(error).__name__}: {error}; it must define get_config() "
+            "returning a ConfigDict"
+        ) from error
+    known = dict(leaves(config))
+    for override in overrides:
+        flag, equals, text = override.partition("=")
+        if not flag.startswith("--config.") or not equals:
+            raise InvalidInputError(
+                f"argument {override!r}: overrides look like --config.seeds=5; see --help"
+            )
+        key = flag.removeprefix("--config.")
+        check_choice("override", key, known)
+        value = _typed(key, text, known[key])
+        config.update_from_flattened_dict({key: value})
+    return plain(config)
+
+
+def _typed(key: str, text: str, old: Any) -> Any:
+    try:
+        value = text if isinstance(old, str) else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, float) and isinstance(value, int):
+        value = float(value)
+    if old is not None and type(value) is not type(old):
+        raise InvalidInputError(
+            f"override {key}: wanted {type(old).__name__} like {old!r}, got {text!r}"
+        )
+    return value
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested configuration by dotted name."""
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def plain(value: Any) -> Any:
+    """A configuration as dictionaries, tuples and scalars."""
+    if isinstance(value, Mapping | ConfigDict):
+        return {key: plain(each) for key, each in value.items()}
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Measures of unlearned models: accuracy, tug of war, membership inference, intervals. NumPy."""
+
+from rumjax.metrics.evaluation import Measured, accuracy, compare, measure
+from rumjax.metrics.intervals import mean_and_half_width
+from rumjax.metrics.membership import (
+    SIGNALS,
+    Predictions,
+    confidence,
+    correctness,
+    entropy,
+    membership_attack,
+    modified_entropy,
+)
+from rumjax.metrics.tug_of_war import Accuracies, tug_of_war, tug_of_war_mia
+
+__all__ = [
+    "SIGNALS",
+    "Accuracies",
+    "Measured",
+    "Predictions",
+    "accuracy",
+    "compare",
+    "confidence",
+    "correctness",
+    "entropy",
+    "mean_and_half_width",
+    "measure",
+    "membership_attack",
+    "modified_entropy",
+    "tug_of_war",
+    "tug_of_war_mia",
+]

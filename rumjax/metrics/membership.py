@@ -1,0 +1,129 @@
+"""The population membership inference attack: which of S does a classifier take for never seen?
+
+A support-vector machine learns to tell members (a sample of R) from non-members (T) by one signal
+of the model's predictions, and is applied to S (Song & Mittal, USENIX Security 2021; Zhao et al.,
+NeurIPS 2024, appendix). What counts is its distance from the same attack on the oracle.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.svm import SVC
+
+from rumjax.errors import InvalidInputError, check_choice
+
+
+class Predictions(NamedTuple):
+    """What a model says of labelled examples."""
+
+    probabilities: np.ndarray
+    """float[N, K], rows sum to 1"""
+    labels: np.ndarray
+    """int[N]"""
+
+    def at(self, indices: np.ndarray) -> "Predictions":
+        """Those of some of the examples."""
+        return Predictions(self.probabilities[indices], self.labels[indices])
+
+
+def confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The true label's probability, float[N]."""
+    return probabilities[np.arange(len(labels)), labels]
+
+
+def correctness(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 where the prediction is right, else 0; float[N]."""
+    return (probabilities.argmax(axis=1) == labels).astype(np.float64)
+
+
+def entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """−Σ p log p in nats, with 0·log 0 = 0; float[N]."""
+    del labels
+    return -np.sum(probabilities * _log(probabilities), axis=1)
+
+
+def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """−(1−p_y) log p_y − Σ_{k≠y} p_k log(1−p_k) in nats; float[N].
+
+    (Song & Mittal, 2021, equation 7.) Logarithms are bounded at the smallest positive float.
+    """
+    rows = np.arange(len(labels))
+    true = probabilities[rows, labels]
+    others = probabilities * _log(1 - probabilities)
+    others[rows, labels] = 0.0
+    return -(1 - true) * _log(true) - others.sum(axis=1)
+
+
+def full_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """All of them, float[N, K]."""
+    del labels
+    return probabilities
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(values, np.finfo(np.float64).tiny))
+
+
+SIGNALS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "confidence": confidence,
+    "correctness": correctness,
+    "entropy": entropy,
+    "modified_entropy": modified_entropy,
+    "probabilities": full_probabilities,
+}
+"""What an attack may look at; "the" MIA of the RUM paper is on `confidence`."""
+
+
+def membership_attack(
+    retain: Predictions,
+    test: Predictions,
+    forget: Predictions,
+    *,
+    signal: str = "confidence",
+    samples: int | None = None,
+    seed: int = 0,
+) -> float:
+    """The fraction of S that the attack takes for non-members, in 0…1.
+
+    Args:
+      retain: predictions on R; a random sample of them are the members.
+      test: predictions on T, the non-members.
+      forget: predictions on S.
+      signal: see `SIGNALS`.
+      samples: examples a side; by default all of T, or as many as R has if those are fewer.
+      seed: of the samples.
+
+    Raises:
+      InvalidInputError: an unknown signal, an empty set, or probabilities that are none.
+    """
+    extract = SIGNALS[check_choice("signal", signal, SIGNALS)]
+    for name, predictions in {"retain": retain, "test": test, "forget": forget}.items():
+        _check(name, predictions)
+    count = min(len(retain.labels), len(test.labels), samples or len(test.labels))
+    random = np.random.default_rng(seed)
+    members = retain.at(random.choice(len(retain.labels), count, replace=False))
+    others = test.at(random.choice(len(test.labels), count, replace=False))
+
+    def features(predictions: Predictions) -> np.ndarray:
+        values = extract(predictions.probabilities.astype(np.float64), predictions.labels)
+        return values.reshape(len(values), -1)
+
+    attack = SVC(C=3.0, kernel="rbf", gamma="auto", cache_size=500)
+    attack.fit(np.concatenate([features(members), features(others)]), np.repeat([1, 0], count))
+    return float(np.mean(attack.predict(features(forget)) == 0))
+
+
+def _check(name: str, predictions: Predictions) -> None:
+    probabilities, labels = predictions
+    if len(labels) == 0 or len(labels) != len(probabilities):
+        raise InvalidInputError(
+            f"{name}: {len(probabilities)} predictions for {len(labels)} examples; "
+            "both must be the same and at least 1"
+        )
+    if not np.isfinite(probabilities).all():
+        raise InvalidInputError(
+            f"{name}: some probabilities are not finite; has the model diverged?"
+        )
+    if np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3 or probabilities.min() < 0:
+        raise InvalidInputError(f"{name}: rows must be probabilities that sum to 1, not logits")

@@ -1,0 +1,20 @@
+"""Networks, and `Model`, which wraps them and any Flax module of your own."""
+
+from rumjax.models.cnn import Cnn
+from rumjax.models.convolution import Conv, convolution
+from rumjax.models.model import MODELS, Model, build, channel_statistics, predict
+from rumjax.models.resnet import ResNet
+from rumjax.models.vgg import Vgg16
+
+__all__ = [
+    "MODELS",
+    "Cnn",
+    "Conv",
+    "Model",
+    "ResNet",
+    "Vgg16",
+    "build",
+    "channel_statistics",
+    "convolution",
+    "predict",
+]

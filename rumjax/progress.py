@@ -1,0 +1,46 @@
+"""Progress bars with time left, for every long stage."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Advance = Callable[[str], None]
+"""Call it when one more unit is done, with a word on what is being done next."""
+
+
+@contextlib.contextmanager
+def stage(console: Console, name: str, total: int, unit: str) -> Iterator[Advance]:
+    """A bar for one stage of a run; where there is no terminal, one line when it ends.
+
+    Args:
+      console: where to draw.
+      name: of the stage.
+      total: how many units there are; with 0 nothing is drawn.
+      unit: what is counted, for example "epochs".
+    """
+    if total == 0:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit + " in"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(name.ljust(16), total=total, note="compiling")
+        yield lambda note: progress.update(task, advance=1, note=note)
+        progress.update(task, note="")

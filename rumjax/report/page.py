@@ -1,0 +1,128 @@
+"""The page: one HTML file that needs nothing else."""
+
+import base64
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup, escape
+
+from rumjax.experiment import Experiment
+from rumjax.report import columns
+from rumjax.report.answer import answer
+from rumjax.report.figures import Picture
+from rumjax.report.tables import Line, Results
+
+
+def page(
+    experiment: Experiment,
+    results: Results,
+    forget_sets: Mapping[str, np.ndarray],
+    pictures: Sequence[Picture],
+    environment: Mapping[str, Any],
+) -> str:
+    """The report as HTML, with figures and style inside.
+
+    Args:
+      experiment: what was run.
+      results: from `tables.collect`.
+      forget_sets: "forget", "retain" and the parts of the forget set; may be empty.
+      pictures: the figures, in order.
+      environment: what it ran on.
+    """
+    source = importlib.resources.files(__package__).joinpath("page.html.jinja")
+    engine = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    engine.filters["superscript"] = superscript
+    return engine.from_string(source.read_text(encoding="utf-8")).render(
+        name=experiment.name,
+        sentences=answer(results),
+        missing=missing(results),
+        facts=facts(experiment, forget_sets),
+        columns=columns.shown_columns(results),
+        table=table(results),
+        labels=columns.LABELS,
+        seeds=len(experiment.seeds),
+        pictures=[(each, base64.b64encode(each.png).decode()) for each in pictures],
+        config=json.dumps(experiment.config, indent=2, ensure_ascii=False),
+        environment={
+            key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            for key, value in environment.items()
+        },
+    )
+
+
+def superscript(text: str) -> Markup:
+    """Escaped text in which RUM^F has its F raised."""
+    return Markup(str(escape(text)).replace("RUM^F", "RUM<sup>F</sup>"))
+
+
+def table(results: Results) -> list[dict[str, Any]]:
+    """The lines of the summary table: what they are called, and their cells."""
+    shown = columns.shown_columns(results)
+    best = [columns.best_lines(results, column) for column in shown]
+    return [
+        {
+            "method": columns.show_method(summary.line),
+            "strategy": columns.show_strategy(summary.line),
+            "calibration": summary.line.is_calibration,
+            "seeds": len(summary.rows),
+            "cells": [
+                (
+                    *columns.show_both(summary.measures.get(column.measure), column.digits),
+                    summary.line.name in names,
+                )
+                for column, names in zip(shown, best, strict=True)
+            ],
+        }
+        for summary in results.summaries
+    ]
+
+
+def missing(results: Results) -> list[str]:
+    """What is missing, a line of the table each: which seeds."""
+    seeds: dict[Line, list[int]] = {}
+    for line, seed in results.missing:
+        seeds.setdefault(line, []).append(seed)
+    return [
+        f"{columns.show_line(line)}: seed{'s' * (len(each) > 1)} {', '.join(map(str, each))}"
+        for line, each in seeds.items()
+    ]
+
+
+def facts(experiment: Experiment, forget_sets: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """What was run, in a few lines."""
+    config, data = experiment.config, experiment.data
+    height, width, channels = data.train.images.shape[1:]
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    sizes = ", ".join(f"{len(each.labels):,} {name}" for name, each in splits.items())
+    found = {
+        "Data": f"{data.name}: {sizes} images of {height} × {width} × {channels}, "
+        f"{data.num_classes} classes",
+        "Model": _options(config["model"]),
+        "Training": _options(config["training"]),
+        "Seeds": ", ".join(map(str, experiment.seeds)),
+    }
+    if forget_sets:
+        parts = {
+            name: len(part)
+            for name, part in forget_sets.items()
+            if name not in ("forget", "retain")
+        }
+        found["Forget set S"] = (
+            f"{len(forget_sets['forget']):,} images by {config['forget']['by']} "
+            f"({_options(parts)}); retain set R: {len(forget_sets['retain']):,}"
+        )
+    if experiment.needs_bank:
+        found["Scores"] = f"memorization from a bank: {_options(config['bank'])}"
+    return found
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """The leading `name`, if any, then options as "key value"."""
+    rest = [f"{key} {value}" for key, value in options.items() if key != "name"]
+    return ", ".join([*([str(options["name"])] if "name" in options else []), *rest])

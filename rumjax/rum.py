@@ -1,0 +1,156 @@
+"""RUM: refine the forget set into homogeneous subsets, unlearn each with what suits it, in order.
+
+    S_1 … S_K = F(S);  θ_0 = θo;  for k in order:  θ_k = U_k(θ_{k−1}, S_k, R ∪ S_later);  return θ_K
+
+(Zhao et al., NeurIPS 2024, section 5.) Everything here is index algebra on the host, without any
+training: `rum` returns steps, `rumjax.run` runs them. `vanilla`, `shuffle`, RUM^F and RUM are not
+four programs but four values of `refine`, `select` and `order`:
+
+| strategy | refine | select |
+|---|---|---|
+| vanilla | `whole` | one unlearner |
+| shuffle | `at_random` | the same unlearner for every subset |
+| RUM^F | `by_score` | the same unlearner for every subset |
+| RUM | `by_score` | an unlearner per subset |
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rumjax.errors import InvalidInputError, check_indices
+from rumjax.types import Scores, Task, Unlearner, subset
+from rumjax.unlearn.base import Step
+
+Parts: TypeAlias = dict[str, np.ndarray]
+"""Named disjoint subsets of the forget set, int32 indices into D."""
+Refine: TypeAlias = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+LEVELS = ("low", "medium", "high")
+
+
+def whole(name: str = "all") -> Refine:
+    """No refinement: the forget set as one part."""
+    return lambda forget: {name: forget}
+
+
+def by_score(scores: Scores, *, parts: Sequence[str] = LEVELS, seed: int = 0) -> Refine:
+    """Equal parts by ascending score; where S does not divide, the first parts get one more.
+
+    Args:
+      scores: of all examples of D.
+      parts: names, from the lowest scores to the highest.
+      seed: of the permutation that breaks ties.
+    """
+
+    def refine(forget: np.ndarray) -> Parts:
+        ordered = forget[ascending(scores.values[forget], seed=seed)]
+        return dict(zip(parts, np.array_split(ordered, len(parts)), strict=True))
+
+    return refine
+
+
+def at_random(*, parts: Sequence[str] = ("first", "second", "third"), seed: int = 0) -> Refine:
+    """Equal parts of a seeded shuffle of S: the control for any score."""
+
+    def refine(forget: np.ndarray) -> Parts:
+        shuffled = np.random.default_rng(seed).permutation(np.sort(forget))
+        return dict(zip(parts, np.array_split(shuffled, len(parts)), strict=True))
+
+    return refine
+
+
+def by_class(labels: np.ndarray) -> Refine:
+    """One part for each class in S, named "class_0" and so on.
+
+    Args:
+      labels: int32[N], of all examples of D.
+    """
+
+    def refine(forget: np.ndarray) -> Parts:
+        classes = np.unique(labels[forget])
+        return {f"class_{each}": forget[labels[forget] == each] for each in classes}
+
+    return refine
+
+
+def ascending(values: np.ndarray, *, seed: int) -> np.ndarray:
+    """The order that sorts `values`, ties in the order of a seeded permutation; int64[N]."""
+    ties = np.random.default_rng(seed).permutation(len(values))
+    return np.lexsort((ties, values))
+
+
+def rum(
+    forget: Any,
+    retain: Any,
+    *,
+    refine: Refine,
+    select: Mapping[str, Unlearner[Any]] | Unlearner[Any],
+    order: Sequence[str] | None = None,
+) -> tuple[Step, ...]:
+    """The steps of RUM; at each, what is not yet unlearned still counts as retained.
+
+    All steps' tasks have the same capacities, so an unlearner is compiled once for all of them.
+
+    Args:
+      forget: S, distinct indices into D.
+      retain: R, distinct indices into D, none of them in S.
+      refine: F, from S to named parts; `whole`, `by_score`, `at_random`, `by_class`, or your own.
+      select: an unlearner for every part by name, or one for all.
+      order: every part's name once, first to be unlearned first; by default as `refine` gave them.
+
+    Returns:
+      One step per part, in order, to be run by `rumjax.run`.
+
+    Raises:
+      InvalidInputError: S and R overlap or are empty; the parts overlap, are empty or do not make
+        up S; the order or the selection does not name every part.
+    """
+    limit = int(max(np.max(forget, initial=0), np.max(retain, initial=0))) + 1
+    forget = check_indices("forget set", forget, limit)
+    retain = check_indices("retain set", retain, limit)
+    if np.intersect1d(forget, retain).size:
+        shared = np.intersect1d(forget, retain)
+        raise InvalidInputError(
+            f"forget set and retain set share {shared.size} examples, the first is {shared[0]}"
+        )
+    parts = _check_parts(refine(forget), forget)
+    order = _check_names("order", tuple(parts) if order is None else tuple(order), parts)
+    if isinstance(select, Mapping):
+        _check_names("select", tuple(select), parts)
+    else:
+        select = dict.fromkeys(parts, select)
+    steps = []
+    for position, name in enumerate(order):
+        later = [parts[each] for each in order[position + 1 :]]
+        kept = np.sort(np.concatenate([retain, *later]))
+        task = Task(
+            forget=subset(parts[name], capacity=len(forget)),
+            retain=subset(kept, capacity=len(forget) + len(retain)),
+        )
+        steps.append(Step(name, select[name], task))
+    return tuple(steps)
+
+
+def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
+    for name, part in parts.items():
+        if len(part) == 0:
+            raise InvalidInputError(
+                f"refine: part {name!r} is empty; use fewer parts than the {len(forget)} examples"
+            )
+    joined = np.concatenate(list(parts.values())) if parts else np.empty(0, np.int32)
+    if len(joined) != len(forget) or not np.array_equal(np.sort(joined), forget):
+        raise InvalidInputError(
+            f"refine: parts of {[len(part) for part in parts.values()]} examples do not make up "
+            f"the forget set of {len(forget)}, each example once"
+        )
+    return {name: np.asarray(part, np.int32) for name, part in parts.items()}
+
+
+def _check_names(what: str, names: tuple[str, ...], parts: Parts) -> tuple[str, ...]:
+    if sorted(names) != sorted(parts):
+        raise InvalidInputError(
+            f"{what}: names {', '.join(names)}, but the parts are {', '.join(parts)}, each once"
+        )
+    return names

@@ -1,0 +1,95 @@
+"""How entangled two sets of examples are in a model's embedding space. NumPy on the host."""
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from rumjax.errors import InvalidInputError, check_choice, check_number
+
+GRAND_MEANS = ("all", "unweighted")
+
+
+def entanglement_score(
+    embeddings: np.ndarray,
+    forget: np.ndarray,
+    retain: np.ndarray,
+    *,
+    grand_mean: str = "all",
+) -> float:
+    """ES(R, S): variance within the two sets over variance between them; higher is harder.
+
+    ES = [1/|R| Σ_R ‖φ−μ_R‖² + 1/|S| Σ_S ‖φ−μ_S‖²] / [½(‖μ_R−μ‖² + ‖μ_S−μ‖²)]
+    (Zhao et al., NeurIPS 2024, equation 2, after Goldblum et al., ICML 2020.)
+
+    Args:
+      embeddings: φ, float[N, E], of the original model, without augmentation.
+      forget: indices of S.
+      retain: indices of R.
+      grand_mean: μ; "all" for the mean over R ∪ S, which the paper defines, or "unweighted" for the
+        mean of μ_R and μ_S, which some published figures were computed with and which is larger.
+
+    Raises:
+      InvalidInputError: an empty set, embeddings that are not finite, or an unknown grand mean.
+    """
+    check_choice("grand mean", grand_mean, GRAND_MEANS)
+    kept, gone = _embedded(embeddings, retain, forget)
+    mean_kept, mean_gone = kept.mean(axis=0), gone.mean(axis=0)
+    if grand_mean == "all":
+        mean = (len(kept) * mean_kept + len(gone) * mean_gone) / (len(kept) + len(gone))
+    else:
+        mean = (mean_kept + mean_gone) / 2
+    within = np.mean(np.sum((kept - mean_kept) ** 2, axis=1))
+    within += np.mean(np.sum((gone - mean_gone) ** 2, axis=1))
+    between = (np.sum((mean_kept - mean) ** 2) + np.sum((mean_gone - mean) ** 2)) / 2
+    return float(within / between) if between > 0 else float("inf")
+
+
+def mmd_squared(
+    embeddings: np.ndarray,
+    forget: np.ndarray,
+    retain: np.ndarray,
+    *,
+    gamma: float | str = 1.0,
+) -> float:
+    """MMD² = E k(R,R′) + E k(S,S′) − 2 E k(R,S) with k(a,b) = exp(−γ‖a−b‖²); falls as ES rises.
+
+    The means are over all pairs, an example with itself included (Gretton et al., JMLR 2012,
+    equation 5), a block of rows at a time.
+
+    Args:
+      embeddings: φ, float[N, E].
+      forget: indices of S.
+      retain: indices of R.
+      gamma: γ, or "median" for 1 over the median squared distance between the two sets.
+
+    Raises:
+      InvalidInputError: an empty set, embeddings that are not finite, or γ not above 0.
+    """
+    kept, gone = _embedded(embeddings, retain, forget)
+    if gamma == "median":
+        gamma = 1 / max(float(np.median(cdist(kept, gone, "sqeuclidean"))), 1e-12)
+    rate = float(gamma)
+    check_number("gamma", rate, least=1e-30)
+
+    def mean_kernel(rows: np.ndarray, columns: np.ndarray, block: int = 1024) -> float:
+        total = 0.0
+        for first in range(0, len(rows), block):
+            squared = cdist(rows[first : first + block], columns, "sqeuclidean")
+            total += float(np.exp(-rate * squared).sum())
+        return total / (len(rows) * len(columns))
+
+    return mean_kernel(kept, kept) + mean_kernel(gone, gone) - 2 * mean_kernel(kept, gone)
+
+
+def _embedded(
+    embeddings: np.ndarray, retain: np.ndarray, forget: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    if len(retain) == 0 or len(forget) == 0:
+        raise InvalidInputError("entanglement: forget and retain set need an example each")
+    if embeddings.ndim != 2 or embeddings.shape[1] == 0:
+        raise InvalidInputError(
+            f"embeddings: wanted [N, E] with E of at least 1, got {list(embeddings.shape)}; the "
+            "model must return its penultimate layer besides its logits"
+        )
+    if not np.isfinite(embeddings).all():
+        raise InvalidInputError("embeddings: some are not finite; has the model diverged?")
+    return embeddings[retain].astype(np.float64), embeddings[forget].astype(np.float64)

@@ -1,0 +1,324 @@
+"""Stochastic gradient descent, once: training and every iterative unlearner are built from it.
+
+`Sgd` holds how a pass over a subset is done; `Recipe` is plain training with it. A recipe is an
+unlearner too, the one called `retrain`: training from scratch on what a task retains. The original
+model is trained by the same recipe on a task that forgets nothing, so the two cannot drift apart.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from rumjax.data.augmentation import Augmentation
+from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
+from rumjax.models import Model
+from rumjax.types import (
+    Array,
+    Batch,
+    Dataset,
+    Key,
+    Metrics,
+    Outputs,
+    PyTree,
+    Subset,
+    Task,
+    TrainState,
+    Variables,
+    record,
+    static,
+)
+
+BATCH_NORM = ("update", "freeze")
+SCHEDULES = ("constant", "cosine", "steps")
+
+
+Loss: TypeAlias = Callable[..., tuple[Array, Variables]]
+"""From variables and one batch per subset to a scalar, and the variables after the forward pass."""
+
+
+def cross_entropy(logits: Array, batch: Batch) -> Array:
+    """Mean cross-entropy of float32[B, K] logits over the batch's examples of weight 1."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    return weighted_mean(losses, batch.weights)
+
+
+def weighted_mean(values: Array, weights: Array) -> Array:
+    """Mean of float32[B] with weights 0 or 1; 0 where all weights are."""
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def shuffled(key: Key, subset: Subset) -> Array:
+    """The subset's indices in random order, int32[capacity], the padding last."""
+    position = jnp.arange(subset.indices.shape[0])
+    noise = jax.random.uniform(key, position.shape)
+    return subset.indices[jnp.argsort(jnp.where(position < subset.size, noise, jnp.inf))]
+
+
+def steps_per_pass(subset: Subset, batch_size: int) -> Array:
+    """Batches in one pass over the subset, the last of them maybe partial; int32[]."""
+    return -(-subset.size // batch_size)
+
+
+@record
+class Sgd:
+    """How minibatch SGD is done: SGD with momentum and L2 weight decay, as in PyTorch.
+
+    The last batch of a pass is filled up with examples of the same subset, which count in the
+    batch-norm statistics and not in the loss; so every example weighs once per pass, and a subset
+    smaller than a batch is no special case.
+    """
+
+    model: Model = static()
+    batch_size: int = static()
+    augmentation: Augmentation = static()
+    batch_norm: str = static()
+    """"update": batch statistics in the forward pass, running ones updated; "freeze": running
+    statistics are used and stay as they are"""
+    epochs: int
+    learning_rate: Array
+    momentum: Array
+    weight_decay: Array
+
+    def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
+        """The state before the first epoch: no momentum yet."""
+        del data, task
+        optimizer = self.optimizer().init(variables.params)
+        return TrainState(key, variables, optimizer, jnp.int32(0))
+
+    def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """One epoch: the algorithm's passes."""
+        state, metrics = self.passes(state, data, task)
+        return state._replace(epoch=state.epoch + 1), metrics
+
+    def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """What an algorithm does in an epoch: one or more calls of `descend`."""
+        raise TypeError(f"{type(self).__name__} does not define passes")
+
+    def finish(self, state: TrainState) -> Variables:
+        """The variables as they stand."""
+        return state.variables
+
+    def optimizer(self, rate: ArrayLike = 1.0) -> optax.GradientTransformation:
+        """SGD at `rate` times the learning rate."""
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay),
+            optax.sgd(self.learning_rate * rate, momentum=self.momentum),
+        )
+
+    def forward(self, variables: Variables, batch: Batch) -> tuple[Outputs, Variables]:
+        """Outputs on a batch, and the variables with batch statistics as `batch_norm` says."""
+        outputs, batch_stats = self.model.apply(
+            variables, batch.images, train=self.batch_norm == "update", key=batch.key
+        )
+        return outputs, variables._replace(batch_stats=batch_stats)
+
+    def batch(self, key: Key, data: Dataset, subset: Subset, order: Array, step: Array) -> Batch:
+        """Batch number `step` of a pass over the subset in the given order, augmented."""
+        position = step * self.batch_size + jnp.arange(self.batch_size)
+        chosen = order[position % jnp.maximum(subset.size, 1)]
+        augment_key, forward_key = jax.random.split(key)
+        return Batch(
+            images=self.augmentation(augment_key, data.images[chosen]),
+            labels=data.labels[chosen],
+            weights=(position < subset.size).astype(jnp.float32),
+            key=forward_key,
+        )
+
+    def descend(
+        self,
+        state: TrainState,
+        data: Dataset,
+        subsets: tuple[Subset, ...],
+        loss: Loss,
+        *,
+        rate: Callable[[Array], ArrayLike] = lambda progress: 1.0,
+        mask: PyTree | None = None,
+    ) -> tuple[TrainState, Metrics]:
+        """One pass over the first subset; the others are cycled, freshly shuffled each time round.
+
+        Args:
+          state: where to start; its key is split, its epoch counter left alone.
+          data: all examples.
+          subsets: each step draws one batch from each.
+          loss: what to minimize, given those batches.
+          rate: factor of the learning rate at a progress measured in epochs.
+          mask: booleans like the parameters; where False, a parameter stays bit-identical.
+
+        Returns:
+          The new state, `loss` (mean over the steps) and `diverged_at` (the first step whose loss
+          was not finite, or -1).
+        """
+        next_key, key = jax.random.split(state.key)
+        main, *cycled = subsets
+        order = shuffled(jax.random.fold_in(key, 0), main)
+        steps = steps_per_pass(main, self.batch_size)
+
+        def body(step: Array, carry: Any) -> Any:
+            variables, optimizer_state, orders, total, diverged_at = carry
+            step_key = jax.random.fold_in(key, step + 1)
+            batches = [self.batch(step_key, data, main, order, step)]
+            for i, other in enumerate(cycled):
+                other_key = jax.random.fold_in(step_key, i)
+                shuffle_key, batch_key = jax.random.split(other_key)
+                turn = step % jnp.maximum(steps_per_pass(other, self.batch_size), 1)
+                orders[i] = jax.lax.cond(
+                    turn == 0, shuffled, lambda _, __, old=orders[i]: old, shuffle_key, other
+                )
+                batches.append(self.batch(batch_key, data, other, orders[i], turn))
+
+            def objective(params: PyTree) -> tuple[Array, Variables]:
+                return loss(variables._replace(params=params), *batches)
+
+            (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(variables.params)
+            optimizer = self.optimizer(rate(state.epoch + step / steps))
+            updates, optimizer_state = optimizer.update(gradient, optimizer_state, variables.params)
+            params = optax.apply_updates(variables.params, keep_masked(updates, mask))
+            first_bad = (diverged_at < 0) & ~jnp.isfinite(value)
+            diverged_at = jnp.where(first_bad, step, diverged_at)
+            return (
+                after._replace(params=params),
+                optimizer_state,
+                orders,
+                total + value,
+                diverged_at,
+            )
+
+        variables, optimizer_state, _, total, diverged_at = jax.lax.fori_loop(
+            0,
+            steps,
+            body,
+            (
+                state.variables,
+                state.optimizer,
+                [other.indices for other in cycled],
+                jnp.float32(0),
+                jnp.int32(-1),
+            ),
+        )
+        metrics = {"loss": total / jnp.maximum(steps, 1), "diverged_at": diverged_at}
+        return state._replace(key=next_key, variables=variables, optimizer=optimizer_state), metrics
+
+
+def keep_masked(updates: PyTree, mask: PyTree | None) -> PyTree:
+    """The updates with those outside the mask made void, which leaves parameters bit-identical.
+
+    The mask acts here, after momentum and weight decay, and not on gradients: both would move
+    masked parameters. Void is -0.0, since adding +0.0 would turn a parameter of -0.0 into +0.0.
+    """
+    if mask is None:
+        return updates
+    return jax.tree.map(lambda update, kept: jnp.where(kept, update, -0.0), updates, mask)
+
+
+@record
+class Recipe(Sgd):
+    """Training from scratch on what the task retains: θo on all of D, the oracle θr on R."""
+
+    schedule: str = static()
+    milestones: tuple[int, ...] = static()
+    decay: Array
+
+    def init(self, key: Key, variables: Variables | None, data: Dataset, task: Task) -> TrainState:
+        """Freshly initialized variables; those given are not looked at."""
+        init_key, key = jax.random.split(key)
+        return super().init(key, self.model.init(init_key, data.images[:1]), data, task)
+
+    def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """One pass over R, minimizing cross-entropy on the schedule."""
+
+        def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
+            outputs, variables = self.forward(variables, batch)
+            return cross_entropy(outputs.logits, batch), variables
+
+        return self.descend(state, data, (task.retain,), loss, rate=self.rate)
+
+    def rate(self, progress: Array) -> ArrayLike:
+        """The factor of the learning rate after `progress` epochs."""
+        if self.schedule == "cosine":
+            # Not optax's: the number of epochs is traced, so that it costs no compilation.
+            return (1 + jnp.cos(jnp.pi * progress / self.epochs)) / 2
+        passed = sum((progress >= epoch).astype(jnp.float32) for epoch in self.milestones)
+        return self.decay**passed if self.schedule == "steps" else 1.0
+
+
+class SgdOptions(TypedDict, total=False):
+    """What every factory built on SGD takes besides its own; the defaults are the paper's."""
+
+    batch_size: int
+    """examples per step (256)"""
+    momentum: ArrayLike
+    """of SGD (0.9)"""
+    weight_decay: ArrayLike
+    """L2, on every parameter (5e-4)"""
+    augmentation: Augmentation
+    """applied to uint8 images inside the compiled step (none)"""
+    batch_norm: str
+    """"update" (the default) or "freeze", see `Sgd`"""
+
+
+def sgd_fields(
+    model: Model,
+    *,
+    epochs: int,
+    learning_rate: ArrayLike,
+    batch_size: int = 256,
+    momentum: ArrayLike = 0.9,
+    weight_decay: ArrayLike = 5e-4,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
+    batch_norm: str = "update",
+) -> dict[str, Any]:
+    """The validated and normalized fields of `Sgd`, for the factories of its records.
+
+    Raises:
+      InvalidInputError: a count below 1, a negative or non-finite number, an unknown policy.
+    """
+    return {
+        "model": model,
+        "epochs": check_count("epochs", epochs),
+        "batch_size": check_count("batch_size", batch_size),
+        "augmentation": augmentation,
+        "batch_norm": check_choice("batch-norm policy", batch_norm, BATCH_NORM),
+        "learning_rate": check_number("learning_rate", learning_rate),
+        "momentum": check_number("momentum", momentum),
+        "weight_decay": check_number("weight_decay", weight_decay),
+    }
+
+
+def recipe(
+    model: Model,
+    *,
+    epochs: int,
+    learning_rate: ArrayLike = 0.1,
+    schedule: str = "cosine",
+    milestones: tuple[int, ...] = (),
+    decay: ArrayLike = 0.2,
+    **options: Unpack[SgdOptions],
+) -> Recipe:
+    """A training recipe: an unlearner that trains from scratch on what the task retains.
+
+    Args:
+      model: what to train.
+      epochs: passes over the training subset.
+      learning_rate: at the start.
+      schedule: "constant", "cosine" (to 0 at the end, step by step), or "steps".
+      milestones: for "steps", the epochs at which the rate is multiplied by `decay`.
+      decay: see `milestones`.
+      **options: see `SgdOptions`.
+
+    Raises:
+      InvalidInputError: an unknown schedule, milestones without "steps" or the other way round,
+        or numbers out of range.
+    """
+    check_choice("schedule", schedule, SCHEDULES)
+    if bool(milestones) != (schedule == "steps"):
+        raise InvalidInputError(f"milestones: {milestones} do not go with schedule {schedule!r}")
+    return Recipe(
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        schedule=schedule,
+        milestones=tuple(milestones),
+        decay=check_number("decay", decay),
+    )

@@ -1,0 +1,61 @@
+"""The unlearning algorithms, and what runs them.
+
+| name | what it minimizes, from θo |
+|---|---|
+| `original` | nothing |
+| `retrain` | CE on R, from scratch by the recipe of the original model |
+| `finetune` | CE on R |
+| `l1_sparse` | CE on R + γ_t ‖θ‖₁ |
+| `neggrad` | −CE on S |
+| `neggrad_plus` | β·CE on R − (1−β)·CE on S |
+| `scrub` | −KL(teacher‖student) on S, then γ·CE + β·KL(teacher‖student) on R |
+| `influence` | one damped Newton step up the loss of S and down that of R |
+| `random_label` | CE on R ∪ S, S with wrong labels |
+| `salun` | the same, on the parameters that S's gradient says matter |
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from rumjax.training import recipe as retrain
+from rumjax.types import Unlearner
+from rumjax.unlearn.base import OnEpoch, Step, chain, run, warm_up
+from rumjax.unlearn.finetune import finetune, l1_sparse
+from rumjax.unlearn.influence import influence
+from rumjax.unlearn.neggrad import neggrad, neggrad_plus
+from rumjax.unlearn.original import original
+from rumjax.unlearn.relabel import random_label, salun
+from rumjax.unlearn.scrub import scrub
+
+ALGORITHMS: dict[str, Callable[..., Unlearner[Any]]] = {
+    "original": original,
+    "retrain": retrain,
+    "finetune": finetune,
+    "l1_sparse": l1_sparse,
+    "neggrad": neggrad,
+    "neggrad_plus": neggrad_plus,
+    "scrub": scrub,
+    "influence": influence,
+    "random_label": random_label,
+    "salun": salun,
+}
+"""Factories by name: each takes the model first and its hyper-parameters by keyword."""
+
+__all__ = [
+    "ALGORITHMS",
+    "OnEpoch",
+    "Step",
+    "chain",
+    "finetune",
+    "influence",
+    "l1_sparse",
+    "neggrad",
+    "neggrad_plus",
+    "original",
+    "random_label",
+    "retrain",
+    "run",
+    "salun",
+    "scrub",
+    "warm_up",
+]

@@ -1,0 +1,110 @@
+"""Gradient ascent on the forget set, alone and balanced by descent on the retain set."""
+
+from typing import Unpack
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from rumjax.errors import check_number
+from rumjax.models import Model
+from rumjax.training import Sgd, SgdOptions, cross_entropy, sgd_fields
+from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
+
+
+@record
+class NegGrad(Sgd):
+    """Minimizes −CE on S."""
+
+    forget_loss_cap: Array
+
+    def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """One pass over S."""
+
+        def loss(variables: Variables, forget: Batch) -> tuple[Array, Variables]:
+            outputs, variables = self.forward(variables, forget)
+            return -capped(cross_entropy(outputs.logits, forget), self.forget_loss_cap), variables
+
+        return self.descend(state, data, (task.forget,), loss)
+
+
+@record
+class NegGradPlus(Sgd):
+    """Minimizes β·CE on R − (1−β)·CE on S."""
+
+    beta: Array
+    forget_loss_cap: Array
+
+    def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """One pass over R, S cycled along with fresh shuffles."""
+
+        def loss(variables: Variables, retain: Batch, forget: Batch) -> tuple[Array, Variables]:
+            kept, variables = self.forward(variables, retain)
+            lost, variables = self.forward(variables, forget)
+            descent = cross_entropy(kept.logits, retain)
+            ascent = capped(cross_entropy(lost.logits, forget), self.forget_loss_cap)
+            return self.beta * descent - (1 - self.beta) * ascent, variables
+
+        return self.descend(state, data, (task.retain, task.forget), loss)
+
+
+def capped(loss: Array, cap: Array) -> Array:
+    """The loss, constant above the cap, so that ascent stops there."""
+    # Not `jnp.minimum`: a loss that is NaN must stay visible whatever the cap.
+    return jnp.where(loss > cap, cap, loss)
+
+
+def neggrad(
+    model: Model,
+    *,
+    epochs: int = 5,
+    learning_rate: ArrayLike = 1e-3,
+    forget_loss_cap: ArrayLike | None = None,
+    **options: Unpack[SgdOptions],
+) -> NegGrad:
+    """Gradient ascent: minimize −CE on S (Graves et al., AAAI 2021; Thudi et al., 2022).
+
+    Args:
+      model: the architecture of the original model.
+      epochs: passes over S; the RUM paper uses 5–10.
+      learning_rate: constant; the RUM paper searches 1e-4–.1.
+      forget_loss_cap: CE on S above which ascent stops, in nats; log K is a natural choice.
+        Without it the loss is unbounded and may diverge.
+      **options: see `SgdOptions`.
+    """
+    return NegGrad(
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        forget_loss_cap=_cap(forget_loss_cap),
+    )
+
+
+def neggrad_plus(
+    model: Model,
+    *,
+    epochs: int = 5,
+    learning_rate: ArrayLike = 0.01,
+    beta: ArrayLike = 0.95,
+    forget_loss_cap: ArrayLike | None = None,
+    **options: Unpack[SgdOptions],
+) -> NegGradPlus:
+    """NegGrad+: minimize β·CE on R − (1−β)·CE on S (Kurmanji et al., NeurIPS 2023, section 4).
+
+    Args:
+      model: the architecture of the original model.
+      epochs: passes over R; the RUM paper uses 5.
+      learning_rate: constant; the RUM paper searches .01–.05.
+      beta: β, the weight of R; the RUM paper searches .85–.99.
+      forget_loss_cap: CE on S above which ascent stops, in nats; log K is a natural choice.
+        Without it the loss is unbounded and may diverge.
+      **options: see `SgdOptions`.
+    """
+    return NegGradPlus(
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        beta=check_number("beta", beta, most=1.0),
+        forget_loss_cap=_cap(forget_loss_cap),
+    )
+
+
+def _cap(value: ArrayLike | None) -> Array:
+    if value is None:
+        return jnp.float32(jnp.inf)
+    return check_number("forget_loss_cap", value)

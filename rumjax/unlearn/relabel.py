@@ -1,0 +1,148 @@
+"""Random relabelling of the forget set, of the whole network or of its salient parameters."""
+
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
+
+from rumjax.errors import check_choice, check_count, check_number
+from rumjax.gradients import mean_gradient, mean_gradient_magnitude
+from rumjax.models import Model
+from rumjax.training import Sgd, SgdOptions, cross_entropy, sgd_fields
+from rumjax.types import (
+    Array,
+    Batch,
+    Dataset,
+    Key,
+    Metrics,
+    PyTree,
+    Subset,
+    Task,
+    TrainState,
+    Variables,
+    record,
+    static,
+)
+
+SALIENCIES = {"mean": mean_gradient, "per_example": mean_gradient_magnitude}
+
+
+@record
+class RandomLabel(Sgd):
+    """Minimizes CE on R ∪ S, with S's labels redrawn every epoch among the other classes."""
+
+    num_classes: int = static()
+
+    def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """One pass over R ∪ S; where the state remembers a mask, only what it keeps may move."""
+        next_key, key = jax.random.split(state.key)
+        data = relabelled(key, data, task.forget, self.num_classes)
+
+        def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
+            outputs, variables = self.forward(variables, batch)
+            return cross_entropy(outputs.logits, batch), variables
+
+        everything = union(task.retain, task.forget)
+        mask = state.memory if state.memory != () else None
+        return self.descend(state._replace(key=next_key), data, (everything,), loss, mask=mask)
+
+
+@record
+class SalUn(RandomLabel):
+    """`RandomLabel` on the parameters where |∇ CE on S| at the given model is largest."""
+
+    saliency: str = static()
+    mask_fraction: Array
+
+    def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
+        """The saliency mask is taken before anything moves, and kept."""
+        gradient = SALIENCIES[self.saliency]
+        saliency = gradient(self.model, variables, data, task.forget, batch_size=self.batch_size)
+        mask = largest(saliency, self.mask_fraction)
+        return super().init(key, variables, data, task)._replace(memory=mask)
+
+
+def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dataset:
+    """The data set with the labels of the forget set redrawn, uniformly among the other classes."""
+    capacity = forget.indices.shape[0]
+    true = data.labels[forget.indices]
+    drawn = (true + jax.random.randint(key, (capacity,), 1, num_classes)) % num_classes
+    # Padding is pointed outside the array, where `mode="drop"` ignores it.
+    positions = jnp.where(jnp.arange(capacity) < forget.size, forget.indices, data.labels.shape[0])
+    return data._replace(labels=jnp.asarray(data.labels).at[positions].set(drawn, mode="drop"))
+
+
+def union(first: Subset, second: Subset) -> Subset:
+    """The union of two disjoint subsets, with room for both."""
+    capacity = first.indices.shape[0] + second.indices.shape[0]
+    joined = jnp.zeros(capacity, jnp.int32)
+    joined = jax.lax.dynamic_update_slice(joined, first.indices, (0,))
+    joined = jax.lax.dynamic_update_slice(joined, second.indices, (first.size,))
+    return Subset(joined, first.size + second.size)
+
+
+def largest(values: PyTree, fraction: ArrayLike) -> PyTree:
+    """Booleans like `values`, True for the fraction of largest magnitude in the whole tree.
+
+    Exactly ⌊fraction · size⌋ entries are kept; ties go to the earlier leaf and entry.
+    """
+    flat, unravel = ravel_pytree(values)
+    order = jnp.argsort(-jnp.abs(flat), stable=True)
+    kept = jnp.arange(flat.size) < jnp.floor(fraction * flat.size)
+    mask = jnp.zeros(flat.size, bool).at[order].set(kept)
+    return jax.tree.map(lambda leaf: leaf > 0, unravel(mask.astype(flat.dtype)))
+
+
+def random_label(
+    model: Model,
+    *,
+    num_classes: int,
+    epochs: int = 10,
+    learning_rate: ArrayLike = 0.01,
+    **options: Unpack[SgdOptions],
+) -> RandomLabel:
+    """Random relabelling: CE on R ∪ S with wrong labels for S (Golatkar et al., CVPR 2020).
+
+    Args:
+      model: the architecture of the original model.
+      num_classes: K, at least 2; each epoch draws labels uniformly among the K−1 wrong ones.
+      epochs: passes over R ∪ S; the RUM paper uses 10.
+      learning_rate: constant; the RUM paper searches .01–.1.
+      **options: see `SgdOptions`.
+    """
+    return RandomLabel(
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        num_classes=check_count("num_classes", num_classes, least=2),
+    )
+
+
+def salun(
+    model: Model,
+    *,
+    num_classes: int,
+    epochs: int = 10,
+    learning_rate: ArrayLike = 0.01,
+    mask_fraction: ArrayLike = 0.5,
+    saliency: str = "mean",
+    **options: Unpack[SgdOptions],
+) -> SalUn:
+    """SalUn: random relabelling of salient parameters (Fan et al., ICLR 2024, equations 3–5).
+
+    Args:
+      model: the architecture of the original model.
+      num_classes: K, at least 2.
+      epochs: passes over R ∪ S; the RUM paper uses 5–10.
+      learning_rate: constant; the RUM paper searches .005–.1.
+      mask_fraction: fraction of parameters that may move; the RUM paper searches .3–.7.
+      saliency: "mean", the magnitude of the mean gradient over S (the paper's); or "per_example",
+        the mean over S of each example's gradient magnitude.
+      **options: see `SgdOptions`.
+    """
+    return SalUn(
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        num_classes=check_count("num_classes", num_classes, least=2),
+        mask_fraction=check_number("mask_fraction", mask_fraction, most=1.0),
+        saliency=check_choice("saliency", saliency, tuple(SALIENCIES)),
+    )

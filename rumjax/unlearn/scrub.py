@@ -1,0 +1,117 @@
+"""SCRUB: a student that disobeys its teacher on the forget set and obeys it on the retain set."""
+
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from rumjax.errors import InvalidInputError, check_count, check_number
+from rumjax.models import Model
+from rumjax.training import Sgd, SgdOptions, cross_entropy, sgd_fields, weighted_mean
+from rumjax.types import (
+    Array,
+    Batch,
+    Dataset,
+    Key,
+    Metrics,
+    Task,
+    TrainState,
+    Variables,
+    record,
+)
+
+
+@record
+class Scrub(Sgd):
+    """Maximizes KL_T(teacher‖student) on S and minimizes γ·CE + β·KL_T(teacher‖student) on R."""
+
+    max_epochs: Array
+    beta: Array
+    gamma: Array
+    temperature: Array
+
+    def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
+        """The teacher is the model as it was given, and stays so."""
+        # The barrier keeps the compiler from letting student and teacher share a buffer.
+        student, teacher = jax.lax.optimization_barrier((variables, variables))
+        return super().init(key, student, data, task)._replace(memory=teacher)
+
+    def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """A max pass over S in each of the first `max_epochs` epochs; a min pass over R in all."""
+        teacher = state.memory
+
+        def divergence(logits: Array, batch: Batch) -> Array:
+            taught, _ = self.model.apply(teacher, batch.images, train=False)
+            return distillation(taught.logits, logits, batch.weights, self.temperature)
+
+        def max_loss(variables: Variables, forget: Batch) -> tuple[Array, Variables]:
+            outputs, variables = self.forward(variables, forget)
+            return -divergence(outputs.logits, forget), variables
+
+        def min_loss(variables: Variables, retain: Batch) -> tuple[Array, Variables]:
+            outputs, variables = self.forward(variables, retain)
+            supervised = cross_entropy(outputs.logits, retain)
+            distilled = divergence(outputs.logits, retain)
+            return self.gamma * supervised + self.beta * distilled, variables
+
+        # A pass over an empty set takes no step: that is how the max passes end.
+        size = jnp.where(state.epoch < self.max_epochs, task.forget.size, 0)
+        state, maximized = self.descend(state, data, (task.forget._replace(size=size),), max_loss)
+        state, minimized = self.descend(state, data, (task.retain,), min_loss)
+        diverged_at = jnp.maximum(maximized["diverged_at"], minimized["diverged_at"])
+        return state, {**minimized, "max_loss": maximized["loss"], "diverged_at": diverged_at}
+
+
+def distillation(
+    teacher_logits: Array, student_logits: Array, weights: Array, temperature: Array
+) -> Array:
+    """T²·KL(softmax(teacher/T)‖softmax(student/T)), the mean over examples of weight 1; float32[].
+
+    T² keeps gradients comparable across temperatures (Hinton et al., 2015).
+    """
+    teacher = jax.nn.log_softmax(teacher_logits / temperature)
+    student = jax.nn.log_softmax(student_logits / temperature)
+    divergence = jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
+    return temperature**2 * weighted_mean(divergence, weights)
+
+
+def scrub(
+    model: Model,
+    *,
+    epochs: int = 5,
+    learning_rate: ArrayLike = 5e-3,
+    max_epochs: int = 2,
+    beta: ArrayLike = 0.001,
+    gamma: ArrayLike = 0.99,
+    temperature: ArrayLike = 4.0,
+    **options: Unpack[SgdOptions],
+) -> Scrub:
+    """SCRUB (Kurmanji et al., NeurIPS 2023, equation 3 and algorithm 1).
+
+    Args:
+      model: the architecture of the original model.
+      epochs: epochs in all; the RUM paper uses 3–10.
+      learning_rate: constant; the RUM paper searches 5e-4–.01.
+      max_epochs: the first so many epochs open with a max pass over S ("msteps", 2–5); the rest
+        are min passes only, and at least one must remain.
+      beta: β, the weight of the teacher on R.
+      gamma: γ, the weight of the labels on R.
+      temperature: T of the divergence.
+      **options: see `SgdOptions`.
+
+    Raises:
+      InvalidInputError: `max_epochs` leaves no min-only epoch, or a number is out of range.
+    """
+    if check_count("max_epochs", max_epochs) >= epochs:
+        raise InvalidInputError(
+            f"max_epochs: {max_epochs} of {epochs} epochs leave no min-only epoch; "
+            f"raise epochs above {max_epochs}"
+        )
+    return Scrub(
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        max_epochs=jnp.int32(max_epochs),
+        beta=check_number("beta", beta),
+        gamma=check_number("gamma", gamma),
+        temperature=check_number("temperature", temperature, least=1e-3),
+    )
