@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-import rumjax.rum as rum_module
 from rumjax import data, forget_sets, models
 from rumjax.data.augmentation import augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.models import Model
-from rumjax.rum import LEVELS, Parts, Refine
+from rumjax.rum import LEVELS, Parts, Refine, at_random, by_class, by_score, whole
 from rumjax.scores import PROXIES
 from rumjax.training import Recipe, SgdOptions, recipe
 from rumjax.types import Scores, Splits, Unlearner
@@ -289,9 +288,9 @@ def refinement(
       seed: of shuffles.
     """
     if method.refine == "whole":
-        return rum_module.whole(method.parts[0])
+        return whole(method.parts[0])
     if method.refine == "random":
-        return rum_module.at_random(parts=method.parts, seed=seed)
+        return at_random(parts=method.parts, seed=seed)
     if method.refine == "class":
-        return rum_module.by_class(labels)
-    return rum_module.by_score(scores[method.refine], parts=method.parts)
+        return by_class(labels)
+    return by_score(scores[method.refine], parts=method.parts)

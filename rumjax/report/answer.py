@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from rumjax.report.columns import show_interval, show_line, show_method, show_number
+from rumjax.report.columns import show_line, show_method
 from rumjax.report.tables import ORIGINAL, SECOND, Interval, Results, Summary, paired
 
 
@@ -21,7 +21,7 @@ def answer(results: Results) -> list[str]:
 
 def best_sentence(results: Results, best: Summary) -> str:
     """The best method with its interval, between the floor and the ceiling."""
-    tow = show_interval(best.measures["tow"])
+    tow = _said(best.measures["tow"])
     said = f"{show_line(best.line)} comes closest to retraining from scratch: ToW {tow}"
     marks = []
     for which, words in (
@@ -30,7 +30,7 @@ def best_sentence(results: Results, best: Summary) -> str:
     ):
         found = results.calibration(which)
         if found and "tow" in found.measures:
-            marks.append(f"{words} {show_interval(found.measures['tow'])}")
+            marks.append(f"{words} {_said(found.measures['tow'])}")
     if marks:
         said += ", where " + " and ".join(marks)
     if "rte" in best.measures:
@@ -40,11 +40,11 @@ def best_sentence(results: Results, best: Summary) -> str:
 
 def runner_up_sentence(best: Summary, second: Summary) -> str:
     """How far ahead the best is, and whether that could be chance."""
-    said = f"The next, {show_line(second.line)}, has {show_interval(second.measures['tow'])}"
+    said = f"The next, {show_line(second.line)}, has {_said(second.measures['tow'])}"
     gap = paired(best, second, "tow")
     if gap is None:
         return said + "."
-    return f"{said}; the best is ahead by {show_interval(gap)}, {_verdict(gap)}."
+    return f"{said}; the best is ahead by {_said(gap)}, {_verdict(gap)}."
 
 
 def refinement_sentence(methods: list[Summary]) -> Iterator[str]:
@@ -57,16 +57,20 @@ def refinement_sentence(methods: list[Summary]) -> Iterator[str]:
             if gain is not None:
                 note = f" ({each.line.note})" if each.line.note else ""
                 gains[show_method(each.line) + note] = gain
-    if gains:
-        ahead = sum(gain.mean > 0 for gain in gains.values())
-        sure = sum(gain.mean - gain.half_width > 0 for gain in gains.values())
-        worse = sum(gain.mean + gain.half_width < 0 for gain in gains.values())
-        listed = ", ".join(f"{name} {_signed(gain)}" for name, gain in gains.items())
-        yield (
-            f"RUM^F has a higher ToW than vanilla unlearning for {ahead} of {len(gains)} "
-            f"algorithms; the 95 % interval of the difference is above zero for {sure} and below "
-            f"zero for {worse}. Differences over the same seeds: {listed}."
+    if not gains:
+        return
+    ahead = sum(gain.mean > 0 for gain in gains.values())
+    said = f"RUM^F has a higher ToW than vanilla unlearning for {ahead} of {len(gains)} algorithms"
+    if all(math.isnan(gain.half_width) for gain in gains.values()):
+        said += ", which a single seed cannot tell from chance"
+    else:
+        above = sum(gain.mean - gain.half_width > 0 for gain in gains.values())
+        below = sum(gain.mean + gain.half_width < 0 for gain in gains.values())
+        said += (
+            f"; the 95 % interval of the difference is above zero for {above}, below for {below}"
         )
+    listed = ", ".join(f"{name} {_said(gain, sign='+')}" for name, gain in gains.items())
+    yield f"{said}. Differences over the same seeds: {listed}."
 
 
 def mixed_sentences(methods: list[Summary]) -> Iterator[str]:
@@ -80,12 +84,14 @@ def mixed_sentences(methods: list[Summary]) -> Iterator[str]:
         if gain is not None:
             yield (
                 f"{show_line(each.line)} differs from the best vanilla method, "
-                f"{show_method(best.line)}, by {_signed(gain)}, {_verdict(gain)}."
+                f"{show_method(best.line)}, by {_said(gain, sign='+')}, {_verdict(gain)}."
             )
 
 
-def _signed(gain: Interval) -> str:
-    return f"{gain.mean:+.3f} ± {show_number(gain.half_width, 3)}".replace("-", "−")
+def _said(found: Interval, *, sign: str = "") -> str:
+    """An interval in running text; `sign` "+" is that of a difference."""
+    mean = f"{found.mean:{sign}.3f}".replace("-", "−")
+    return mean if math.isnan(found.half_width) else f"{mean} ± {found.half_width:.3f}"
 
 
 def _verdict(gain: Interval) -> str:

@@ -1,4 +1,4 @@
-"""How results are shown: which columns, with how many digits, which value is best, in what words."""
+"""How results are shown: which columns, how many digits, which value is best, in what words."""
 
 import math
 from collections.abc import Sequence
@@ -86,7 +86,8 @@ def show_strategy(line: Line) -> str:
 
 def show_line(line: Line) -> str:
     """A line's name in running text."""
-    return f"{show_method(line)} ({show_strategy(line)})"
+    shown = STRATEGIES.get(line.strategy, line.strategy)
+    return f"{show_method(line)} ({shown}{', ' * bool(line.note)}{line.note})"
 
 
 def show_number(value: float, digits: int) -> str:
@@ -143,17 +144,13 @@ def terminal_table(results: Results, title: str) -> Table:
         table.add_column(column.title.removeprefix("Acc. "), justify="right", no_wrap=True)
     best = [best_lines(results, column) for column in columns]
     summaries = results.summaries
-    for summary, following in zip(summaries, [*summaries[1:], None], strict=True):
-        last = (
-            following is not None
-            and summary.line.is_calibration
-            and not following.line.is_calibration
-        )
+    last = len(summaries) - len(results.methods) - 1
+    for position, summary in enumerate(summaries):
         table.add_row(
             Text(show_method(summary.line)),
             Text(show_strategy(summary.line)),
             *_terminal_cells(summary, columns, best),
-            end_section=last,
+            end_section=position == last,
         )
     return table
 

@@ -5,6 +5,7 @@ Colors are Okabe and Ito's, which the color-blind tell apart, and mean the same 
 """
 
 import io
+import itertools
 import math
 import textwrap
 import warnings
@@ -25,6 +26,7 @@ from rumjax.report.tables import ORIGINAL, REFERENCE, SECOND, Results, Summary
 
 COLORS = {"vanilla": "#0072B2", "shuffle": "#CC79A7", "rum_f": "#009E73", "rum": "#E69F00"}
 SHADES = ("#56B4E9", "#F0E442", "#D55E00")
+MOST_PARTS = 5
 INK, GRAY, PALE = "#222222", "#777777", "#CCCCCC"
 MARKERS = "osD^vPXph<>d"
 STYLE = {
@@ -82,18 +84,16 @@ def draw(results: Results, scored: Scored | None) -> list[Picture]:
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]  # its keys are literals there
         if results.methods:
             drawn += [tug_of_war(results), accuracies(results)]
-            if any(measure in results.measures for measure in _part_measures(scored)):
-                drawn.append(by_part(results, _part_measures(scored)))
+            tow = [f"tow_{part}" for part in scored.parts] if scored else []
+            measured = [name for name in tow if name in results.measures]
+            if measured:
+                drawn.append(by_part(results, measured))
             drawn.append(times(results))
         if scored is not None:
             drawn += [histogram(scored), examples(scored)]
             if scored.proxy is not None:
                 drawn.append(agreement(scored, scored.proxy))
     return drawn
-
-
-def _part_measures(scored: Scored | None) -> list[str]:
-    return [] if scored is None else [f"tow_{part}" for part in scored.parts]
 
 
 # Methods
@@ -128,17 +128,16 @@ def accuracies(results: Results) -> Picture:
 
 
 def by_part(results: Results, measures: Sequence[str]) -> Picture:
-    """ToW of every method on each part of S."""
+    """ToW of every method on each part of S, `tow_low` and so on; on the first five of many."""
+    shown = {name: f"ToW, {_plain(name.removeprefix('tow_'))}" for name in measures[:MOST_PARTS]}
+    rest = "" if len(measures) <= MOST_PARTS else " The other parts are in results.csv."
     return Picture(
         "parts",
         "ToW by part of the forget set",
         "ToW with the accuracy on one part in place of that on all of S. A method that is strong "
-        "on one part and weak on another is a reason to choose an algorithm for each, as RUM does.",
-        _panels(
-            results,
-            {name: f"ToW, {_plain(name.removeprefix('tow_'))}" for name in measures},
-            (ORIGINAL, SECOND),
-        ),
+        "on one part and weak on another is a reason to choose an algorithm for each, as RUM does."
+        + rest,
+        _panels(results, shown, (ORIGINAL, SECOND)),
     )
 
 
@@ -225,17 +224,10 @@ def times(results: Results) -> Picture:
     """ToW against the time that a method takes."""
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     axes: Axes = figure.subplots()
-    algorithms = list(dict.fromkeys(show_method(each.line) for each in results.methods))
-    marker = {name: MARKERS[at % len(MARKERS)] for at, name in enumerate(algorithms)}
+    algorithms = dict.fromkeys(show_method(each.line) for each in results.methods)
+    markers = dict(zip(algorithms, itertools.cycle(MARKERS), strict=False))
     for summary in results.methods:
-        if not {"rte", "tow"} <= summary.measures.keys() or summary.measures["rte"].mean <= 0:
-            continue
-        (x, dx), (y, dy) = summary.measures["rte"], summary.measures["tow"]
-        # A logarithmic axis has no room for an interval that reaches zero.
-        xerr = [[min(np.nan_to_num(dx), 0.9 * x)], [np.nan_to_num(dx)]]
-        look: dict[str, Any] = {"color": COLORS.get(summary.line.strategy, GRAY), "ms": 8}
-        look |= {"fmt": marker[show_method(summary.line)], "mec": "white", "elinewidth": 0.8}
-        axes.errorbar(x, y, xerr=xerr, yerr=np.nan_to_num(dy), **look)
+        _draw_time(axes, summary, markers[show_method(summary.line)])
     for which, style in ((ORIGINAL, ":"), (SECOND, "-")):
         found = results.calibration(which)
         if found and "tow" in found.measures:
@@ -247,10 +239,8 @@ def times(results: Results) -> Picture:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid()
     shapes = [
-        Line2D(
-            [], [], marker=marker[name], ls="", color=GRAY, label=textwrap.fill(_plain(name), 28)
-        )
-        for name in algorithms
+        Line2D([], [], marker=marker, ls="", color=GRAY, label=textwrap.fill(_plain(name), 28))
+        for name, marker in markers.items()
     ]
     handles = [*_strategy_handles(results), *_mark_handles(results, (ORIGINAL, SECOND)), *shapes]
     figure.legend(handles=handles, loc="outside right center")
@@ -263,6 +253,17 @@ def times(results: Results) -> Picture:
     )
 
 
+def _draw_time(axes: Axes, summary: Summary, marker: str) -> None:
+    if not {"rte", "tow"} <= summary.measures.keys() or summary.measures["rte"].mean <= 0:
+        return
+    (x, dx), (y, dy) = summary.measures["rte"], summary.measures["tow"]
+    # A logarithmic axis has no room for an interval that reaches zero.
+    xerr = [[min(np.nan_to_num(dx), 0.9 * x)], [np.nan_to_num(dx)]]
+    look: dict[str, Any] = {"color": COLORS.get(summary.line.strategy, GRAY), "fmt": marker}
+    look |= {"ms": 8, "mec": "white", "elinewidth": 0.8}
+    axes.errorbar(x, y, xerr=xerr, yerr=np.nan_to_num(dy), **look)
+
+
 # Scores
 
 
@@ -270,7 +271,7 @@ def histogram(scored: Scored) -> Picture:
     """How many examples have which score, and where the parts of S lie."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes: Axes = figure.subplots()
-    edges = np.histogram_bin_edges(scored.values, bins=60)
+    edges = np.histogram_bin_edges(scored.values, bins=60).tolist()
     axes.hist(scored.values, edges, color=PALE, label=f"all of D ({len(scored.values):,})")
     for (name, part), color in zip(scored.parts.items(), _shades(scored.parts), strict=False):
         label = f"{_plain(name)} ({len(part):,})"
@@ -280,7 +281,7 @@ def histogram(scored: Scored) -> Picture:
         )
     axes.set(yscale="log", xlabel=scored.shown_name, ylabel="examples")
     axes.set_ylim(bottom=0.7)
-    legend = axes.legend(loc="upper center", ncols=4, bbox_to_anchor=(0.5, 1.15))
+    legend = figure.legend(loc="outside upper center", ncols=5)
     for patch, color in zip(legend.get_patches(), [PALE, *_shades(scored.parts)], strict=False):
         patch.set(fill=True, facecolor=color)
     return Picture(
@@ -310,7 +311,8 @@ def examples(scored: Scored, *, columns: int = 8) -> Picture:
         "most memorized": ordered[::-1][:columns],
     }
     figure = Figure(figsize=(10, 5.6), layout="constrained")
-    for strip, (name, chosen) in zip(figure.subfigures(3, 1), rows.items(), strict=True):
+    strips: Any = figure.subfigures(3, 1)
+    for strip, (name, chosen) in zip(strips, rows.items(), strict=True):
         strip.suptitle(name, fontsize=10, weight="bold", x=0.01, ha="left")
         for axes, index in zip(strip.subplots(1, columns, squeeze=False)[0], chosen, strict=True):
             _draw_image(axes, scored, int(index))

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from conftest import METHODS, SEEDS
 from scipy import stats
 
 from rumjax.report import tables
@@ -33,10 +32,10 @@ def test_columns_begin_as_promised_and_hold_every_measure_once(results):
     assert len(set(header)) == len(header)
 
 
-def test_rows_are_the_calibration_then_methods_as_configured_seeds_ascending(results):
-    configured = [each[0] for each in METHODS if each[0] != "nothing"]
+def test_rows_are_the_calibration_then_methods_as_configured_seeds_ascending(experiment, results):
+    configured = [each.name for each in experiment.methods if each.name != "nothing"]
     names = ["nothing", "retrain_reference", "retrain_second", *configured]
-    expected = [(name, seed) for name in names for seed in SEEDS]
+    expected = [(name, seed) for name in names for seed in experiment.seeds]
     assert [(row["name"], row["seed"]) for row in results.rows] == expected
 
 
@@ -48,12 +47,12 @@ def test_rows_do_not_depend_on_the_order_in_which_files_were_written(work, exper
     assert tables.collect(work, experiment)[0].rows == results.rows
 
 
-def test_summary_equals_scipys_student_t_interval(results):
+def test_summary_equals_scipys_student_t_interval(experiment, results):
     header, *_ = lines = tables.summary_csv(results).splitlines()
     assert header.startswith("method,strategy,seeds,forget_accuracy,forget_accuracy_half_width,")
     for line in read_csv("\n".join(lines)):
         own = [row for row in results.rows if row["name"] == line["name"]]
-        assert int(line["seeds"]) == len(SEEDS)
+        assert int(line["seeds"]) == len(experiment.seeds)
         for measure in ("tow", "mia", "disagreement", "tow_high"):
             values = [row[measure] for row in own]
             low, high = stats.t.interval(
@@ -64,14 +63,14 @@ def test_summary_equals_scipys_student_t_interval(results):
 
 
 def test_a_single_seed_has_a_mean_and_no_interval(work, experiment):
-    one = experiment.__class__(**{**vars(experiment), "seeds": SEEDS[:1]})
+    one = experiment.__class__(**{**vars(experiment), "seeds": experiment.seeds[:1]})
     for line in read_csv(tables.summary_csv(tables.collect(work, one)[0])):
         assert math.isfinite(float(line["tow"]))
         assert math.isnan(float(line["tow_half_width"]))
 
 
 def test_a_measure_that_only_some_rows_have_is_left_empty_elsewhere(work, experiment):
-    name = f"rows/tuned_seed{SEEDS[0]}.json"
+    name = f"rows/tuned_seed{experiment.seeds[0]}.json"
     piece = work.read_json(name)
     piece["row"]["rte_with_scores"] = 1.5
     work.write_json(name, piece)
@@ -86,9 +85,9 @@ def test_a_measure_that_only_some_rows_have_is_left_empty_elsewhere(work, experi
 
 
 def test_missing_rows_are_named(work, experiment):
-    (work.path / f"rows/mixed_seed{SEEDS[1]}.json").unlink()
+    (work.path / f"rows/mixed_seed{experiment.seeds[1]}.json").unlink()
     results, _ = tables.collect(work, experiment)
-    assert [(line.name, seed) for line, seed in results.missing] == [("mixed", SEEDS[1])]
+    assert [(line.name, seed) for line, seed in results.missing] == [("mixed", experiment.seeds[1])]
 
 
 def test_methods_that_share_algorithm_and_strategy_stay_apart(work, experiment):
@@ -96,7 +95,7 @@ def test_methods_that_share_algorithm_and_strategy_stay_apart(work, experiment):
     both = experiment.__class__(**{**vars(experiment), "methods": (experiment.methods[0], twin)})
     results, _ = tables.collect(work, both)
     assert [each.line.note for each in results.methods] == ["tuned", "gone"]
-    assert [len(each.rows) for each in results.methods] == [len(SEEDS)] * 2
+    assert [len(each.rows) for each in results.methods] == [len(experiment.seeds)] * 2
 
 
 def test_paired_differences_are_taken_seed_by_seed(results):
@@ -110,7 +109,7 @@ def test_every_epoch_of_every_run_is_a_line_of_json(work, experiment):
     _, epochs = tables.collect(work, experiment)
     losses = tables.original_epochs(work, experiment.seeds)
     parsed = [json.loads(line) for line in tables.to_jsonl([*losses, *epochs]).splitlines()]
-    assert len(parsed) == len(SEEDS) * (3 + 2 * (len(METHODS) + 2))
+    assert len(parsed) == len(experiment.seeds) * (3 + 2 * (len(experiment.methods) + 2))
     assert parsed[0]["loss"] == 2.0
     assert {"method", "strategy", "seed", "part", "epoch", "loss"} <= parsed[-1].keys()
 
