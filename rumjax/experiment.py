@@ -82,6 +82,16 @@ def rum(
     return _method("rum", refine, select, parts, order)
 
 
+def strategies(unlearners: Mapping[str, Options]) -> dict[str, Any]:
+    """Each unlearner as vanilla, shuffle and RUM^F: "finetune_vanilla" and so on."""
+    forms = {"vanilla": vanilla, "shuffle": shuffle, "rum_f": rum_f}
+    return {
+        f"{name}_{strategy}": form(options)
+        for name, options in unlearners.items()
+        for strategy, form in forms.items()
+    }
+
+
 def _method(
     strategy: str,
     refine: str,
@@ -96,6 +106,10 @@ def _method(
         "select": {part: dict(options) for part, options in select.items()},
         "order": tuple(parts if order is None else order),
     }
+
+
+FLOOR = vanilla({"algorithm": "original"})
+"""The method that does nothing, a row of every table."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,12 +157,14 @@ class Experiment:
 def build(config: Mapping[str, Any]) -> Experiment:
     """The experiment that a configuration describes.
 
+    Every section of `SECTIONS` is needed; `tuning` is for `rumjax.tune` and may be absent.
+
     Raises:
       InvalidInputError: an unknown section, option, algorithm, model or data set; a value out of
         range; data that cannot be had.
     """
     for section in config:
-        check_choice("section of the configuration", section, SECTIONS)
+        check_choice("section of the configuration", section, (*SECTIONS, "tuning"))
     if missing := sorted(set(SECTIONS) - set(config)):
         raise InvalidInputError(f"the configuration lacks {', '.join(missing)}")
     splits = call("data", data.load, config["data"])
@@ -173,16 +189,21 @@ def build(config: Mapping[str, Any]) -> Experiment:
         model=model,
         recipe=call("training", recipe, _with_augmentation(config["training"]), model=model),
         methods=tuple(
-            _build_method(name, options, config, model, splits.num_classes)
-            for name, options in config["methods"].items()
+            build_method(name, options, config, model, splits.num_classes)
+            for name, options in {"original": FLOOR, **config["methods"]}.items()
         ),
         seeds=tuple(range(first, first + check_count("seeds", config["seeds"]))),
     )
 
 
-def _build_method(
+def build_method(
     name: str, options: Options, config: Mapping[str, Any], model: Model, num_classes: int
 ) -> Method:
+    """A method from its options, as `vanilla` and its siblings write them.
+
+    Raises:
+      InvalidInputError: an unknown refinement, algorithm or option, or a value out of range.
+    """
     where = f"methods.{name}"
     check_choice(f"refinement in {where}", options["refine"], REFINEMENTS)
     defaults = {**_shared(config["training"]), **config["unlearning"]}

@@ -2,9 +2,10 @@
 
 from rumjax.models.cnn import Cnn
 from rumjax.models.convolution import Conv, convolution
-from rumjax.models.model import MODELS, Model, build, channel_statistics, predict
+from rumjax.models.model import Model, predict, require_embeddings
 from rumjax.models.resnet import ResNet
 from rumjax.models.vgg import Vgg16
+from rumjax.models.zoo import MODELS, build, channel_statistics
 
 __all__ = [
     "MODELS",
@@ -17,4 +18,5 @@ __all__ = [
     "channel_statistics",
     "convolution",
     "predict",
+    "require_embeddings",
 ]

@@ -1,5 +1,7 @@
 """A small convolutional network that trains in seconds on a CPU."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -8,19 +10,29 @@ from rumjax.types import Array, Outputs
 
 
 class Cnn(nn.Module):
-    """Three 3×3 convolutions of stride 2, a hidden layer, no batch norm."""
+    """Three 3×3 convolutions of stride 2, a hidden layer, no batch norm.
+
+    Kernels start He-normal by fan in, since strides and one-channel images would make fan out fade
+    the signal; the last layer starts as Linen's default (LeCun-normal), biases at 0.
+    """
 
     num_classes: int
     widths: tuple[int, ...] = (16, 32, 64)
     hidden: int = 128
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Array) -> Outputs:
-        """float[B, H, W, C] to logits and the hidden layer's activations."""
+    def __call__(self, images: Array, train: bool) -> Outputs:
+        """float[B, H, W, C] to logits and the hidden layer's activations; `train` is no matter."""
+        del train
+        he_fan_in = nn.initializers.he_normal()
         found = images
         for width in self.widths:
-            found = nn.relu(Conv(width, strides=(2, 2), use_bias=True, dtype=self.dtype)(found))
+            convolve = Conv(
+                width, strides=(2, 2), use_bias=True, dtype=self.dtype, kernel_init=he_fan_in
+            )
+            found = nn.relu(convolve(found))
         found = found.reshape(found.shape[0], -1)
-        found = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(found)).astype(jnp.float32)
+        found = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=he_fan_in)(found))
+        found = found.astype(jnp.float32)
         return Outputs(nn.Dense(self.num_classes)(found), found)

@@ -1,21 +1,16 @@
 """`Model`: a Flax module and its input normalization, as one value that JAX can compile for."""
 
 import dataclasses
-import importlib
 import inspect
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import InvalidRngError
 
-from rumjax.errors import InvalidInputError, check_choice
-from rumjax.models.cnn import Cnn
-from rumjax.models.resnet import STAGES, ResNet
-from rumjax.models.vgg import Vgg16
+from rumjax.errors import InvalidInputError
 from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables
 
 COLLECTIONS = {"params", "batch_stats"}
@@ -33,20 +28,26 @@ class Model:
     mean: tuple[float, ...] = (0.0,)
     """of each channel, or one for all; images of uint8 are divided by 255 first"""
     std: tuple[float, ...] = (1.0,)
+    num_classes: int | None = None
+    """K, if the module's word on it is to be checked"""
 
-    def init(self, key: Key, images: AnyArray) -> Variables:
-        """Fresh variables for images like these.
+    def init(self, key: Key, images: AnyArray | jax.ShapeDtypeStruct) -> Variables:
+        """Fresh variables for images like these, of which only shape and dtype are looked at.
 
         Raises:
-          InvalidInputError: the module has variables other than params and batch_stats.
+          InvalidInputError: the module has variables other than params and batch_stats, or wants
+            other images.
         """
-        variables = self.module.init(key, self.normalize(images), **self._mode(train=False))
+        one = self.normalize(jnp.zeros((1, *images.shape[1:]), images.dtype))
+        params_key, dropout_key = jax.random.split(key)
+        rngs = {"params": params_key, "dropout": dropout_key}
+        variables = self.module.init(rngs, one, **self._mode(train=False))
         if unknown := set(variables) - COLLECTIONS:
             raise InvalidInputError(
-                f"{type(self.module).__name__} has variables of {sorted(unknown)}; "
+                f"{self._name} has variables of {sorted(unknown)}; "
                 "only params and batch_stats are kept"
             )
-        return Variables(variables["params"], variables.get("batch_stats", {}))
+        return Variables(variables.get("params", {}), variables.get("batch_stats", {}))
 
     def apply(
         self, variables: Variables, images: AnyArray, *, train: bool, key: Key | None = None
@@ -60,127 +61,104 @@ class Model:
           key: for dropout.
 
         Returns:
-          float32 outputs; batch statistics, updated if `train`, else as given.
+          float32 outputs, embeddings of width 0 if the module has none; batch statistics, updated
+          if `train`, else as given.
+
+        Raises:
+          InvalidInputError: images or outputs of a wrong shape, or dropout without a key.
         """
         collections = {"params": variables.params, "batch_stats": variables.batch_stats}
-        call = partial(
-            self.module.apply,
-            collections,
-            self.normalize(images),
-            rngs=None if key is None else {"dropout": key},
-            **self._mode(train=train),
-        )
-        if not train:
-            return self._outputs(call(), len(images)), variables.batch_stats
-        found, updated = call(mutable=["batch_stats"])
-        return self._outputs(found, len(images)), updated.get("batch_stats", {})
+        inputs, mode = self.normalize(images), self._mode(train=train)
+        rngs = None if key is None else {"dropout": key}
+        try:
+            found, updated = self.module.apply(
+                collections, inputs, rngs=rngs, mutable=["batch_stats"] if train else [], **mode
+            )
+        except InvalidRngError as error:
+            raise InvalidInputError(
+                f"{self._name} draws random numbers: give apply a key, and call them 'dropout'"
+            ) from error
+        batch_stats = updated.get("batch_stats", variables.batch_stats)
+        return self._outputs(found, len(images)), batch_stats
 
     def normalize(self, images: AnyArray) -> Array:
-        """float32 images of about mean 0 and variance 1 per channel."""
-        scale = 255.0 if images.dtype == jnp.uint8 else 1.0
+        """float32 images, (x - mean) / std per channel, x in 0…1 if they were uint8.
+
+        Raises:
+          InvalidInputError: neither uint8 nor floats, or of another number of channels.
+        """
+        if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+            raise InvalidInputError(f"images: wanted uint8 or floats, got {images.dtype}")
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        channels = {1, images.shape[-1]}
+        if images.ndim != 4 or mean.size not in channels or std.size not in channels:
+            raise InvalidInputError(
+                f"images: {list(images.shape)} are not [B, H, W, C] with a mean for each of the C "
+                f"channels; there are {mean.size} means and {std.size} standard deviations"
+            )
+        scale = 255.0 if images.dtype == jnp.uint8 else 1.0
         return (jnp.asarray(images).astype(jnp.float32) / scale - mean) / std
 
+    @property
+    def _name(self) -> str:
+        return type(self.module).__name__
+
     def _mode(self, *, train: bool) -> dict[str, bool]:
-        takes = inspect.signature(type(self.module).__call__).parameters
-        return {"train": train} if "train" in takes else {}
+        """`train`, if the module takes it."""
+        takes = inspect.signature(type(self.module).__call__).parameters.values()
+        wants = any(p.name == "train" or p.kind is inspect.Parameter.VAR_KEYWORD for p in takes)
+        return {"train": train} if wants else {}
 
     def _outputs(self, found: Any, batch: int) -> Outputs:
-        if not isinstance(found, tuple):
-            found = (found, jnp.zeros((batch, 0)))
-        if len(found) != 2 or found[0].ndim != 2 or len(found[0]) != batch:
+        """What the module returned, as float32 `Outputs`."""
+        pair = found if isinstance(found, tuple) else (found, jnp.zeros((batch, 0)))
+        if len(pair) != 2 or any(_leading(each) != (batch,) for each in pair):
             raise InvalidInputError(
-                f"{type(self.module).__name__} must return logits [B, K], alone or with embeddings "
-                f"[B, E]; on {batch} images it returned {jax.tree.map(jnp.shape, found)}"
+                f"{self._name} must return logits [B, K], alone or with embeddings [B, E]; "
+                f"on {batch} images it returned {jax.tree.map(jnp.shape, found)}"
             )
-        logits, embeddings = (each.astype(jnp.float32) for each in found)
-        return Outputs(logits, embeddings.reshape(batch, -1))
+        logits, embeddings = (each.astype(jnp.float32) for each in pair)
+        if self.num_classes not in (None, logits.shape[-1]):
+            raise InvalidInputError(
+                f"{self._name} returned logits of {logits.shape[-1]} classes, "
+                f"the data has {self.num_classes}"
+            )
+        return Outputs(logits, embeddings)
+
+
+def _leading(found: Any) -> tuple[int, ...] | None:
+    """All dimensions but the last of an array; None of anything else."""
+    return found.shape[:-1] if isinstance(found, jax.Array) and found.ndim else None
 
 
 def predict(
-    model: Model, variables: Variables, images: AnyArray, *, batch_size: int = 500
+    model: Model, variables: Variables, images: AnyArray, *, batch_size: int = 512
 ) -> Outputs:
-    """Outputs on any number of images, a batch at a time, without augmentation or dropout."""
+    """Outputs on [N, H, W, C] images, a batch at a time, with running statistics; N may be 0."""
     count = len(images)
-    batch_size = min(batch_size, count)
-    images = jnp.pad(jnp.asarray(images), ((0, -count % batch_size), (0, 0), (0, 0), (0, 0)))
+    batch_size = max(1, min(batch_size, count))
+    batches = -(-count // batch_size)
+    fill = batches * batch_size - count
+    padded = jnp.pad(jnp.asarray(images), ((0, fill), *[(0, 0)] * (images.ndim - 1)))
 
     def outputs(batch: Array) -> Outputs:
         return model.apply(variables, batch, train=False)[0]
 
-    batches = images.reshape(-1, batch_size, *images.shape[1:])
-    found = jax.lax.map(outputs, batches)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1])[:count], found)
+    found = jax.lax.map(outputs, padded.reshape(batches, batch_size, *images.shape[1:]))
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], found
+    )
 
 
-def build(
-    name: str,
-    num_classes: int,
-    *,
-    mean: tuple[float, ...] = (0.0,),
-    std: tuple[float, ...] = (1.0,),
-    bfloat16: bool = False,
-    options: dict[str, Any] | None = None,
-) -> Model:
-    """A model by name.
-
-    Args:
-      name: "cnn", "resnet18", "resnet50", "vgg16"; or "package.module:attribute" for a Flax module
-        class of your own, or a function that returns a module, called with `num_classes`.
-      num_classes: K.
-      mean: of each channel, for normalization.
-      std: of each channel.
-      bfloat16: whether to compute in bfloat16; parameters and statistics stay float32.
-      options: further arguments of the module, for example {"width": 16} of a ResNet.
+def require_embeddings(outputs: Outputs) -> Array:
+    """The embeddings, float32[B, E] with E of at least 1.
 
     Raises:
-      InvalidInputError: an unknown name, an attribute that cannot be imported or is no module.
+      InvalidInputError: the model has none.
     """
-    factory = _imported(name) if ":" in name else MODELS[check_choice("model", name, MODELS)]
-    arguments = dict(options or {}) | ({"dtype": jnp.bfloat16} if bfloat16 else {})
-    try:
-        module = factory(num_classes=num_classes, **arguments)
-    except TypeError as error:
-        raise InvalidInputError(f"model {name!r}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise InvalidInputError(f"model {name!r}: {type(module).__name__} is no Flax Linen module")
-    if np.any(np.asarray(std) <= 0):
-        raise InvalidInputError(f"std: wanted positive numbers, got {std}; is a channel constant?")
-    return Model(module, tuple(mean), tuple(std))
-
-
-def _imported(name: str) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidInputError(f"model {name!r}: {error}") from error
-    return found
-
-
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8[N, H, W, C] images, on a scale of 0…1.
-
-    Exact, from histograms, without a copy of the images as floats.
-    """
-    levels = np.arange(256) / 255.0
-    mean, std = [], []
-    for channel in range(images.shape[-1]):
-        counts = np.zeros(256, np.int64)
-        for block in np.array_split(images[..., channel], max(1, len(images) // 1000)):
-            counts += np.bincount(block.ravel(), minlength=256)
-        share = counts / counts.sum()
-        mean.append(float(share @ levels))
-        std.append(float(np.sqrt(share @ (levels - mean[-1]) ** 2)))
-    return tuple(mean), tuple(std)
-
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "cnn": Cnn,
-    **{
-        name: partial(ResNet, depths=depths, bottleneck=bottleneck)
-        for name, (depths, bottleneck) in STAGES.items()
-    },
-    "vgg16": Vgg16,
-}
-"""Factories of Flax modules by name, called with `num_classes`."""
+    if outputs.embeddings.shape[-1] == 0:
+        raise InvalidInputError(
+            "the model returns logits alone, but its embeddings are needed: let its module return "
+            "(logits, embeddings)"
+        )
+    return outputs.embeddings

@@ -1,6 +1,12 @@
-"""ResNet with the CIFAR stem (He et al., CVPR 2016): 3×3 first convolution, no max-pool."""
+"""ResNet with the CIFAR stem (He et al., CVPR 2016): 3×3 first convolution, no max-pool.
+
+Layer by layer as torchvision's, but for the stem: explicit padding of 1, a bottleneck's stride in
+its 3×3 convolution, He-normal kernels by fan out, the last layer uniform in ±1/√(fan in). Only its
+bias, there uniform too, starts at 0.
+"""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,35 +15,43 @@ from rumjax.models.convolution import Conv
 from rumjax.types import Array, Outputs
 
 STAGES = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
+PADS = ((1, 1), (1, 1))
 
 
-class Block(nn.Module):
-    """A residual block: two 3×3 convolutions, or 1×1, 3×3, 1×1 with four times the features."""
+class BasicBlock(nn.Module):
+    """A residual block of two 3×3 convolutions."""
 
     features: int
     stride: int
-    bottleneck: bool
-    dtype: jnp.dtype
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """[B, H, W, C] to [B, H/stride, W/stride, features, or four times that]."""
-        norm = partial(batch_norm, train, self.dtype)
-        stride = (self.stride, self.stride)
-        pads = ((1, 1), (1, 1))
+        """[B, H, W, C] to [B, H/stride, W/stride, features]."""
+        conv = partial(Conv, self.features, (3, 3), padding=PADS, dtype=self.dtype)
+        strides = (self.stride, self.stride)
+        found = nn.relu(batch_norm(train, self.dtype)(conv(strides=strides)(images)))
+        found = batch_norm(train, self.dtype)(conv()(found))
+        return nn.relu(found + shortcut(images, found, self.stride, train, self.dtype))
+
+
+class Bottleneck(nn.Module):
+    """A residual block of 1×1, 3×3 and 1×1 convolutions, the last four times as wide."""
+
+    features: int
+    stride: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool) -> Array:
+        """[B, H, W, C] to [B, H/stride, W/stride, 4·features]."""
         conv = partial(Conv, dtype=self.dtype)
-        if self.bottleneck:
-            width = 4 * self.features
-            found = nn.relu(norm()(conv(self.features, (1, 1))(images)))
-            found = nn.relu(norm()(conv(self.features, (3, 3), stride, pads)(found)))
-            found = norm()(conv(width, (1, 1))(found))
-        else:
-            width = self.features
-            found = nn.relu(norm()(conv(width, (3, 3), stride, pads)(images)))
-            found = norm()(conv(width, (3, 3), (1, 1), pads)(found))
-        if found.shape != images.shape:
-            images = norm()(conv(width, (1, 1), stride, "VALID")(images))
-        return nn.relu(found + images)
+        strides = (self.stride, self.stride)
+        found = nn.relu(batch_norm(train, self.dtype)(conv(self.features, (1, 1))(images)))
+        found = conv(self.features, (3, 3), strides, PADS)(found)
+        found = nn.relu(batch_norm(train, self.dtype)(found))
+        found = batch_norm(train, self.dtype)(conv(4 * self.features, (1, 1))(found))
+        return nn.relu(found + shortcut(images, found, self.stride, train, self.dtype))
 
 
 class ResNet(nn.Module):
@@ -47,22 +61,39 @@ class ResNet(nn.Module):
     depths: tuple[int, ...]
     bottleneck: bool
     width: int = 64
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Outputs:
         """float[B, H, W, C] to logits and pooled features."""
-        found = Conv(self.width, padding=((1, 1), (1, 1)), dtype=self.dtype)(images)
+        found = Conv(self.width, padding=PADS, dtype=self.dtype)(images)
         found = nn.relu(batch_norm(train, self.dtype)(found))
+        block = Bottleneck if self.bottleneck else BasicBlock
         for stage, depth in enumerate(self.depths):
-            for block in range(depth):
-                stride = 2 if stage > 0 and block == 0 else 1
-                features = self.width * 2**stage
-                found = Block(features, stride, self.bottleneck, self.dtype)(found, train)
+            for position in range(depth):
+                stride = 2 if stage > 0 and position == 0 else 1
+                found = block(self.width * 2**stage, stride, self.dtype)(found, train)
         found = found.astype(jnp.float32).mean(axis=(1, 2))
-        return Outputs(nn.Dense(self.num_classes)(found), found)
+        return Outputs(classifier(self.num_classes)(found), found)
 
 
-def batch_norm(train: bool, dtype: jnp.dtype) -> nn.BatchNorm:
-    """Batch norm with PyTorch's constants; statistics in float32 whatever the dtype."""
+def shortcut(images: Array, found: Array, stride: int, train: bool, dtype: Any) -> Array:
+    """A block's input, by a 1×1 convolution where its shape differs from what the block made."""
+    if found.shape == images.shape:
+        return images
+    project = Conv(found.shape[-1], (1, 1), (stride, stride), "VALID", dtype=dtype)
+    return batch_norm(train, dtype)(project(images))
+
+
+def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
+    """Batch norm with PyTorch's constants; its parameters and statistics are float32.
+
+    Running variances are of the batch as it is; PyTorch's are n/(n-1) times that.
+    """
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
+
+
+def classifier(num_classes: int) -> nn.Dense:
+    """The last layer, in float32 whatever comes before."""
+    initial = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    return nn.Dense(num_classes, kernel_init=initial)

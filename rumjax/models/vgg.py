@@ -1,30 +1,51 @@
 """VGG-16 with batch norm, in the form used for small images: one dense layer after pooling."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
+from rumjax.errors import InvalidInputError
 from rumjax.models.convolution import Conv
-from rumjax.models.resnet import batch_norm
+from rumjax.models.resnet import PADS, batch_norm, classifier
 from rumjax.types import Array, Outputs
 
 CONVOLUTIONS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 class Vgg16(nn.Module):
-    """Thirteen 3×3 convolutions in five groups (Simonyan & Zisserman, ICLR 2015, D), batch norm."""
+    """Thirteen 3×3 convolutions in five groups (Simonyan & Zisserman, ICLR 2015, D), batch norm.
+
+    Kernels start He-normal by fan out, the last layer uniform in ±1/√(fan in), biases at 0.
+    """
 
     num_classes: int
     width: int = 64
-    dtype: jnp.dtype = jnp.float32
+    """features of the first group; the others have 2, 4, 8 and 8 times as many"""
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Outputs:
         """float[B, H, W, C], H and W of at least 32, to logits and pooled features."""
+        if min(images.shape[1:3]) < 32:
+            size = "×".join(map(str, images.shape[1:3]))
+            raise InvalidInputError(f"vgg16: images of {size} are too small, it needs 32×32")
         found = images
         for features, count in CONVOLUTIONS:
             for _ in range(count):
-                found = Conv(features * self.width // 64, use_bias=True, dtype=self.dtype)(found)
+                width = features * self.width // 64
+                found = Conv(width, padding=PADS, use_bias=True, dtype=self.dtype)(found)
                 found = nn.relu(batch_norm(train, self.dtype)(found))
-            found = nn.max_pool(found, (2, 2), (2, 2))
+            found = max_pool(found)
         found = found.astype(jnp.float32).mean(axis=(1, 2))
-        return Outputs(nn.Dense(self.num_classes)(found), found)
+        return Outputs(classifier(self.num_classes)(found), found)
+
+
+def max_pool(images: Array) -> Array:
+    """Maxima of 2×2 pixels, [B, H, W, C] to [B, ⌊H/2⌋, ⌊W/2⌋, C].
+
+    By reshaping, since the gradient of a windowed maximum is slow on CPU; ties share the gradient.
+    """
+    batch, height, width, channels = images.shape
+    images = images[:, : height // 2 * 2, : width // 2 * 2]
+    return images.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
