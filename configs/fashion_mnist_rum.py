@@ -19,9 +19,9 @@ def get_config():
     config.data = {"name": "fashion_mnist_mini"}
     config.model = {"name": "cnn"}
     config.training = {
-        "epochs": 12,
-        "batch_size": 64,
-        "learning_rate": 0.05,
+        "epochs": 10,
+        "batch_size": 128,
+        "learning_rate": 0.1,
         "schedule": "cosine",
         "weight_decay": 5e-4,
         "augmentation": "none",
@@ -29,6 +29,7 @@ def get_config():
     config.bank = {"models": 64, "fraction": 0.5, "seed": 0, "per_device": 1}
     config.forget = {"by": "memorization", "size": 200}
     config.unlearning = {}
+    config.attack = {"samples": 1000}  # members and non-members a side
     finetune = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 5}
     neggrad_plus = {"algorithm": "neggrad_plus", "learning_rate": 0.02, "epochs": 5, "beta": 0.95}
     salun = {"algorithm": "salun", "learning_rate": 0.02, "epochs": 5, "mask_fraction": 0.5}
@@ -44,5 +45,29 @@ def get_config():
         "salun_rum_f": rum_f(salun),
         "mixed_rum": rum({"low": {"algorithm": "original"}, "medium": finetune, "high": salun}),
     }
-    config.attack = {"samples": None}
+    # What `python -m rumjax.tune` searched, on seeds that are not reported here.
+    rates = (0.02, 0.05, 0.1, 0.2)
+    once = {"epochs": (3, 5)}
+    thrice = {"epochs": (1, 2)}
+    grids = {
+        "finetune": {"learning_rate": rates},
+        "neggrad_plus": {"learning_rate": rates[:3], "beta": (0.85, 0.92, 0.97)},
+        "salun": {"learning_rate": rates, "mask_fraction": (0.3, 0.6)},
+    }
+    config.tuning = {
+        "seeds": (100, 101),
+        "grids": {
+            **{f"{name}_vanilla": {**grid, **once} for name, grid in grids.items()},
+            **{f"{name}_shuffle": {**grid, **thrice} for name, grid in grids.items()},
+            **{f"{name}_rum_f": {**grid, **thrice} for name, grid in grids.items()},
+            "mixed_rum": {
+                "medium": {"learning_rate": (0.05, 0.1, 0.2), "epochs": (2,)},
+                "high": {
+                    "learning_rate": (0.05, 0.1, 0.2),
+                    "epochs": (3,),
+                    "mask_fraction": (0.6,),
+                },
+            },
+        },
+    }
     return config

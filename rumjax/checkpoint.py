@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -44,14 +45,21 @@ class WorkDirectory:
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.close()
             raise WorkDirectoryError(
                 f"work directory {self.path} is in use by another process; "
                 "wait for it, or choose another one with --workdir"
             ) from error
-        for leftover in self.path.rglob(".partial-*"):
-            leftover.unlink()
+        except OSError as error:
+            self._lock.close()
+            raise WorkDirectoryError(
+                f"work directory {self.path} is on a file system without locks "
+                f"({error.strerror}); choose another one with --workdir"
+            ) from error
+        for pattern in (".partial-*", "*/.partial-*"):
+            for leftover in self.path.glob(pattern):
+                leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Releases the lock."""
@@ -65,11 +73,15 @@ class WorkDirectory:
 
     # Stages
 
-    def claim(self, stages: Mapping[str, Any]) -> None:
+    def claim(
+        self, stages: Mapping[str, Any], files: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         """Records what each stage depends on, if that agrees with what is recorded already.
 
         Args:
           stages: for each stage, in order, the JSON-like configuration it depends on.
+          files: for each stage, patterns of what it makes; a stage that has made nothing yet may
+            change. Without it, none may.
 
         Raises:
           WorkDirectoryError: a stage was made with another configuration; names what changed.
@@ -77,7 +89,8 @@ class WorkDirectory:
         recorded = self.read_json("stages.json", missing={})
         current = json.loads(json.dumps(stages))
         for stage, configuration in current.items():
-            if stage in recorded and recorded[stage] != configuration:
+            made = files is None or any(map(self.names, files[stage]))
+            if made and stage in recorded and recorded[stage] != configuration:
                 changes = "; ".join(differences(recorded[stage], configuration))
                 raise WorkDirectoryError(
                     f"stage {stage!r} in {self.path} was made with another configuration: "
@@ -95,7 +108,7 @@ class WorkDirectory:
         """
         for pattern in patterns:
             for path in self.path.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         recorded = self.read_json("stages.json", missing={})
         kept = {
             name: configuration
@@ -132,12 +145,13 @@ class WorkDirectory:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise WorkDirectoryError(
                 f"{target} could not be written ({error.strerror or error}); "
                 "make room or choose another --workdir, and start again to go on from here"
             ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file, UTF-8."""
@@ -187,11 +201,14 @@ class WorkDirectory:
     def save_model(self, name: str, variables: Variables) -> None:
         """Saves a model under `checkpoints/name` by Orbax, with a digest of its contents.
 
+        A model that is already there is replaced.
+
         Raises:
           WorkDirectoryError: it could not be written.
         """
         target = self.path / "checkpoints" / name
         state = {"params": variables.params, "batch_stats": variables.batch_stats}
+        shutil.rmtree(target, ignore_errors=True)  # else Orbax keeps what is there
         try:
             with self._manager(target) as manager:
                 manager.save(
@@ -204,8 +221,8 @@ class WorkDirectory:
         except (OSError, ValueError) as error:
             shutil.rmtree(target, ignore_errors=True)
             raise WorkDirectoryError(
-                f"{target} could not be written ({error}); make room or choose another --workdir, "
-                "and start again to go on from here"
+                f"{target} could not be written ({reason(error)}); "
+                "make room or choose another --workdir, and start again to go on from here"
             ) from error
 
     def has_model(self, name: str) -> bool:
@@ -223,8 +240,10 @@ class WorkDirectory:
           WorkDirectoryError: the checkpoint is damaged or of another model.
         """
         target = self.path / "checkpoints" / name
+        # Else Orbax looks for the device that the model was saved from.
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         state = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
             {"params": like.params, "batch_stats": like.batch_stats},
         )
         try:
@@ -244,17 +263,30 @@ class WorkDirectory:
         return variables
 
     @staticmethod
-    def _manager(target: pathlib.Path) -> ocp.CheckpointManager:
+    @contextlib.contextmanager
+    def _manager(target: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-        return ocp.CheckpointManager(target, options=options)
+        # Orbax logs the tracebacks of its threads; what it raises says enough.
+        logger = logging.getLogger("absl")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            with ocp.CheckpointManager(target, options=options) as manager:
+                yield manager
+        finally:
+            logger.setLevel(level)
 
     @staticmethod
     def _damaged(target: pathlib.Path, error: Exception) -> WorkDirectoryError:
-        reason = str(error).strip().split("\n")[0][:200]
         return WorkDirectoryError(
-            f"{target} is damaged or of another model ({reason}); "
+            f"{target} is damaged or of another model ({reason(error)}); "
             "delete it and start again: it will be made anew"
         )
+
+
+def reason(error: Exception) -> str:
+    """The beginning of what an error says, or its kind if it says nothing."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def digest(variables: Variables) -> str:

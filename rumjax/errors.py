@@ -39,7 +39,7 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     if name in choices:
         return name
     near = difflib.get_close_matches(str(name), list(choices), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise InvalidInputError(f"unknown {what} {name!r}{hint} There are: {', '.join(choices)}")
 
 
@@ -85,7 +85,11 @@ def check_count(what: str, value: int, *, least: int = 1) -> int:
     Raises:
       InvalidInputError: names the argument and the value.
     """
-    if int(value) != value or value < least:
+    try:
+        whole = int(value) == value and value >= least
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
         raise InvalidInputError(f"{what}: wanted a whole number of at least {least}, got {value}")
     return int(value)
 

@@ -7,10 +7,12 @@ The same command in the same directory goes on where it stopped.
 
 import argparse
 import ast
+import contextlib
 import os
 import pathlib
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 import rumjax
-from rumjax.errors import InvalidInputError, RumjaxError, check_choice
+from rumjax.errors import InvalidInputError, RumjaxError, check_choice, check_count
 
 PACKAGED = pathlib.Path(rumjax.__file__).parent
 PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
@@ -58,14 +60,13 @@ def _run(argv: Sequence[str], console: Console) -> None:
     )
     arguments, overrides = parser.parse_known_args(argv)
     config = configuration(arguments.config, overrides)
-    jax.config.update("jax_num_cpu_devices", arguments.cpu_devices)
+    split_cpu(arguments.cpu_devices)
     # Later than the above: once JAX has looked at its devices, their number is settled.
     from rumjax import checkpoint, experiment, pipeline
 
-    work_path = arguments.workdir or pathlib.Path("runs") / config["name"]
     built = experiment.build(config)
-    with checkpoint.WorkDirectory(work_path) as work:
-        console.print(f"[bold]{config['name']}[/bold] in {work.path}")
+    with checkpoint.WorkDirectory(arguments.workdir or f"runs/{built.name}") as work:
+        console.print(f"{built.name} in {work.path}", markup=False, soft_wrap=True)
         pipeline.run_experiment(built, work, console=console, recompute=arguments.recompute)
 
 
@@ -76,7 +77,8 @@ def guarded(body: Callable[[Sequence[str], Console], None], argv: Sequence[str])
         body(argv, Console())
     except RumjaxError as error:
         console.print(f"[red]error:[/red] {type(error).__name__}: ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        # Left to the terminal to wrap, so that paths can be copied.
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("interrupted; start the same command again to go on")
@@ -113,6 +115,17 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def split_cpu(devices: int) -> None:
+    """Splits the CPU into so many devices, unless JAX has looked at its devices already.
+
+    Raises:
+      InvalidInputError: fewer than one.
+    """
+    check_count("--cpu_devices", devices)
+    with contextlib.suppress(RuntimeError):  # settled earlier in this process
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
 def known_configurations() -> list[str]:
     """The bare names of the configurations that can be found."""
     return sorted({found.name for place in PLACES for found in place.glob("*.py")})
@@ -124,9 +137,11 @@ def find_configuration(name: str) -> pathlib.Path:
     Raises:
       InvalidInputError: there is none; lists the names that there are.
     """
-    for path in (pathlib.Path(name).expanduser(), *(place / name for place in PLACES)):
-        if path.is_file():
-            return path
+    given = pathlib.Path(name).expanduser()
+    for path in (given, *(place / given for place in PLACES)):
+        for each in (path, pathlib.Path(f"{path}.py")):
+            if each.is_file():
+                return each
     check_choice("configuration", name, known_configurations())
     raise InvalidInputError(f"configuration {name!r}: there is no such file")
 
@@ -142,9 +157,11 @@ def configuration(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     try:
         config = ConfigDict(runpy.run_path(str(path))["get_config"]())
     except Exception as error:  # whatever the file's author got wrong
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f", line {each.lineno}" for each in frames if each.filename == str(path)]
         raise InvalidInputError(
-            f"configuration {path}: {type(error).__name__}: {error}; it must define get_config() "
-            "returning a ConfigDict"
+            f"configuration {path}{''.join(lines[-1:])}: {type(error).__name__}: {error}; "
+            "it must define get_config() returning a ConfigDict"
         ) from error
     known = dict(leaves(config))
     for override in overrides:
@@ -165,8 +182,10 @@ def _typed(key: str, text: str, old: Any) -> Any:
         value = text if isinstance(old, str) else ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
-    if isinstance(old, float) and isinstance(value, int):
+    if isinstance(old, float) and type(value) is int:
         value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
     if old is not None and type(value) is not type(old):
         raise InvalidInputError(
             f"override {key}: wanted {type(old).__name__} like {old!r}, got {text!r}"

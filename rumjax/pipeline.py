@@ -28,6 +28,7 @@ from rumjax.rum import Parts, rum
 from rumjax.types import Array, Dataset, Key, Scores, Variables, task
 from rumjax.unlearn import OnEpoch, Step, chain, run, warm_up
 
+MMD_SAMPLES = 4000
 STAGES = ("original", "bank", "scores", "forget_sets", "oracle", "unlearn")
 
 
@@ -140,7 +141,7 @@ def discard(work: WorkDirectory, recompute: Sequence[str]) -> None:
             "original": ("checkpoints/original_*", "dynamics/*"),
             "bank": ("bank/*",),
             "scores": ("scores.npz",),
-            "forget_sets": ("forget_sets.npz",),
+            "forget_sets": ("forget_sets.*",),
             "oracle": ("checkpoints/oracle_*", "rows/retrain_*"),
             "unlearn": ("rows/*",),
         }
@@ -300,7 +301,34 @@ def choose_forget_set(context: Context, named: Mapping[str, Scores]) -> Parts:
         retain = np.setdiff1d(np.arange(context.size), forget).astype(np.int32)
         found = {"forget": forget, "retain": retain, **parts}
         work.write_arrays("forget_sets.npz", **found)
-    return {name: part for name, part in found.items() if name not in ("forget", "retain")}
+    parts = {name: part for name, part in found.items() if name not in ("forget", "retain")}
+    if not work.has("forget_sets.json"):
+        work.write_json("forget_sets.json", describe(context, named, found["forget"], parts))
+    return parts
+
+
+def describe(
+    context: Context, named: Mapping[str, Scores], forget: np.ndarray, parts: Parts
+) -> dict[str, dict[str, Any]]:
+    """How hard S ("all") and its parts are: mean scores, and entanglement with the rest of D.
+
+    Embeddings are those of the first seed's original model. MMD² is taken with γ by the median
+    heuristic, and with at most `MMD_SAMPLES` random examples of the rest.
+    """
+    variables = require_model(context, f"original_seed{context.experiment.seeds[0]}")
+    images = context.data.images[: context.size]
+    embeddings = np.asarray(_predict(context.experiment.model, variables, images).embeddings)
+    random = np.random.default_rng(0)
+    found: dict[str, dict[str, Any]] = {}
+    for name, part in {"all": forget, **parts}.items():
+        rest = np.setdiff1d(np.arange(context.size), part)
+        row = {key: float(score.values[part].mean()) for key, score in named.items()}
+        if embeddings.shape[1]:
+            sample = random.permutation(rest)[:MMD_SAMPLES]
+            row["entanglement_score"] = scores.entanglement_score(embeddings, part, rest)
+            row["mmd_squared"] = scores.mmd_squared(embeddings, part, sample, gamma="median")
+        found[name] = {"size": len(part), **row}
+    return found
 
 
 # Oracles

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from rumjax.errors import check_choice
+from rumjax.errors import check_choice, check_count
 from rumjax.types import Array, Key
 
 
@@ -18,8 +18,16 @@ class Augmentation:
     flip: bool = False
     """whether every other image, at random, is mirrored left to right"""
 
+    def __post_init__(self) -> None:
+        check_count("pad", self.pad, least=0)
+
     def __call__(self, key: Key, images: Array) -> Array:
-        """uint8[B, H, W, C] to the same, each image on its own; without effect, no randomness."""
+        """uint8[B, H, W, C] to the same, each image on its own.
+
+        Without pad and flip these are the images themselves, and the key is not looked at.
+        """
+        if self == Augmentation():
+            return images
         crop_key, flip_key = jax.random.split(key)
         if self.pad:
             images = self._crop(crop_key, images)

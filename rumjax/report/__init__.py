@@ -35,7 +35,15 @@ def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list
             file.write(picture.png)
     environment = work.read_json("environment.json", missing={})
     work.write_text(
-        "report.html", page.page(experiment, results, forget_sets(work), pictures, environment)
+        "report.html",
+        page.page(
+            experiment,
+            results,
+            forget_sets(work),
+            work.read_json("forget_sets.json", missing={}),
+            pictures,
+            environment,
+        ),
     )
     console.print(columns.terminal_table(results, experiment.name))
     if results.missing:

@@ -21,6 +21,7 @@ def page(
     experiment: Experiment,
     results: Results,
     forget_sets: Mapping[str, np.ndarray],
+    hardness: Mapping[str, Mapping[str, float]],
     pictures: Sequence[Picture],
     environment: Mapping[str, Any],
 ) -> str:
@@ -30,6 +31,7 @@ def page(
       experiment: what was run.
       results: from `tables.collect`.
       forget_sets: "forget", "retain" and the parts of the forget set; may be empty.
+      hardness: what `rumjax.pipeline.describe` found of them; may be empty.
       pictures: the figures, in order.
       environment: what it ran on.
     """
@@ -42,7 +44,7 @@ def page(
         name=experiment.name,
         sentences=answer(results),
         missing=missing(results),
-        facts=facts(experiment, forget_sets),
+        facts=facts(experiment, forget_sets) | hardness_facts(hardness),
         columns=columns.shown_columns(results),
         table=table(results),
         labels=columns.LABELS,
@@ -120,6 +122,23 @@ def facts(experiment: Experiment, forget_sets: Mapping[str, np.ndarray]) -> dict
     if experiment.needs_bank:
         found["Scores"] = f"memorization from a bank: {_options(config['bank'])}"
     return found
+
+
+def hardness_facts(hardness: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """How memorized and how entangled S and its parts are, in a line each."""
+    measures = {
+        "Mean memorization": ("memorization", "{:.2f}"),
+        "Entanglement score": ("entanglement_score", "{:.0f}"),
+        "MMD² with the rest": ("mmd_squared", "{:.4f}"),
+    }
+    return {
+        title: ", ".join(
+            f"{'S' if name == 'all' else name} {form.format(row[key])}"
+            for name, row in hardness.items()
+        )
+        for title, (key, form) in measures.items()
+        if hardness and all(key in row for row in hardness.values())
+    }
 
 
 def _options(options: Mapping[str, Any]) -> str:

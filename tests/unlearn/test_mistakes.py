@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from rumjax import forget_sets, metrics
-from rumjax import rum as rum_module
 from rumjax.errors import DivergenceError
+from rumjax.rum import rum
 from rumjax.scores import TrainingDynamics, entanglement_score
 from rumjax.types import Scores, Variables, task
 from rumjax.unlearn import (
@@ -121,7 +121,7 @@ def test_mistake_3_masked_parameters_stay_bit_identical_under_momentum_and_weigh
 def test_mistake_4_each_step_starts_from_the_result_of_the_one_before(model, original, data):
     first, second = np.split(FORGET, 2)
     unlearner = ALGORITHMS["finetune"](model, epochs=1, batch_size=16, learning_rate=0.1)
-    steps = rum_module.rum(
+    steps = rum(
         FORGET,
         np.setdiff1d(np.arange(60), FORGET),
         refine=lambda _: {"first": first, "second": second},

@@ -63,5 +63,7 @@ def make(idx_dir: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m rumjax.data.embedded.make IDX_DIR OUT.npz")
     found: dict[str, Any] = make(pathlib.Path(sys.argv[1]))
     np.savez_compressed(sys.argv[2], **found)

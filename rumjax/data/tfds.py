@@ -1,0 +1,137 @@
+"""Image-classification data sets of TensorFlow Datasets, read without TensorFlow."""
+
+import difflib
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rumjax.data.sources import PathLike, Source, with_progress
+from rumjax.data.splits import checked
+from rumjax.errors import InvalidInputError
+from rumjax.types import Dataset
+
+READ_AT_ONCE = 100
+"""Examples in one call of TFDS, which takes half the time of single ones."""
+
+
+def read(
+    name: str,
+    path: PathLike | None,
+    train_split: str,
+    test_split: str,
+    others: Sequence[str] = (),
+) -> Source:
+    """A data set of TFDS with features "image" and "label", prepared as array_record.
+
+    Reading needs no TensorFlow; preparing does, and messages say by which command.
+
+    Args:
+      name: of TFDS, for example "cifar10".
+      path: TFDS's `data_dir`; by default TFDS's own, which is TFDS_DATA_DIR if that is set.
+      train_split: as TFDS writes splits, "train[:50%]" for example.
+      test_split: likewise.
+      others: names that are no TFDS data sets and may have been meant.
+
+    Raises:
+      InvalidInputError: TFDS is not installed; an unknown name or split; the data set is not
+        prepared, or as TFRecord, or damaged; it is no image classification; its images have
+        several shapes.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise InvalidInputError(
+            f"data: {name!r} is none of {', '.join(others)}, and so is looked for in "
+            "tensorflow-datasets, which is not installed: pip install 'rumjax[tfds]'"
+        ) from error
+    path = None if path is None else os.path.expanduser(path)
+    builder = _builder(tensorflow_datasets, name, path, others)
+    features = builder.info.features
+    label = features["label"] if "label" in features else None  # noqa: SIM401 (not a dict)
+    if "image" not in features or not isinstance(label, tensorflow_datasets.features.ClassLabel):
+        raise InvalidInputError(
+            f"data: {name!r} is no image classification: wanted a feature 'image' and a class "
+            f"'label', got {', '.join(features)}"
+        )
+    if not builder.is_prepared():
+        raise InvalidInputError(
+            f"data: {name!r} is not prepared under {builder.data_dir}; prepare it by "
+            f"{prepare_command(name, path)}"
+        )
+    try:
+        splits = [builder.as_data_source(split=split) for split in (train_split, test_split)]
+    except ValueError as error:
+        raise InvalidInputError(
+            f"data: {name!r}, splits {train_split!r} and {test_split!r}: {_reason(error)}"
+        ) from error
+    except NotImplementedError as error:
+        other = f"{path or 'tensorflow_datasets'}_array_record"
+        raise InvalidInputError(
+            f"data: {name!r} under {builder.data_dir} is prepared in a format without random "
+            f"access; prepare it as array_record in another folder, and give that as data_dir: "
+            f"{prepare_command(name, other)}"
+        ) from error
+    train, test = (
+        _read_split(f"data: {name!r}, {split}", source, label.num_classes)
+        for split, source in zip((train_split, test_split), splits, strict=True)
+    )
+    return Source(tuple(label.names), train, None, test)
+
+
+def prepare_command(name: str, path: str | None) -> str:
+    """The shell command that downloads a data set and prepares it under `path`."""
+    data_dir = "" if path is None else f"data_dir={json.dumps(path)}, "
+    return "python -c " + shlex.quote(
+        f"import tensorflow_datasets as tfds; tfds.builder({json.dumps(name)}, {data_dir}"
+        'file_format="array_record").download_and_prepare()'
+    )
+
+
+def _builder(library: Any, name: str, path: str | None, others: Sequence[str]) -> Any:
+    try:
+        return library.builder(name, data_dir=path)
+    except library.core.DatasetNotFoundError as error:
+        known = [*others, *library.list_builders(with_community_datasets=False)]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(others)} and TFDS's"
+        raise InvalidInputError(f"data: unknown data set {name!r}; {hint}") from error
+    except Exception as error:  # AssertionError for a version, ImportError for what it needs
+        raise InvalidInputError(f"data: TFDS cannot open {name!r}: {_reason(error)}") from error
+
+
+def _read_split(where: str, source: Any, num_classes: int) -> Dataset:
+    labels = np.zeros(len(source), np.int64)
+    images = np.zeros((0,), np.uint8)
+    for index, example in enumerate(with_progress(_examples(where, source), where, len(source))):
+        image = np.asarray(example["image"])
+        if index == 0:
+            images = np.empty((len(source), *image.shape), image.dtype)
+        if image.shape != images.shape[1:]:
+            raise InvalidInputError(
+                f"{where}: images of several shapes, {list(images.shape[1:])} and "
+                f"{list(image.shape)} (example {index}); export them as an image_folder and set "
+                "image_size"
+            )
+        images[index], labels[index] = image, int(example["label"])
+    return checked(where, images, labels, num_classes)
+
+
+def _examples(where: str, source: Any) -> Iterator[Mapping[str, Any]]:
+    for start in range(0, len(source), READ_AT_ONCE):
+        try:
+            found = source.__getitems__(range(start, min(start + READ_AT_ONCE, len(source))))
+        except Exception as error:  # the reader of records raises RuntimeError, decoders others
+            raise InvalidInputError(
+                f"{where}: example {start} or one soon after it cannot be read: "
+                f"{_reason(error)}; delete the data set and prepare it again"
+            ) from error
+        yield from found
+
+
+def _reason(error: Exception) -> str:
+    """The first line: TFDS goes on to list all it knows."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

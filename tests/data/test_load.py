@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+
+from rumjax import data
+from rumjax.errors import InvalidInputError
+
+
+@pytest.fixture
+def arrays():
+    """40 training images, each filled with its number, class by class, and 8 test images."""
+    random = np.random.default_rng(0)
+    return {
+        "train_images": np.tile(np.arange(40, dtype=np.uint8)[:, None, None, None], (1, 3, 4, 3)),
+        "train_labels": np.repeat(np.arange(4), 10),
+        "test_images": random.integers(0, 256, (8, 3, 4, 3)).astype(np.uint8),
+        "test_labels": np.arange(8) % 4,
+    }
+
+
+@pytest.fixture
+def saved(arrays, tmp_path):
+    """Saves the arrays with some replaced, or left out for None, and says where."""
+
+    def save(**changes):
+        path = tmp_path / "images.npz"
+        found = {key: value for key, value in {**arrays, **changes}.items() if value is not None}
+        np.savez(path, **found)
+        return path
+
+    return save
+
+
+def test_the_embedded_set_has_its_sizes_and_balanced_classes():
+    splits = data.load("fashion_mnist_mini", validation_fraction=0.5)
+    parts = splits.train, splits.validation, splits.test
+    assert [part.images.shape for part in parts] == [(n, 28, 28, 1) for n in (6000, 1000, 2000)]
+    for part in parts:
+        assert part.images.dtype == np.uint8
+        assert part.labels.dtype == np.int32
+        assert set(np.bincount(part.labels)) == {len(part.labels) // 10}
+    assert splits.num_classes == len(splits.class_names) == 10
+
+
+def test_npz_gives_back_its_images_with_a_tenth_of_each_class_held_out(saved, arrays):
+    splits = data.load("npz", data_dir=saved())
+    numbers = np.concatenate([splits.train.images, splits.validation.images])[:, 0, 0, 0]
+    assert sorted(numbers) == list(range(40))
+    for part in (splits.train, splits.validation):
+        np.testing.assert_array_equal(part.labels, part.images[:, 0, 0, 0] // 10)
+    assert np.bincount(splits.validation.labels).tolist() == [1] * 4
+    np.testing.assert_array_equal(splits.test.images, arrays["test_images"])
+    assert splits.class_names == ("0", "1", "2", "3")
+
+
+def test_the_seed_decides_what_is_held_out(saved):
+    path = saved()
+    first, again, other = (
+        data.load("npz", data_dir=path, seed=seed).validation.images for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_validation_set_of_its_own_is_used_whatever_the_fraction(saved, arrays):
+    path = saved(validation_images=arrays["test_images"], validation_labels=arrays["test_labels"])
+    splits = data.load("npz", data_dir=path, validation_fraction=0.5)
+    assert len(splits.train.labels) == 40
+    np.testing.assert_array_equal(splits.validation.images, arrays["test_images"])
+
+
+@pytest.mark.parametrize("names", [["ant", "bee", "cat", "dog"], [b"ant", b"bee", b"cat", b"dog"]])
+def test_class_names_may_come_along(saved, names):
+    assert data.load("npz", data_dir=saved(class_names=np.array(names))).class_names == (
+        "ant",
+        "bee",
+        "cat",
+        "dog",
+    )
+
+
+def test_class_names_say_how_many_classes_there_are(saved):
+    with pytest.raises(InvalidInputError, match=r"train: 20 labels are outside 0…1"):
+        data.load("npz", data_dir=saved(class_names=np.array(["ant", "bee"])))
+    names = np.array(list("abcdef"))
+    assert data.load("npz", data_dir=saved(class_names=names)).num_classes == 6
+
+
+def test_arrays_of_other_names_are_left_alone(saved):
+    extra = np.array([{"an": "object"}], object)  # could not be read without pickle
+    assert data.load("npz", data_dir=saved(extra=extra)).num_classes == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_labels": None}, "lacks test_labels; it holds train_images"),
+        ({"validation_images": np.zeros((2, 3, 4, 3), np.uint8)}, "lacks validation_labels"),
+        ({"test_labels": np.full(8, 4)}, "test: 8 labels are outside 0…3"),
+        ({"train_images": np.zeros((40, 3, 4, 3))}, "train: wanted images of uint8"),
+        ({"train_labels": np.array([None] * 40)}, "cannot be read as .npz: Object arrays"),
+        ({"test_images": np.zeros((8, 5, 4, 3), np.uint8)}, r"of one shape .* test \[5, 4, 3\]"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(saved, changes, message):
+    with pytest.raises(InvalidInputError, match=message):
+        data.load("npz", data_dir=saved(**changes))
+
+
+def test_a_file_cut_anywhere_is_refused_by_name(saved):
+    path = saved()
+    whole = path.read_bytes()
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InvalidInputError, match=r"images\.npz cannot be read as \.npz"):
+            data.load("npz", data_dir=path)
+
+
+def test_a_single_array_is_no_npz(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(InvalidInputError, match=r"cannot be read as \.npz"):
+        data.load("npz", data_dir=tmp_path / "one.npy")
+
+
+@pytest.mark.parametrize("name", ["npz", "image_folder", "tiny_imagenet"])
+def test_a_path_is_needed_and_has_to_exist(name, tmp_path):
+    with pytest.raises(InvalidInputError, match=f"'{name}' needs data_dir"):
+        data.load(name)
+    with pytest.raises(InvalidInputError, match="nowhere does not exist; it should be"):
+        data.load(name, data_dir=tmp_path / "nowhere")
+
+
+def test_a_limit_keeps_random_examples_of_every_split(saved):
+    whole = data.load("npz", data_dir=saved())
+    splits = data.load("npz", data_dir=saved(), limit=6)
+    sizes = [len(part.labels) for part in (splits.train, splits.validation, splits.test)]
+    assert sizes == [6, 4, 6]
+    kept = splits.train.images[:, 0, 0, 0]
+    assert set(kept) <= set(whole.train.images[:, 0, 0, 0])
+    np.testing.assert_array_equal(splits.train.labels, kept // 10)
+    assert len(set(splits.train.labels)) > 1  # the file has them class by class
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5])
+def test_a_limit_that_is_no_count_is_refused(limit):
+    with pytest.raises(InvalidInputError, match="limit"):
+        data.load("fashion_mnist_mini", limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("fashion_mnist_mini", {"data_dir": "here"}),
+        ("tiny_imagenet", {"image_size": 32}),
+        ("npz", {"test_split": "val"}),
+        ("image_folder", {"train_split": "training"}),
+        ("cifar10", {"image_size": 32}),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(name, option):
+    with pytest.raises(InvalidInputError, match=f"'{name}' has no {next(iter(option))}"):
+        data.load(name, **option)
