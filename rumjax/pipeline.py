@@ -19,17 +19,16 @@ import numpy as np
 from rich.console import Console
 
 import rumjax
-from rumjax import ensemble, forget_sets, metrics, progress, report, scores
+from rumjax import ensemble, forget_sets, metrics, progress, report, scores, stages
 from rumjax.checkpoint import WorkDirectory
-from rumjax.errors import InvalidInputError
+from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.experiment import FORGET, SCORES, Experiment, Method, call, refinement
-from rumjax.models import Model, predict
+from rumjax.models import Model, predict, require_embeddings
 from rumjax.rum import Parts, rum
 from rumjax.types import Array, Dataset, Key, Scores, Variables, task
 from rumjax.unlearn import OnEpoch, Step, chain, run, warm_up
 
 MMD_SAMPLES = 4000
-STAGES = ("original", "bank", "scores", "forget_sets", "oracle", "unlearn")
 
 
 class Context(NamedTuple):
@@ -69,7 +68,7 @@ def run_experiment(
       experiment: from `rumjax.experiment.build`.
       work: the run's directory; what is already in it is not made again.
       console: where progress is shown.
-      recompute: stages to make anew, with those after them; see `STAGES`.
+      recompute: stages to make anew, with those after them; see `rumjax.stages.claim`.
 
     Raises:
       RumjaxError: with what went wrong and what to do about it.
@@ -78,6 +77,8 @@ def run_experiment(
     train_originals(context)
     score = score_examples(context)
     parts = choose_forget_set(context, score)
+    for method in experiment.methods:  # finds mistakes before anything more is trained
+        steps_of(context, method, score, parts, experiment.seeds[0])
     train_oracles(context, parts)
     unlearn_all(context, score, parts)
     return report.write(context.work, experiment, context.console)
@@ -87,8 +88,8 @@ def open_context(
     experiment: Experiment, work: WorkDirectory, console: Console, recompute: Sequence[str] = ()
 ) -> Context:
     """Claims the directory for this configuration and puts the images on the device."""
-    discard(work, recompute)
-    work.claim(dependencies(experiment))
+    check(experiment)
+    stages.claim(work, experiment, recompute)
     work.write_json("config.json", experiment.config)
     work.write_json("environment.json", environment())
     train, test = experiment.data.train, experiment.data.test
@@ -99,53 +100,24 @@ def open_context(
     return Context(experiment, work, console, data)
 
 
-def dependencies(experiment: Experiment) -> dict[str, Any]:
-    """For each stage, the part of the configuration that its result depends on."""
-    config = experiment.config
-    training = {name: config[name] for name in ("data", "model", "training")}
-    bank = {**training, "bank": {key: config["bank"][key] for key in ("fraction", "seed")}}
-    scored = {**bank, "models": config["bank"]["models"]} if experiment.needs_bank else training
-    forget = {**scored, "forget": config["forget"], "first_seed": experiment.seeds[0]}
-    methods = {
-        f"unlearn/{method.name}": {**forget, "attack": config["attack"], "method": method.options}
-        for method in experiment.methods
-    }
-    return {
-        "original": training,
-        **({"bank": bank} if experiment.needs_bank else {}),
-        "scores": {**scored, "first_seed": experiment.seeds[0]},
-        "forget_sets": forget,
-        "oracle": {**forget, "attack": config["attack"]},
-        **methods,
-    }
-
-
-def discard(work: WorkDirectory, recompute: Sequence[str]) -> None:
-    """Deletes the results of the stages named, and of those after them.
+def check(experiment: Experiment) -> None:
+    """Finds out before anything is trained what would go wrong after hours of training.
 
     Raises:
-      InvalidInputError: an unknown stage.
+      InvalidInputError: a model that does not fit the images, a bank too small to see every example
+        and leave it out, a forget set that cannot be made of this data.
     """
-    for name in recompute:
-        stage, _, method = name.partition("/")
-        if stage not in STAGES or (method and stage != "unlearn"):
-            raise InvalidInputError(
-                f"recompute: unknown stage {name!r}; there are {', '.join(STAGES)}, "
-                "and unlearn/NAME for one method"
-            )
-        if method:
-            work.forget(f"rows/{method}_seed*.json", stages=(name,))
-            continue
-        later = STAGES[STAGES.index(stage) :]
-        patterns = {
-            "original": ("checkpoints/original_*", "dynamics/*"),
-            "bank": ("bank/*",),
-            "scores": ("scores.npz",),
-            "forget_sets": ("forget_sets.*",),
-            "oracle": ("checkpoints/oracle_*", "rows/retrain_*"),
-            "unlearn": ("rows/*",),
-        }
-        work.forget(*(each for name in later for each in patterns[name]), stages=later)
+    train = experiment.data.train
+    images, size = train.images[:1], len(train.labels)
+    like = jax.eval_shape(experiment.model.init, jax.random.key(0), images)
+    outputs = jax.eval_shape(functools.partial(predict, experiment.model), like, images)
+    if experiment.needs_bank:
+        member = members(experiment)[0]
+        scores.memorization(member, member)
+    # Which examples are chosen depends on scores; whether there are enough does not.
+    nothing = Scores(np.zeros(size, np.float32))
+    embeddings = np.zeros((size, outputs.embeddings.shape[1]), np.float32)
+    forget_parts(experiment, dict.fromkeys(SCORES, nothing), lambda: embeddings)
 
 
 # Original models
@@ -154,7 +126,11 @@ def discard(work: WorkDirectory, recompute: Sequence[str]) -> None:
 def train_originals(context: Context) -> None:
     """θo of every seed, with the training dynamics that proxies are made from."""
     experiment, work = context.experiment, context.work
-    missing = [seed for seed in experiment.seeds if not work.has_model(f"original_seed{seed}")]
+    missing = [
+        seed
+        for seed in experiment.seeds
+        if not (work.has_model(f"original_seed{seed}") and work.has(f"dynamics/seed{seed}.npz"))
+    ]
     steps = chain(task([], context.size), experiment.recipe)
     total = len(missing) * experiment.recipe.epochs
     with progress.stage(context.console, "Original models", total, "epochs") as advance:
@@ -209,13 +185,7 @@ def train_bank(context: Context) -> tuple[np.ndarray, np.ndarray, float]:
     """
     work, options = context.work, context.experiment.config["bank"]
     models = options["models"]
-    member = np.zeros((models, context.size), bool)
-    subsets = [
-        scores.random_subset(options["seed"], model, context.size, options["fraction"])
-        for model in range(models)
-    ]
-    for row, subset in zip(member, subsets, strict=True):
-        row[subset] = True
+    member, subsets = members(context.experiment)
     pieces = [work.read_arrays(name) for name in work.names("bank/*.npz")]
     done = {int(model) for piece in pieces for model in piece["models"]}
     missing = np.array([model for model in range(models) if model not in done], int)
@@ -231,6 +201,19 @@ def train_bank(context: Context) -> tuple[np.ndarray, np.ndarray, float]:
         wanted = piece["models"] < models
         correct[piece["models"][wanted]] = piece["correct"][wanted]
     return member, correct, float(sum(piece["seconds"] for piece in pieces))
+
+
+def members(experiment: Experiment) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Which examples each model of the bank sees: bool[M, N], and as indices."""
+    options, size = experiment.config["bank"], len(experiment.data.train.labels)
+    subsets = [
+        scores.random_subset(options["seed"], model, size, options["fraction"])
+        for model in range(options["models"])
+    ]
+    member = np.zeros((len(subsets), size), bool)
+    for row, subset in zip(member, subsets, strict=True):
+        row[subset] = True
+    return member, subsets
 
 
 def train_models(
@@ -342,7 +325,10 @@ def train_oracles(context: Context, parts: Parts) -> None:
         (seed, which)
         for seed in experiment.seeds
         for which in ("reference", "second")
-        if not work.has(f"rows/retrain_{which}_seed{seed}.json")
+        if not (
+            work.has_model(f"oracle_{which}_seed{seed}")
+            and work.has(f"rows/retrain_{which}_seed{seed}.json")
+        )
     ]
     steps = chain(task(forget, context.size), experiment.recipe)
     total = len(missing) * experiment.recipe.epochs
@@ -429,7 +415,10 @@ def timed_run(
         advance(name)
 
     begin = time.perf_counter()
-    result = run(key, steps, variables, context.data, on_epoch=on_epoch)
+    try:
+        result = run(key, steps, variables, context.data, on_epoch=on_epoch)
+    except DivergenceError as error:
+        raise DivergenceError(f"{name}: {error}") from error
     jax.block_until_ready(result)
     return result, time.perf_counter() - begin, curve
 

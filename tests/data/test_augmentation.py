@@ -79,7 +79,7 @@ def test_compiled_mapped_and_scanned_are_the_same_as_plain():
     augment = Augmentation(pad=1, flip=True)
     plain = np.stack([np.asarray(augment(key, images)) for key in keys])
     np.testing.assert_array_equal(jax.jit(augment)(keys[0], images), plain[0])
-    mapped = jax.vmap(augment, (0, None))(keys, images)
+    mapped = jax.jit(jax.vmap(augment, (0, None)))(keys, images)
     np.testing.assert_array_equal(mapped, plain)
     scanned = jax.lax.scan(lambda carry, key: (carry, augment(key, images)), 0, keys)[1]
     np.testing.assert_array_equal(scanned, plain)
