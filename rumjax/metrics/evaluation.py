@@ -1,6 +1,7 @@
 """A line of the results: an unlearned model held against the oracle of the same seed."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -41,15 +42,18 @@ def measure(
     forget = np.concatenate(list(parts.values()))
     retain = np.setdiff1d(np.arange(len(train.labels)), forget)
     sets = {"forget": train.at(forget), "retain": train.at(retain), "test": test}
+
+    def attack(signal: str) -> float:
+        return membership_attack(
+            sets["retain"], test, sets["forget"], signal=signal, samples=samples, seed=seed
+        )
+
+    with ThreadPoolExecutor() as pool:
+        attacks = dict(zip(SIGNALS, pool.map(attack, SIGNALS), strict=True))
     return Measured(
         accuracies=Accuracies(*(accuracy(each) for each in sets.values())),
         parts={name: accuracy(train.at(part)) for name, part in parts.items()},
-        attacks={
-            signal: membership_attack(
-                sets["retain"], test, sets["forget"], signal=signal, samples=samples, seed=seed
-            )
-            for signal in SIGNALS
-        },
+        attacks=attacks,
         predicted={name: each.probabilities.argmax(axis=1) for name, each in sets.items()},
     )
 

@@ -1,0 +1,44 @@
+"""Student-t intervals against SciPy's, and their coverage."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from rumjax.errors import InvalidInputError
+from rumjax.metrics import mean_and_half_width
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=9), st.floats(0.5, 0.99))
+def test_it_is_scipys_interval(values, level):
+    mean, half = mean_and_half_width(np.array(values), level=level)
+    assert mean == pytest.approx(np.mean(values), abs=1e-12)
+    if stats.sem(values) > 0:
+        low, high = stats.t.interval(level, len(values) - 1, np.mean(values), stats.sem(values))
+        assert (high - low) / 2 == pytest.approx(half)
+    else:
+        assert half == 0
+
+
+def test_it_covers_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    hits = 0
+    for _ in range(2000):
+        mean, half = mean_and_half_width(random.normal(5, 2, 3))
+        hits += abs(mean - 5) <= half
+    # Five standard deviations of a binomial fraction.
+    assert abs(hits / 2000 - 0.95) < 5 * np.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_a_single_value_has_no_width():
+    mean, half = mean_and_half_width(np.array([0.25]))
+    assert mean == 0.25
+    assert np.isnan(half)
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [1.0, np.inf]])
+def test_what_has_no_mean_is_refused(values):
+    with pytest.raises(InvalidInputError, match="finite values"):
+        mean_and_half_width(np.array(values))
