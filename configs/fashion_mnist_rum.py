@@ -8,7 +8,7 @@ Model: a small convolutional network. Hardware: two CPU cores are enough.
 
 from ml_collections import ConfigDict
 
-from rumjax.experiment import rum, rum_f, shuffle, vanilla
+from rumjax.experiment import LEVELS, SHUFFLED, rum, rum_f, shuffle, vanilla
 
 
 def get_config():
@@ -45,28 +45,37 @@ def get_config():
         "salun_rum_f": rum_f(salun),
         "mixed_rum": rum({"low": {"algorithm": "original"}, "medium": finetune, "high": salun}),
     }
-    # What `python -m rumjax.tune` searched, on seeds that are not reported here.
-    rates = (0.02, 0.05, 0.1, 0.2)
-    once = {"epochs": (3, 5)}
-    thrice = {"epochs": (1, 2)}
+    # What `python -m rumjax.tune` searched, on seeds that are not reported here. Shuffle and RUM^F
+    # have grids of one size: short steps first, the last one searched like the only one of vanilla.
     grids = {
-        "finetune": {"learning_rate": rates},
-        "neggrad_plus": {"learning_rate": rates[:3], "beta": (0.85, 0.92, 0.97)},
-        "salun": {"learning_rate": rates, "mask_fraction": (0.3, 0.6)},
+        "finetune": {"learning_rate": (0.05, 0.1, 0.2)},
+        "neggrad_plus": {"learning_rate": (0.01, 0.02, 0.03), "beta": (0.92, 0.95, 0.98)},
+        "salun": {"learning_rate": (0.05, 0.1, 0.2), "mask_fraction": (0.3, 0.6)},
+    }
+    early = {
+        "finetune": ({"learning_rate": (0.1,)}, {"learning_rate": (0.1, 0.2)}),
+        "neggrad_plus": (
+            {"learning_rate": (0.01,), "beta": (0.99,)},
+            {"learning_rate": (0.02,), "beta": (0.97,)},
+        ),
+        "salun": ({"learning_rate": (0.05,)}, {"learning_rate": (0.1,)}),
     }
     config.tuning = {
         "seeds": (100, 101),
         "grids": {
-            **{f"{name}_vanilla": {**grid, **once} for name, grid in grids.items()},
-            **{f"{name}_shuffle": {**grid, **thrice} for name, grid in grids.items()},
-            **{f"{name}_rum_f": {**grid, **thrice} for name, grid in grids.items()},
+            **{f"{name}_vanilla": {**grid, "epochs": (5, 8)} for name, grid in grids.items()},
+            **{
+                f"{name}_{strategy}": {
+                    parts[0]: {**early[name][0], "epochs": (1,)},
+                    parts[1]: {**early[name][1], "epochs": (2,)},
+                    parts[2]: {**grid, "epochs": (5,)},
+                }
+                for name, grid in grids.items()
+                for strategy, parts in {"shuffle": SHUFFLED, "rum_f": LEVELS}.items()
+            },
             "mixed_rum": {
-                "medium": {"learning_rate": (0.05, 0.1, 0.2), "epochs": (2,)},
-                "high": {
-                    "learning_rate": (0.05, 0.1, 0.2),
-                    "epochs": (3,),
-                    "mask_fraction": (0.6,),
-                },
+                "medium": {"learning_rate": (0.1, 0.2), "epochs": (2,)},
+                "high": {**grids["salun"], "epochs": (5,)},
             },
         },
     }

@@ -191,7 +191,8 @@ class WorkDirectory:
         """
         target = self.path / name
         try:
-            with np.load(target) as archive:
+            # NumPy leaves a file open that it has opened itself and cannot read.
+            with open(target, "rb") as file, np.load(file) as archive:
                 return {key: archive[key] for key in archive.files}
         except Exception as error:  # zipfile, zlib and NumPy each raise their own
             raise self._damaged(target, error) from error

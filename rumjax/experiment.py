@@ -8,6 +8,7 @@ with `vanilla`, `shuffle`, `rum_f` and `rum` below: four values of one form.
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from rumjax import data, forget_sets, models
 from rumjax.data.augmentation import augmentation
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
 from rumjax.models import Model
 from rumjax.rum import LEVELS, Parts, Refine, at_random, by_class, by_score, whole
 from rumjax.scores import PROXIES
@@ -31,6 +32,8 @@ FORGET: dict[str, Callable[..., Parts]] = {
     "class": forget_sets.by_class,
     "file": forget_sets.from_file,
 }
+ORACLES = ("retrain_reference", "retrain_second")
+"""What the oracles' rows are called, and so no method."""
 REFINEMENTS = ("whole", "random", "class", *SCORES)
 SECTIONS = (
     "name",
@@ -167,6 +170,11 @@ def build(config: Mapping[str, Any]) -> Experiment:
         check_choice("section of the configuration", section, (*SECTIONS, "tuning"))
     if missing := sorted(set(SECTIONS) - set(config)):
         raise InvalidInputError(f"the configuration lacks {', '.join(missing)}")
+    for section in set(SECTIONS) - {"name", "seed", "seeds"}:
+        if not isinstance(config[section], Mapping):
+            raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
+    if not (isinstance(config["name"], str) and config["name"]):
+        raise InvalidInputError(f"name: wanted some text, got {config['name']!r}")
     splits = call("data", data.load, config["data"])
     mean, std = models.channel_statistics(splits.train.images)
     model = call(
@@ -178,10 +186,12 @@ def build(config: Mapping[str, Any]) -> Experiment:
         std=std,
     )
     accepted("forget", FORGET, config["forget"], "by")
-    bank = config["bank"]
-    check_count("bank.models", bank["models"], least=2)
-    check_count("bank.per_device", bank["per_device"])
-    first = int(config["seed"])
+    call("bank", check_bank, config["bank"])
+    call("attack", check_attack, config["attack"])
+    known = dict.fromkeys(name for each in ALGORITHMS.values() for name in names_of(each))
+    for option in config["unlearning"]:
+        check_choice("option in unlearning", option, known)
+    first = check_count("seed", config["seed"], least=0)
     return Experiment(
         name=config["name"],
         config=config,
@@ -196,16 +206,45 @@ def build(config: Mapping[str, Any]) -> Experiment:
     )
 
 
+def check_bank(models: int, fraction: float, seed: int, per_device: int) -> None:
+    """Checks the section `bank`.
+
+    Args:
+      models: M.
+      fraction: of D that each model sees.
+      seed: of the subsets and the models.
+      per_device: models that a device trains at a time.
+
+    Raises:
+      InvalidInputError: a value out of range.
+    """
+    check_count("bank.models", models, least=2)
+    check_number("bank.fraction", fraction, most=1.0)
+    check_count("bank.seed", seed, least=0)
+    check_count("bank.per_device", per_device)
+
+
+def check_attack(samples: int | None) -> None:
+    """Checks the section `attack`: members and non-members a side, or None for all of T.
+
+    Raises:
+      InvalidInputError: a value out of range.
+    """
+    if samples is not None:
+        check_count("attack.samples", samples)
+
+
 def build_method(
     name: str, options: Options, config: Mapping[str, Any], model: Model, num_classes: int
 ) -> Method:
     """A method from its options, as `vanilla` and its siblings write them.
 
     Raises:
-      InvalidInputError: an unknown refinement, algorithm or option, or a value out of range.
+      InvalidInputError: an unknown refinement, algorithm or option, a value out of range, or
+        parts, order and selection that do not name the same.
     """
     where = f"methods.{name}"
-    check_choice(f"refinement in {where}", options["refine"], REFINEMENTS)
+    check_form(where, name, options)
     defaults = {**_shared(config["training"]), **config["unlearning"]}
     select, resolved = {}, {}
     for part, given in options["select"].items():
@@ -223,6 +262,30 @@ def build_method(
         order=tuple(options["order"]),
         options={**options, "select": resolved},
     )
+
+
+def check_form(where: str, name: str, options: Options) -> None:
+    """Checks a method but for its unlearners.
+
+    Raises:
+      InvalidInputError: a name that cannot be a file's, not made by `vanilla` or its siblings, an
+        unknown refinement, or parts, order and selection that do not name the same.
+    """
+    if not re.fullmatch(r"\w[\w.+-]*", name) or name in ORACLES:
+        raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
+    if not isinstance(options, Mapping) or options.keys() != FLOOR.keys():
+        raise InvalidInputError(
+            f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.experiment"
+        )
+    check_choice(f"refinement in {where}", options["refine"], REFINEMENTS)
+    # Parts by class are those of the forget set's classes, whatever `parts` says.
+    parts = options["order"] if options["refine"] == "class" else options["parts"]
+    for key in ("order", "select"):
+        if sorted(options[key]) != sorted(set(parts)):
+            raise InvalidInputError(
+                f"{where}.{key}: names {', '.join(options[key])}, "
+                f"but the parts are {', '.join(parts)}, each once"
+            )
 
 
 def unlearner(
@@ -278,8 +341,9 @@ def call(where: str, function: Callable[..., Any], options: Options, **extra: An
     Raises:
       InvalidInputError: an option that the function does not take, or one that it lacks.
     """
+    known = [name for name in names_of(function) if name not in extra]
     for option in options:
-        check_choice(f"option in {where}", option, names_of(function))
+        check_choice(f"option in {where}", option, known)
     signature = inspect.signature(function)
     try:
         signature.bind(**options, **extra)
@@ -315,3 +379,31 @@ def refinement(
     if method.refine == "class":
         return by_class(labels)
     return by_score(scores[method.refine], parts=method.parts)
+
+
+def forget_parts(
+    experiment: Experiment,
+    named: Mapping[str, Scores],
+    embeddings: Callable[[], np.ndarray],
+) -> Parts:
+    """S as named parts, by what the configuration says.
+
+    Raises:
+      InvalidInputError: it cannot be made of this data.
+    """
+    options = dict(experiment.config["forget"])
+    by = options.pop("by")
+    labels = np.asarray(experiment.data.train.labels)
+    extra: dict[str, Any]
+    if by in SCORES:
+        options.setdefault("center", 0.5 if by == "memorization" else "median")
+        extra = {"scores": named[by]}
+    elif by == "entanglement":
+        extra = {"embeddings": embeddings()}
+    else:
+        extra = {"labels": labels} if by == "class" else {"count": len(labels)}
+    parts: Parts = call("forget", FORGET[by], options, **extra)
+    if reserved := {"all", "forget", "retain"} & parts.keys():
+        raise InvalidInputError(f"forget set: no part may be called {', '.join(sorted(reserved))}")
+    forget_sets.union(parts, len(labels))
+    return parts

@@ -5,6 +5,7 @@ into D; a forget set is the union of its parts, and what it leaves is retained.
 """
 
 import pathlib
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -149,16 +150,16 @@ def from_file(path: str | pathlib.Path, count: int) -> Parts:
     path = pathlib.Path(path)
     try:
         if path.suffix == ".npz":
-            with np.load(path) as archive:
+            with path.open("rb") as file, np.load(file) as archive:
                 found = {name: archive[name] for name in archive.files}
         elif path.suffix == ".npy":
             found = {"file": np.load(path)}
         else:
             found = {"file": np.loadtxt(path, dtype=np.int64, ndmin=1)}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError(f"forget set: {path} cannot be read: {error}") from error
     parts = {name: check_indices(f"{path}, {name}", part, count) for name, part in found.items()}
-    check_indices(f"{path}, all parts together", np.concatenate(list(parts.values())), count)
+    check_indices(f"{path}, all parts together", _joined(parts), count)
     return parts
 
 
@@ -170,7 +171,11 @@ def union(parts: Parts, count: int) -> np.ndarray:
     """
     for name, part in parts.items():
         check_indices(f"forget set, part {name}", part, count)
-    forget = check_indices("forget set", np.concatenate(list(parts.values())), count)
+    forget = check_indices("forget set", _joined(parts), count)
     if len(forget) == count:
         raise InvalidInputError(f"forget set: it covers all {count} examples, nothing is retained")
     return forget
+
+
+def _joined(parts: Parts) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.int32), *parts.values()])

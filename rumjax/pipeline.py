@@ -21,8 +21,8 @@ from rich.console import Console
 import rumjax
 from rumjax import ensemble, forget_sets, metrics, progress, report, scores, stages
 from rumjax.checkpoint import WorkDirectory
-from rumjax.errors import DivergenceError, InvalidInputError
-from rumjax.experiment import FORGET, SCORES, Experiment, Method, call, refinement
+from rumjax.errors import DivergenceError
+from rumjax.experiment import SCORES, Experiment, Method, forget_parts, refinement
 from rumjax.models import Model, predict, require_embeddings
 from rumjax.rum import Parts, rum
 from rumjax.types import Array, Dataset, Key, Scores, Variables, task
@@ -116,8 +116,11 @@ def check(experiment: Experiment) -> None:
         scores.memorization(member, member)
     # Which examples are chosen depends on scores; whether there are enough does not.
     nothing = Scores(np.zeros(size, np.float32))
-    embeddings = np.zeros((size, outputs.embeddings.shape[1]), np.float32)
-    forget_parts(experiment, dict.fromkeys(SCORES, nothing), lambda: embeddings)
+
+    def embeddings() -> np.ndarray:
+        return np.zeros((size, require_embeddings(outputs).shape[1]), np.float32)
+
+    forget_parts(experiment, dict.fromkeys(SCORES, nothing), embeddings)
 
 
 # Original models
@@ -261,25 +264,11 @@ def reader(model: Model) -> Callable[[Variables, Dataset], dict[str, Array]]:
 
 def choose_forget_set(context: Context, named: Mapping[str, Scores]) -> Parts:
     """S as named parts, from `forget_sets.npz`, where S itself and R are kept too."""
-    work, labels = context.work, context.experiment.data.train.labels
+    work = context.work
     if work.has("forget_sets.npz"):
         found = work.read_arrays("forget_sets.npz")
     else:
-        options = dict(context.experiment.config["forget"])
-        by = options.pop("by")
-        extra: dict[str, Any]
-        if by in SCORES:
-            options.setdefault("center", 0.5 if by == "memorization" else "median")
-            extra = {"scores": named[by]}
-        elif by == "entanglement":
-            first = f"original_seed{context.experiment.seeds[0]}"
-            images = context.data.images[: context.size]
-            variables = require_model(context, first)
-            outputs = _predict(context.experiment.model, variables, images)
-            extra = {"embeddings": np.asarray(outputs.embeddings)}
-        else:
-            extra = {"labels": labels} if by == "class" else {"count": context.size}
-        parts = call("forget", FORGET[by], options, **extra)
+        parts = forget_parts(context.experiment, named, lambda: first_embeddings(context))
         forget = forget_sets.union(parts, context.size)
         retain = np.setdiff1d(np.arange(context.size), forget).astype(np.int32)
         found = {"forget": forget, "retain": retain, **parts}
@@ -290,6 +279,13 @@ def choose_forget_set(context: Context, named: Mapping[str, Scores]) -> Parts:
     return parts
 
 
+def first_embeddings(context: Context) -> np.ndarray:
+    """Embeddings of D by the first seed's original model, float32[N, E]."""
+    variables = require_model(context, f"original_seed{context.experiment.seeds[0]}")
+    images = context.data.images[: context.size]
+    return np.asarray(_predict(context.experiment.model, variables, images).embeddings)
+
+
 def describe(
     context: Context, named: Mapping[str, Scores], forget: np.ndarray, parts: Parts
 ) -> dict[str, dict[str, Any]]:
@@ -298,9 +294,7 @@ def describe(
     Embeddings are those of the first seed's original model. MMD² is taken with γ by the median
     heuristic, and with at most `MMD_SAMPLES` random examples of the rest.
     """
-    variables = require_model(context, f"original_seed{context.experiment.seeds[0]}")
-    images = context.data.images[: context.size]
-    embeddings = np.asarray(_predict(context.experiment.model, variables, images).embeddings)
+    embeddings = first_embeddings(context)
     random = np.random.default_rng(0)
     found: dict[str, dict[str, Any]] = {}
     for name, part in {"all": forget, **parts}.items():

@@ -1,7 +1,8 @@
 """What each stage of a run depends on and what it makes, so that a directory holds one run only."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,11 @@ def dependencies(experiment: Experiment) -> dict[str, Any]:
     }
     bank = {**training, "bank": {key: config["bank"][key] for key in ("fraction", "seed")}}
     scored = {**bank, "models": config["bank"]["models"]} if experiment.needs_bank else training
-    forget = {**scored, "forget": config["forget"], "first_seed": experiment.seeds[0]}
+    chosen = dict(config["forget"])
+    if chosen["by"] == "file":
+        content = pathlib.Path(chosen.pop("path")).read_bytes()
+        chosen["sha256"] = hashlib.sha256(content).hexdigest()[:16]
+    forget = {**scored, "forget": chosen, "first_seed": experiment.seeds[0]}
     methods = {
         f"unlearn/{method.name}": {**forget, "attack": config["attack"], "method": method.options}
         for method in experiment.methods

@@ -160,9 +160,9 @@ class Sgd:
         def body(step: Array, carry: Any) -> Any:
             variables, optimizer_state, orders, total, diverged_at = carry
             step_key = jax.random.fold_in(key, step + 1)
-            batches = [self.batch(step_key, data, main, order, step)]
-            for i, other in enumerate(cycled):
-                other_key = jax.random.fold_in(step_key, i)
+            main_key, *other_keys = jax.random.split(step_key, len(subsets))
+            batches = [self.batch(main_key, data, main, order, step)]
+            for i, (other, other_key) in enumerate(zip(cycled, other_keys, strict=True)):
                 shuffle_key, batch_key = jax.random.split(other_key)
                 turn = step % jnp.maximum(steps_per_pass(other, self.batch_size), 1)
                 orders[i] = jax.lax.cond(

@@ -67,6 +67,8 @@ def mmd_squared(
     kept, gone = _embedded(embeddings, retain, forget)
     if gamma == "median":
         gamma = 1 / max(float(np.median(cdist(kept, gone, "sqeuclidean"))), 1e-12)
+    elif isinstance(gamma, str):
+        raise InvalidInputError(f'gamma: wanted a number or "median", got {gamma!r}')
     rate = float(gamma)
     check_number("gamma", rate, least=1e-30)
 

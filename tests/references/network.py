@@ -1,4 +1,4 @@
-"""The network of tests/conftest.py in NumPy and float64, with its derivatives worked out by hand."""
+"""The network of tests/conftest.py in NumPy and float64, derivatives worked out by hand."""
 
 import jax
 import numpy as np

@@ -52,7 +52,7 @@ def test_mistake_1_the_saliency_mask_keeps_the_largest_gradients_at_the_original
     model, original, data
 ):
     unlearner = salun(model, num_classes=3, mask_fraction=0.3, batch_size=5)
-    state = unlearner.init(KEY, original, data, task(FORGET, 60))
+    state = base._start(unlearner, KEY, original, data, task(FORGET, 60))
     assert_equal(state.variables, original)
     magnitude = jax.tree.map(jnp.abs, forget_gradient(model, original, data))
     kept = jax.tree.leaves(jax.tree.map(lambda g, m: g[m], magnitude, state.memory))
@@ -102,7 +102,7 @@ def test_mistake_3_masked_parameters_stay_bit_identical_under_momentum_and_weigh
     unlearner = salun(
         model, num_classes=3, learning_rate=0.1, weight_decay=0.1, epochs=3, batch_size=16
     )
-    mask = unlearner.init(KEY, original, data, task(FORGET, 60)).memory
+    mask = base._start(unlearner, KEY, original, data, task(FORGET, 60)).memory
     found = run(KEY, chain(task(FORGET, 60), unlearner), original, data)
     jax.tree.map(
         lambda new, old, kept: np.testing.assert_array_equal(
@@ -128,14 +128,16 @@ def test_mistake_4_each_step_starts_from_the_result_of_the_one_before(model, ori
         select=unlearner,
     )
     together = run(KEY, steps, original, data)
-    state = unlearner.init(jax.random.fold_in(KEY, 0), original, data, steps[0].task)
-    state, _ = jax.jit(lambda s: unlearner.epoch(s, data, steps[0].task))(state)
-    state = unlearner.init(jax.random.fold_in(KEY, 1), state.variables, data, steps[1].task)
-    state, _ = jax.jit(lambda s: unlearner.epoch(s, data, steps[1].task))(state)
+    advance = jax.jit(lambda state, task: unlearner.epoch(state, data, task)[0])
+    variables = original
+    for position, step in enumerate(steps):
+        key = jax.random.fold_in(KEY, position)
+        state = advance(unlearner.init(key, variables, data, step.task), step.task)
+        variables = state.variables
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         together,
-        state.variables,
+        variables,
     )
 
 
