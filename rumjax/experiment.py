@@ -58,20 +58,31 @@ def vanilla(unlearner: Options) -> dict[str, Any]:
     return _method("vanilla", "whole", {"all": unlearner}, ("all",))
 
 
-def shuffle(unlearner: Options, *, parts: Sequence[str] = SHUFFLED) -> dict[str, Any]:
-    """An unlearner on random parts of S in sequence: the control for RUM^F."""
-    return _method("shuffle", "random", dict.fromkeys(parts, unlearner), parts)
+def shuffle(*unlearners: Options, parts: Sequence[str] = SHUFFLED) -> dict[str, Any]:
+    """One algorithm on random parts of S in sequence: the control for RUM^F.
+
+    Args:
+      *unlearners: one for all parts, or one for each, which may differ in numbers.
+      parts: their names.
+    """
+    return _method("shuffle", "random", _one_algorithm(unlearners, parts), parts)
 
 
 def rum_f(
-    unlearner: Options,
-    *,
+    *unlearners: Options,
     refine: str = "memorization",
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """RUM^F: the same unlearner on the parts of S in sequence, lowest scores first by default."""
-    return _method("rum_f", refine, dict.fromkeys(parts, unlearner), parts, order)
+    """RUM^F: one algorithm on the parts of S in sequence, lowest scores first by default.
+
+    Args:
+      *unlearners: one for all parts, or one for each, which may differ in numbers.
+      refine: of `REFINEMENTS`.
+      parts: their names, by ascending score.
+      order: of unlearning, if it is another.
+    """
+    return _method("rum_f", refine, _one_algorithm(unlearners, parts), parts, order)
 
 
 def rum(
@@ -85,9 +96,25 @@ def rum(
     return _method("rum", refine, select, parts, order)
 
 
+def _one_algorithm(unlearners: Sequence[Options], parts: Sequence[str]) -> dict[str, Options]:
+    if len(unlearners) == 1:
+        unlearners = [*unlearners] * len(parts)
+    algorithms = {str(each.get("algorithm")) for each in unlearners}
+    if len(unlearners) != len(parts) or len(algorithms) != 1:
+        raise InvalidInputError(
+            f"{len(unlearners)} unlearners ({', '.join(sorted(algorithms))}) for {len(parts)} "
+            "parts; give one for all, or one of the same algorithm for each, or use rum"
+        )
+    return dict(zip(parts, unlearners, strict=True))
+
+
 def strategies(unlearners: Mapping[str, Options]) -> dict[str, Any]:
     """Each unlearner as vanilla, shuffle and RUM^F: "finetune_vanilla" and so on."""
-    forms = {"vanilla": vanilla, "shuffle": shuffle, "rum_f": rum_f}
+    forms: dict[str, Callable[..., dict[str, Any]]] = {
+        "vanilla": vanilla,
+        "shuffle": shuffle,
+        "rum_f": rum_f,
+    }
     return {
         f"{name}_{strategy}": form(options)
         for name, options in unlearners.items()

@@ -207,11 +207,8 @@ def test_the_cycled_forget_set_is_shuffled_afresh_in_each_round(record):
     assert len(set(rounds)) == 3
 
 
-@pytest.mark.parametrize("which", TASKS)
-@pytest.mark.parametrize(("name", "kind"), [each for each in ALL if each[0] in small.DESCENDING])
+@pytest.mark.parametrize(("name", "kind", "which"), DESCENTS)
 def test_descent_is_that_of_the_slow_twin(record, data, name, kind, which):
-    if which == "one" and kind != "plain":
-        pytest.skip("one kind of network is enough for a forget set of one example")
     found = record(name, kind, which)
     params, stats = jax.tree.map(lambda leaf: np.array(leaf, np.float64), found.states[0].variables)
     labels = np.asarray(data.labels)
