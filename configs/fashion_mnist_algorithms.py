@@ -44,30 +44,22 @@ def get_config():
         name: vanilla({"algorithm": name, **options}) for name, options in chosen.items()
     }
     # What `python -m rumjax.tune` searched, on seeds that are not reported here.
-    rates = (0.02, 0.05, 0.1, 0.2)
+    rates = (0.05, 0.1, 0.2)
     config.tuning = {
         "seeds": (100, 101),
         "grids": {
-            "finetune": {"learning_rate": rates, "epochs": (5,)},
-            "l1_sparse": {
-                "learning_rate": rates[1:],
-                "epochs": (5,),
-                "penalty": (1e-5, 1e-4, 5e-4),
-            },
-            "neggrad": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "epochs": (2, 5)},
+            "finetune": {"learning_rate": rates, "epochs": (5, 8)},
+            "l1_sparse": {"learning_rate": rates, "epochs": (5,), "penalty": (1e-5, 1e-4)},
+            "neggrad": {"learning_rate": (3e-4, 1e-3, 3e-3), "epochs": (2, 5)},
             "neggrad_plus": {
-                "learning_rate": rates[:3],
+                "learning_rate": (0.01, 0.02),
                 "epochs": (5,),
-                "beta": (0.85, 0.92, 0.97),
+                "beta": (0.92, 0.95, 0.98),
             },
-            "scrub": {
-                "learning_rate": (0.003, 0.01, 0.03),
-                "epochs": (4, 6),
-                "max_epochs": (2, 3),
-            },
-            "influence": {"alpha": (0.03, 0.1, 0.3, 1.0, 3.0), "damping": (1e-3, 1e-2, 1e-1)},
+            "scrub": {"learning_rate": (0.003, 0.01, 0.03), "epochs": (5,), "max_epochs": (1, 3)},
+            "influence": {"alpha": (0.01, 0.03, 0.1, 0.3, 1.0), "damping": (1e-2, 1e-1)},
             "random_label": {"learning_rate": rates, "epochs": (3, 5)},
-            "salun": {"learning_rate": rates, "epochs": (3, 5), "mask_fraction": (0.3, 0.6)},
+            "salun": {"learning_rate": rates, "epochs": (5,), "mask_fraction": (0.3, 0.6)},
         },
     }
     return config

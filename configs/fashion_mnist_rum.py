@@ -49,9 +49,9 @@ def get_config():
         "finetune_vanilla": vanilla(finetune(0.2, 8)),
         "finetune_shuffle": shuffle(finetune(0.1, 1), finetune(0.2, 2), finetune(0.1, 5)),
         "finetune_rum_f": rum_f(finetune(0.1, 1), finetune(0.1, 2), finetune(0.2, 5)),
-        "neggrad_plus_vanilla": vanilla(neggrad_plus(0.02, 5, 0.92)),
+        "neggrad_plus_vanilla": vanilla(neggrad_plus(0.01, 8, 0.92)),
         "neggrad_plus_shuffle": shuffle(
-            neggrad_plus(0.01, 1, 0.99), neggrad_plus(0.02, 2, 0.97), neggrad_plus(0.01, 5, 0.92)
+            neggrad_plus(0.01, 1, 0.99), neggrad_plus(0.02, 2, 0.97), neggrad_plus(0.02, 5, 0.95)
         ),
         "neggrad_plus_rum_f": rum_f(
             neggrad_plus(0.01, 1, 0.99), neggrad_plus(0.02, 2, 0.97), neggrad_plus(0.01, 5, 0.95)

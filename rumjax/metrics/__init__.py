@@ -1,10 +1,11 @@
 """Measures of unlearned models: accuracy, tug of war, membership inference, intervals. NumPy."""
 
-from rumjax.metrics.evaluation import Measured, accuracy, compare, measure
+from rumjax.metrics.evaluation import Measured, accuracy, compare, disagreement, measure
 from rumjax.metrics.intervals import mean_and_half_width
 from rumjax.metrics.membership import (
     SIGNALS,
     Predictions,
+    all_attacks,
     confidence,
     correctness,
     entropy,
@@ -19,9 +20,11 @@ __all__ = [
     "Measured",
     "Predictions",
     "accuracy",
+    "all_attacks",
     "compare",
     "confidence",
     "correctness",
+    "disagreement",
     "entropy",
     "mean_and_half_width",
     "measure",

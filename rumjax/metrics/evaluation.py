@@ -1,12 +1,12 @@
 """A line of the results: an unlearned model held against the oracle of the same seed."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.metrics.membership import SIGNALS, Predictions, membership_attack
+from rumjax.errors import InvalidInputError
+from rumjax.metrics.membership import Predictions, all_attacks
 from rumjax.metrics.tug_of_war import Accuracies, tug_of_war, tug_of_war_mia
 
 
@@ -43,17 +43,10 @@ def measure(
     retain = np.setdiff1d(np.arange(len(train.labels)), forget)
     sets = {"forget": train.at(forget), "retain": train.at(retain), "test": test}
 
-    def attack(signal: str) -> float:
-        return membership_attack(
-            sets["retain"], test, sets["forget"], signal=signal, samples=samples, seed=seed
-        )
-
-    with ThreadPoolExecutor() as pool:
-        attacks = dict(zip(SIGNALS, pool.map(attack, SIGNALS), strict=True))
     return Measured(
         accuracies=Accuracies(*(accuracy(each) for each in sets.values())),
         parts={name: accuracy(train.at(part)) for name, part in parts.items()},
-        attacks=attacks,
+        attacks=all_attacks(sets["retain"], test, sets["forget"], samples=samples, seed=seed),
         predicted={name: each.probabilities.argmax(axis=1) for name, each in sets.items()},
     )
 
@@ -61,6 +54,20 @@ def measure(
 def accuracy(predictions: Predictions) -> float:
     """The fraction of predictions that are right."""
     return float(np.mean(predictions.probabilities.argmax(axis=1) == predictions.labels))
+
+
+def disagreement(predicted: np.ndarray, reference: np.ndarray) -> float:
+    """The percentage, 0…100, of examples whose predicted classes, int[N] each, differ.
+
+    Raises:
+      InvalidInputError: no examples, or two different numbers of them.
+    """
+    if predicted.shape != reference.shape or predicted.size == 0:
+        raise InvalidInputError(
+            f"disagreement: {predicted.size} predictions against {reference.size}; "
+            "both must be of the same examples, at least one"
+        )
+    return 100 * float(np.mean(predicted != reference))
 
 
 def compare(unlearned: Measured, oracle: Measured) -> dict[str, float]:
@@ -72,7 +79,7 @@ def compare(unlearned: Measured, oracle: Measured) -> dict[str, float]:
     ours, theirs = unlearned.accuracies, oracle.accuracies
     mia, mia_oracle = unlearned.attacks["confidence"], oracle.attacks["confidence"]
     differ = {
-        name: 100 * float(np.mean(predicted != oracle.predicted[name]))
+        name: disagreement(predicted, oracle.predicted[name])
         for name, predicted in unlearned.predicted.items()
     }
     row = {

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rumjax.metrics import Predictions, compare, measure, membership_attack
+from rumjax.errors import InvalidInputError
+from rumjax.metrics import Predictions, compare, disagreement, measure, membership_attack
 
 PARTS = {"low": np.array([1, 4, 7]), "high": np.array([2, 9])}
 LABELS = np.random.default_rng(9).integers(0, 3, 40)
@@ -55,6 +56,17 @@ def test_every_column_is_what_its_definition_says():
         wanted = (1 - part_delta) * (1 - delta[1]) * (1 - delta[2])
         assert row[f"tow_{name}"] == pytest.approx(wanted)
         assert row[f"forget_accuracy_{name}"] == pytest.approx(accuracy(train_u, part))
+
+
+def test_disagreement_is_a_percentage():
+    assert disagreement(np.array([0, 1, 2, 2]), np.array([0, 2, 2, 2])) == 25.0
+    assert disagreement(np.array([1, 0]), np.array([0, 1])) == 100.0
+
+
+@pytest.mark.parametrize("counts", [(3, 1), (2, 3), (0, 0)])
+def test_disagreement_of_different_examples_is_refused(counts):
+    with pytest.raises(InvalidInputError, match="of the same examples"):
+        disagreement(*(np.zeros(count, int) for count in counts))
 
 
 def test_the_oracle_against_itself_is_perfect():
