@@ -310,10 +310,12 @@ def recipe(
       **options: see `SgdOptions`.
 
     Raises:
-      InvalidInputError: an unknown schedule, milestones without "steps" or the other way round,
-        or numbers out of range.
+      InvalidInputError: an unknown schedule, milestones that are no tuple, without "steps" or the
+        other way round, or numbers out of range.
     """
     check_choice("schedule", schedule, SCHEDULES)
+    if not isinstance(milestones, tuple | list):
+        raise InvalidInputError(f"milestones: wanted epochs like (60, 120), got {milestones!r}")
     if bool(milestones) != (schedule == "steps"):
         raise InvalidInputError(f"milestones: {milestones} do not go with schedule {schedule!r}")
     return Recipe(

@@ -18,13 +18,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from rumjax.errors import DivergenceError, InvalidInputError, check_choice
-from rumjax.launch import argument_parser, configuration, guarded
+from rumjax.launch import argument_parser, configuration, guarded, split_cpu
 
 Setting = dict[str, Any]
 
@@ -41,11 +40,11 @@ def _run(argv: Sequence[str], console: Console) -> None:
     )
     arguments, overrides = parser.parse_known_args(argv)
     config = configuration(arguments.config, overrides)
-    jax.config.update("jax_num_cpu_devices", arguments.cpu_devices)
+    split_cpu(arguments.cpu_devices)
     from rumjax import checkpoint, experiment
 
     built = experiment.build(config)
-    with checkpoint.WorkDirectory(arguments.workdir or f"runs/{config['name']}") as work:
+    with checkpoint.WorkDirectory(arguments.workdir or f"runs/{built.name}") as work:
         search(built, work, console, arguments.method)
 
 
@@ -91,7 +90,8 @@ def search(
     with progress.stage(console, "Tuning", total, "settings") as advance:
         for method in experiment.methods:
             for setting in grids.get(method.name, ()):
-                piece = f"tuning/{method.name}_{fingerprint(setting)}.json"
+                name = fingerprint({"setting": setting, "seeds": tuning["seeds"]})
+                piece = f"tuning/{method.name}_{name}.json"
                 if not work.has(piece):
                     found = evaluate(context, method, setting, score, parts)
                     work.write_json(piece, {"method": method.name, "setting": setting, **found})
@@ -167,9 +167,9 @@ def evaluate(
     return {"tow": tow, "mean_tow": float(np.mean(tow)), "epochs": changed.epochs}
 
 
-def fingerprint(setting: Setting) -> str:
-    """A short name for a setting."""
-    return hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:12]
+def fingerprint(value: Mapping[str, Any]) -> str:
+    """A short name for a JSON-like value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -129,7 +129,7 @@ class Unlearner(Protocol[State]):
         """The state before the first epoch; `variables` are those of the model to change."""
 
     def epoch(self, state: State, data: Dataset, task: Task) -> tuple[State, Metrics]:
-        """One epoch, and scalars worth plotting, `loss` among them."""
+        """One epoch, and scalars worth plotting, the mean loss for example."""
 
     def finish(self, state: State) -> Variables:
         """The unlearned model."""
