@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rumjax.models.convolution import Conv
+from rumjax.models.convolution import Conv, Dense
 from rumjax.types import Array, Outputs
 
 
@@ -33,6 +33,6 @@ class Cnn(nn.Module):
             )
             found = nn.relu(convolve(found))
         found = found.reshape(found.shape[0], -1)
-        found = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=he_fan_in)(found))
+        found = nn.relu(Dense(self.hidden, dtype=self.dtype, kernel_init=he_fan_in)(found))
         found = found.astype(jnp.float32)
-        return Outputs(nn.Dense(self.num_classes)(found), found)
+        return Outputs(Dense(self.num_classes)(found), found)

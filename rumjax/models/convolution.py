@@ -1,4 +1,4 @@
-"""A convolution that keeps its speed inside loops, and the one place where its form is chosen.
+"""Convolutions and products that keep their speed inside loops, and where their form is chosen.
 
 On CPU, XLA's own convolution is many times slower inside `scan`, `map` and `while`, and grouped
 under `vmap` over kernels; slices and matrix products are neither. Accelerators prefer XLA's own.
@@ -6,6 +6,7 @@ under `vmap` over kernels; slices and matrix products are neither. Accelerators 
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +19,8 @@ from rumjax.types import Array
 
 METHODS = ("auto", "dot", "lax")
 OVERRIDE = "RUMJAX_CONVOLUTION"
+GROUP = 2 * 2**20
+"""Bytes of windows that a core's cache holds, roughly; twice as many are not worth a loop."""
 
 Padding = str | Sequence[tuple[int, int]]
 
@@ -67,41 +70,82 @@ def convolution(
 
 
 def _by_products(images: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
-    """The window side by side in the channels, whole or a row at a time; then its products.
+    """Every window laid out as a row, and one product: of all images, or of a few at a time.
 
-    Derivatives are JAX's own: `custom_vjp` would rule out forward mode, which influence needs.
+    The rows of a group fit into a core's cache. They are not kept for the gradient but made again,
+    which is quicker than memory. Derivatives are JAX's own: `custom_vjp` would rule out forward
+    mode.
     """
-    height, width, channels, features = kernel.shape
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
+    multiply = partial(_windows_times, strides=strides, padding=tuple(padding))
+    group = _group_size(images, kernel, strides)
+    if group == len(images):
+        return multiply(images, kernel)
+    groups = images.reshape(-1, group, *images.shape[1:])
+    forgetful = jax.checkpoint(multiply, prevent_cse=False)  # a loop keeps both from being merged
+    found = lax.map(lambda each: forgetful(each, kernel), groups)
+    return found.reshape(-1, *found.shape[2:])
+
+
+def _group_size(images: Array, kernel: Array, strides: tuple[int, int]) -> int:
+    """How many images at a time: a divisor of their number, or all of them."""
+    count, height, width, channels = images.shape
+    taps = kernel.shape[0] * kernel.shape[1]
+    windows = 4 * taps * channels * height * width // (strides[0] * strides[1])
+    if taps == 1 or windows * count <= 2 * GROUP:
+        return count
+    fitting = min(count, max(1, GROUP // windows))
+    return next(each for each in range(fitting, 0, -1) if count % each == 0)
+
+
+def _windows_times(
+    images: Array,
+    kernel: Array,
+    *,
+    strides: tuple[int, int],
+    padding: tuple[tuple[int, int], ...],
+) -> Array:
+    height, width, _, features = kernel.shape
     if any(low or high for low, high in padding):
         images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    columns = _shifted(images, width, strides[1], axis=2)
-    # A whole window is one product instead of several, at the price of `height` times the copies:
-    # a good bargain where a stride or few channels keep these small. Slicing one axis after the
-    # other, not both at once, makes for the faster gradient.
-    if strides[0] > 1 or height * width * channels <= 32:
-        by_column = [_shifted(column, height, strides[0], axis=1) for column in columns]
-        patches = _beside([column[i] for i in range(height) for column in by_column])
-        return _product(patches, kernel.reshape(-1, features)).astype(images.dtype)
-    rows = _shifted(_beside(columns), height, strides[0], axis=1)
-    taps = kernel.reshape(height, width * channels, features)
-    products = [_product(row, tap) for row, tap in zip(rows, taps, strict=True)]
-    return sum(products[1:], products[0]).astype(images.dtype)
+    # Slicing one axis after the other, not both at once, makes for the faster gradient.
+    columns = [
+        _shifted(each, height, strides[0], 1) for each in _shifted(images, width, strides[1], 2)
+    ]
+    taps = [column[row] for row in range(height) for column in columns]
+    windows = jnp.concatenate(taps, axis=-1) if len(taps) > 1 else taps[0]
+    return product(windows, kernel.reshape(-1, features))
 
 
-def _shifted(array: Array, taps: int, stride: int, *, axis: int) -> list[Array]:
+def _shifted(array: Array, taps: int, stride: int, axis: int) -> list[Array]:
     """What each tap of a window along an axis sees, for all positions of the window."""
     extent = (array.shape[axis] - taps) // stride * stride + 1
     return [lax.slice_in_dim(array, tap, tap + extent, stride, axis) for tap in range(taps)]
 
 
-def _beside(arrays: list[Array]) -> Array:
-    return jnp.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
+def product(left: Array, right: Array) -> Array:
+    """[..., K] by [K, F] to [..., F] of the same dtype, summed in float32; quick to derive on CPU.
+
+    The gradient of `right` is a small transposed product of two large arrays. XLA would rather
+    transpose one of them than the result, which takes as long again; the barrier forbids it.
+    """
+    turned = lax.optimization_barrier(right.T)
+    rows = left.reshape(-1, left.shape[-1])
+    found = lax.dot_general(
+        rows, turned, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    )
+    return found.astype(left.dtype).reshape(*left.shape[:-1], right.shape[1])
 
 
-def _product(left: Array, right: Array) -> Array:
-    return jnp.dot(left, right, preferred_element_type=jnp.float32)
+def _dot_general(inputs: Array, kernel: Array, dimensions: Any, precision: Any = None) -> Array:
+    if method_for_backend() == "lax":
+        return lax.dot_general(inputs, kernel, dimensions, precision=precision)
+    return product(inputs, kernel)
+
+
+Dense = partial(nn.Dense, dot_general=_dot_general)
+"""Linen's `Dense`, by `product` where convolutions are matrix products."""
 
 
 class Conv(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rumjax.models.convolution import Conv
+from rumjax.models.convolution import Conv, Dense
 from rumjax.types import Array, Outputs
 
 STAGES = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
@@ -96,4 +96,4 @@ def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
 def classifier(num_classes: int) -> nn.Dense:
     """The last layer, in float32 whatever comes before."""
     initial = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    return nn.Dense(num_classes, kernel_init=initial)
+    return Dense(num_classes, kernel_init=initial)
