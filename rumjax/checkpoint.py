@@ -28,16 +28,22 @@ from rumjax.types import Variables
 class WorkDirectory:
     """A run's directory, locked for as long as the process lives or `close` is called."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, holder: str = "main") -> None:
         """Creates the directory and locks it.
+
+        Args:
+          path: of the directory.
+          holder: the name it is locked under; several processes of different names may work in it.
 
         Raises:
           WorkDirectoryError: it cannot be written, or another process is using it.
         """
         self.path = pathlib.Path(path).expanduser().resolve()
+        self.holder = holder
+        lock = self.path / (".lock" if holder == "main" else f".lock-{holder}")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until close)
+            self._lock = open(lock, "w")  # noqa: SIM115 (held until close)
         except OSError as error:
             raise WorkDirectoryError(
                 f"work directory {self.path} cannot be written ({error.strerror}); "
@@ -48,7 +54,7 @@ class WorkDirectory:
         except BlockingIOError as error:
             self._lock.close()
             raise WorkDirectoryError(
-                f"work directory {self.path} is in use by another process; "
+                f"work directory {self.path} is in use by another process ({holder}); "
                 "wait for it, or choose another one with --workdir"
             ) from error
         except OSError as error:
@@ -57,7 +63,8 @@ class WorkDirectory:
                 f"work directory {self.path} is on a file system without locks "
                 f"({error.strerror}); choose another one with --workdir"
             ) from error
-        for pattern in (".partial-*", "*/.partial-*"):
+        mine = f".partial-{holder}-*"
+        for pattern in (mine, f"*/{mine}", f"*/*/{mine}"):
             for leftover in self.path.glob(pattern):
                 leftover.unlink(missing_ok=True)
 
@@ -136,7 +143,7 @@ class WorkDirectory:
           WorkDirectoryError: it cannot be written, for example because the disk is full.
         """
         target = self.path / name
-        temporary = target.parent / f".partial-{target.name}"
+        temporary = target.parent / f".partial-{self.holder}-{target.name}"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:

@@ -1,36 +1,78 @@
-"""Many models of one recipe at once; the only file that knows about devices.
+"""Many models at once; the only file that knows about devices.
 
-`jax.pmap` spreads models over the local devices, outermost; inside a device they are trained one
-after another on CPU and side by side by `jax.vmap` on accelerators. No step needs another device,
-so there is no collective, and a model's result does not depend on how many devices there are.
+`jax.pmap` spreads models over the local devices, outermost; inside a device they are made one after
+another on CPU and side by side by `jax.vmap` on accelerators. No step needs another device, so
+there is no collective, and a model's result does not depend on how many devices there are.
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import check_choice, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.training import Recipe
-from rumjax.types import Array, Dataset, Key, Metrics, PyTree, Subset, Task, Variables
-from rumjax.unlearn.base import all_finite, check_finite
+from rumjax.types import Array, Dataset, Key, PyTree, Subset, Task, Unlearner, Variables
+from rumjax.unlearn.base import Step, all_finite, check_finite
 
 WITHIN = ("map", "vmap")
 
+Read = Callable[[Variables, Dataset], PyTree]
 
-class Trained(NamedTuple):
-    """Some models of an ensemble, once trained."""
 
-    models: slice
-    """which"""
+class Work(NamedTuple):
+    """Some models to be made at the same time, as `rumjax.run` makes one."""
+
+    names: Sequence[str]
+    """what messages call them, "seed 3" for instance; m of them"""
+    keys: Key
+    """as `rumjax.run` wants them, [m]"""
+    steps: Sequence[Step]
+    """the same for all; each index set of their tasks is int32[m, capacity], its size int32[]"""
+    variables: Variables | None
+    """to start from, with a leading axis of m; None before training from scratch"""
+
+
+class Epoch(NamedTuple):
+    """What is known after an epoch of some models."""
+
+    names: Sequence[str]
+    step: Step
+    epoch: int
+    metrics: Sequence[dict[str, float]]
+    """of each model"""
+    watched: PyTree
+    """what `watch` makes of them: NumPy arrays with a leading axis of m"""
+
+
+class Made(NamedTuple):
+    """Some models, once they are made."""
+
+    names: Sequence[str]
     read: PyTree
-    """what was read of them: NumPy arrays with a leading model axis"""
+    """what `read` makes of them: NumPy arrays with a leading axis of m"""
+    curves: Sequence[list[dict[str, Any]]]
+    """of each, the metrics of every epoch, with the step's name as `part` and `epoch` from 1"""
     seconds: float
-    """how long their training took, without compilation"""
+    """that one took, of those that the devices made at the same time, without compilation"""
+    compile_seconds: float
+    """that compilation took before the first"""
+
+
+def nothing(variables: Variables, data: Dataset) -> PyTree:
+    """Reads nothing of a model."""
+    del variables, data
+    return ()
+
+
+def whole(variables: Variables, data: Dataset) -> PyTree:
+    """Reads a model's variables."""
+    del data
+    return variables
 
 
 def within_device() -> str:
@@ -38,124 +80,247 @@ def within_device() -> str:
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
-def train(
-    recipe: Recipe,
+def training(recipe: Recipe, names: Sequence[str], keys: Key, subsets: np.ndarray) -> Work:
+    """Training from scratch, each model on a row of int32[m, n] subsets of distinct indices."""
+    none = np.zeros((len(subsets), 0), np.int32)
+    retain = Subset(jnp.asarray(subsets), jnp.int32(subsets.shape[1]))
+    task = Task(forget=Subset(jnp.asarray(none), jnp.int32(0)), retain=retain)
+    return Work(names, keys, [Step("training", recipe, task)], None)
+
+
+def together(
+    names: Sequence[str],
     keys: Key,
+    steps: Sequence[Sequence[Step]],
+    variables: Sequence[Variables | None],
+) -> Work:
+    """One work of several models that go through the same steps on tasks of the same sizes.
+
+    Args:
+      names: m of them.
+      keys: [m].
+      steps: of each model; all as the first one's, but for the examples in their tasks.
+      variables: of each model, or None for all before training from scratch.
+
+    Raises:
+      InvalidInputError: the steps differ in more than the examples.
+    """
+
+    def one(*each: Step) -> Step:
+        sizes = {tuple(int(part.size) for part in step.task) for step in each}
+        shapes = {tuple(part.indices.shape for part in step.task) for step in each}
+        if len(sizes) > 1 or len(shapes) > 1:
+            raise InvalidInputError(
+                f"step {each[0].name!r}: the tasks of {', '.join(names)} differ in size; run them "
+                "one by one"
+            )
+        parts = zip(*(step.task for step in each), strict=True)
+        stacked = (
+            Subset(jnp.stack([part.indices for part in same]), same[0].size) for same in parts
+        )
+        return each[0]._replace(task=Task(*stacked))
+
+    # Without variables there is nothing to stack, and `None` comes of it.
+    stacked = jax.tree.map(lambda *each: jnp.stack(each), *variables)
+    return Work(names, keys, [one(*each) for each in zip(*steps, strict=True)], stacked)
+
+
+def at_once(
+    devices: Sequence[jax.Device] | None = None, per_device: int = 1
+) -> tuple[tuple[jax.Device, ...], int]:
+    """The devices to use, all local ones by default, and how many models they hold in all."""
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    return devices, len(devices) * check_count("per_device", per_device)
+
+
+def fitting(count: int, *, most: int) -> tuple[tuple[jax.Device, ...], int]:
+    """Devices, and models on each, that make a few models, seeds for instance, without idling.
+
+    Args:
+      count: how many models there are.
+      most: that a device may hold.
+    """
+    local = tuple(jax.local_devices())
+    used = next(n for n in range(min(count, len(local)), 0, -1) if count % n == 0)
+    each = 1 if within_device() == "map" else min(count // used, most)
+    return local[:used], each
+
+
+def run(
+    works: Iterable[Work],
     data: Dataset,
-    subsets: np.ndarray,
     *,
-    read: Callable[[Variables, Dataset], PyTree],
+    read: Read,
     devices: Sequence[jax.Device] | None = None,
     per_device: int = 1,
     within: str | None = None,
-    on_epoch: Callable[[int, int], None] | None = None,
-) -> Iterator[Trained]:
-    """Trains a model on each row of `subsets` and yields what `read` makes of them, in chunks.
+    watch: Read = nothing,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Iterator[Made]:
+    """Makes models, as many at a time as each work has; what `rumjax.run` does for one.
 
     Args:
-      recipe: the same for all models.
-      keys: one per model, [M].
+      works: asked for one at a time, when the one before is done, and compiled for once: all of the
+        same unlearners, up to their numbers, and shapes. None has more models than the devices
+        hold; one that has fewer is filled up, so that it needs no other compilation.
       data: all of D and whatever `read` looks at.
-      subsets: int32[M, n], distinct indices per row.
-      read: a pure function of a trained model's variables; pass the same object each time, since
+      read: a pure function of a made model's variables; pass the same object each time, since
         compilations are kept by it.
-      devices: where to train; all local devices by default.
+      devices: where to work; all local devices by default.
       per_device: models a device holds at a time.
       within: "map" or "vmap"; by default what `within_device` says.
-      on_epoch: called with the models trained so far and the epochs done of those in training.
+      watch: like `read`, after every epoch.
+      on_epoch: called after every epoch.
 
     Raises:
-      DivergenceError: a model's loss or parameters are not finite.
+      DivergenceError: a model's loss or parameters are not finite; names the model.
+      InvalidInputError: a work of no models, or of more than the devices hold.
     """
-    devices = tuple(jax.local_devices() if devices is None else devices)
+    devices, size = at_once(devices, per_device)
     within = check_choice("within", within or within_device(), WITHIN)
-    shape = (len(devices), check_count("per_device", per_device))
-    start, advance, finish = _compiled(read, devices, within)
-    count, chunk = len(subsets), shape[0] * shape[1]
-    everyone = jnp.zeros(shape, jnp.int32)
-    nobody = Subset(jnp.zeros((*shape, subsets.shape[1]), jnp.int32), jnp.int32(0))
-    task = Task(forget=Subset(jnp.zeros(0, jnp.int32), jnp.int32(0)), retain=nobody)
-    # Training on empty sets compiles everything and takes no step.
-    state = start(recipe, keys[everyone], data, task)
-    state, _, _ = advance(recipe, state, data, task)
-    jax.block_until_ready(finish(recipe, state, data))
-    for first in range(0, count, chunk):
-        # The last chunk is filled up by repeating models, so that it needs no other compilation.
-        picked = np.minimum(np.arange(first, first + chunk), count - 1).reshape(shape)
-        chosen = Subset(jnp.asarray(subsets[picked]), jnp.int32(subsets.shape[1]))
-        task = task._replace(retain=chosen)
+    compiled = _compiled(read, watch, devices, within)
+    compile_seconds = None
+    for work in works:
+        if not 0 < len(work.names) <= size:
+            raise InvalidInputError(f"work of {len(work.names)} models: wanted 1 to {size}")
+        picked = np.minimum(np.arange(size), len(work.names) - 1).reshape(len(devices), per_device)
+        if compile_seconds is None:
+            begin = time.perf_counter()
+            _warm_up(compiled, work, data, picked)
+            compile_seconds = time.perf_counter() - begin
         begin = time.perf_counter()
-        state = start(recipe, keys[picked], data, task)
-        for epoch in range(recipe.epochs):
-            state, finite, metrics = advance(recipe, state, data, task)
-            _check_models(recipe, epoch, first, finite, metrics)
-            if on_epoch is not None:
-                on_epoch(first, epoch + 1)
-        done = min(chunk, count - first)
-        found = jax.tree.map(
-            lambda leaf: np.asarray(leaf).reshape(chunk, *leaf.shape[2:])[:done],  # noqa: B023
-            finish(recipe, state, data),
+        found, curves = _make(compiled, work, data, picked, on_epoch)
+        seconds = (time.perf_counter() - begin) / size
+        yield Made(work.names, found, curves, seconds, compile_seconds)
+
+
+_Shared = tuple[Unlearner[Any], Dataset]
+
+
+class _Compiled(NamedTuple):
+    start: Callable[..., Any]
+    advance: Callable[..., Any]
+    finish: Callable[..., Any]
+    watch: Callable[..., Any]
+    read: Callable[..., Any]
+
+
+def _make(
+    compiled: _Compiled,
+    work: Work,
+    data: Dataset,
+    picked: np.ndarray,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> tuple[PyTree, list[list[dict[str, Any]]]]:
+    """Runs a work; what is read of its models, and their curves."""
+
+    def to_host(tree: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[: len(work.names)], tree
         )
-        yield Trained(slice(first, first + done), found, time.perf_counter() - begin)
+
+    curves: list[list[dict[str, Any]]] = [[] for _ in work.names]
+    variables = _spread(work.variables, picked)
+    for position, step in enumerate(work.steps):
+        unlearner = step.unlearner
+        keys, task = _fold_in(work.keys, position)[picked], _spread_task(step.task, picked)
+        shared = (unlearner, data)
+        state = compiled.start(shared, keys, variables, task)
+        for epoch in range(unlearner.epochs):
+            state, finite, metrics = compiled.advance(shared, state, task)
+            finite, metrics = to_host((finite, metrics))
+            numbers = []
+            for model, name in enumerate(work.names):
+                own = {key: values[model] for key, values in metrics.items()}
+                where = f"{step.name}, {name}"
+                numbers.append(check_finite(where, unlearner, epoch, finite[model], own))
+                curves[model].append({"part": step.name, "epoch": epoch + 1, **numbers[-1]})
+            if on_epoch is not None:
+                watched = to_host(compiled.watch(shared, state))
+                on_epoch(Epoch(work.names, step, epoch, numbers, watched))
+        variables = compiled.finish(shared, state)
+    return to_host(compiled.read(variables, data)), curves
 
 
-def _check_models(recipe: Recipe, epoch: int, first: int, finite: Array, metrics: Metrics) -> None:
-    for model, each in enumerate(np.asarray(finite).reshape(-1)):
-        numbers = {name: np.asarray(leaf).reshape(-1)[model] for name, leaf in metrics.items()}
-        check_finite(f"model {first + model} of the bank", recipe, epoch, each, numbers)
+def _warm_up(compiled: _Compiled, work: Work, data: Dataset, picked: np.ndarray) -> None:
+    """Compiles everything, by an epoch on empty sets, which takes no step."""
+    variables = _spread(work.variables, picked)
+    for step in work.steps:
+        task = jax.tree.map(jnp.zeros_like, _spread_task(step.task, picked))
+        shared = (step.unlearner, data)
+        state = compiled.start(shared, work.keys[picked], variables, task)
+        if step.unlearner.epochs:
+            state, _, _ = compiled.advance(shared, state, task)
+            jax.block_until_ready(compiled.watch(shared, state))
+        variables = compiled.finish(shared, state)
+    jax.block_until_ready(compiled.read(variables, data))
+
+
+def _spread(variables: Variables | None, picked: np.ndarray) -> PyTree:
+    # `None` would be an axis to `one_after_another`.
+    return () if variables is None else jax.tree.map(lambda leaf: leaf[picked], variables)
+
+
+def _spread_task(task: Task, picked: np.ndarray) -> Task:
+    return Task(*(Subset(part.indices[picked], part.size) for part in task))
+
+
+@jax.jit
+def _fold_in(keys: Key, position: int) -> Key:
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, position)
 
 
 @functools.cache
-def _compiled(
-    read: Callable[[Variables, Dataset], PyTree], devices: tuple[jax.Device, ...], within: str
-) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """Start, advance and finish for all models; kept, since `pmap` caches by function object."""
+def _compiled(read: Read, watch: Read, devices: tuple[jax.Device, ...], within: str) -> _Compiled:
+    """What is done to all models at once; kept, since `pmap` caches by function object."""
+    over_models = jax.vmap if within == "vmap" else one_after_another
+    # A size is the same for all models: a loop of as many steps for each needs no masks.
+    tasks: Any = Task(*[Subset(0, None)] * 2)  # type: ignore[arg-type]
 
-    def over_models(function: Callable[..., Any], in_axes: tuple[Any, ...]) -> Callable[..., Any]:
-        if within == "vmap":
-            mapped = jax.vmap(function, in_axes=in_axes)
-        else:
-            mapped = one_after_another(function, in_axes)
-        return mapped
+    # An unlearner may have no numbers. Where an axis is `None`, `pmap` takes an argument of no
+    # leaves for one of one leaf; so it comes together with the data.
+    def start(shared: _Shared, key: Key, old: Any, task: Task) -> Any:
+        unlearner, data = shared
+        return unlearner.init(key, old or None, data, task)  # type: ignore[arg-type]
 
-    subsets: Any = Task(forget=None, retain=Subset(0, None))  # type: ignore[arg-type]
+    def advance(shared: _Shared, state: Any, task: Task) -> Any:
+        unlearner, data = shared
+        state, metrics = unlearner.epoch(state, data, task)
+        return state, all_finite(unlearner.finish(state)), metrics
 
-    def start(recipe: Recipe, key: Key, data: Dataset, task: Task) -> Any:
-        return recipe.init(key, None, data, task)
+    def finish(shared: _Shared, state: Any) -> Variables:
+        return shared[0].finish(state)
 
-    def advance(recipe: Recipe, state: Any, data: Dataset, task: Task) -> Any:
-        state, metrics = recipe.epoch(state, data, task)
-        return state, all_finite(recipe.finish(state)), metrics
-
-    def finish(recipe: Recipe, state: Any, data: Dataset) -> PyTree:
-        return read(recipe.finish(state), data)
+    def look(shared: _Shared, state: Any) -> PyTree:
+        return watch(finish(shared, state), shared[1])
 
     def spread(function: Callable[..., Any], in_axes: tuple[Any, ...], **kwargs: Any) -> Any:
-        return jax.pmap(over_models(function, in_axes), in_axes=in_axes, devices=devices, **kwargs)
+        mapped = over_models(function, in_axes)
+        return jax.pmap(mapped, in_axes=in_axes, devices=devices, **kwargs)
 
-    return (
-        spread(start, (None, 0, None, subsets)),
-        spread(advance, (None, 0, None, subsets), donate_argnums=1),
-        spread(finish, (None, 0, None)),
+    return _Compiled(
+        spread(start, (None, 0, 0, tasks)),
+        spread(advance, (None, 0, tasks), donate_argnums=1),
+        spread(finish, (None, 0)),
+        spread(look, (None, 0)),
+        spread(read, (0, None)),
     )
 
 
 def one_after_another(function: Callable[..., Any], in_axes: tuple[Any, ...]) -> Callable[..., Any]:
     """Like `jax.vmap(function, in_axes)`, by `jax.lax.map`: less memory, and faster on CPU."""
+    # `None` would be a tree without leaves.
+    fixed = jax.tree.map(lambda axis: axis is None, in_axes, is_leaf=lambda axis: axis is None)
 
     def mapped(*args: Any) -> Any:
         leaves, structure = jax.tree.flatten(args)
-        axes = jax.tree.leaves(
-            jax.tree.broadcast(in_axes, args, is_leaf=lambda axis: axis is None),
-            is_leaf=lambda axis: axis is None,
-        )
-        moving = [leaf for leaf, axis in zip(leaves, axes, strict=True) if axis is not None]
+        stays = jax.tree.leaves(jax.tree.broadcast(fixed, args))
+        moving = [leaf for leaf, stay in zip(leaves, stays, strict=True) if not stay]
 
         def once(moving: list[Array]) -> Any:
             remaining = iter(moving)
             full = [
-                leaf if axis is None else next(remaining)
-                for leaf, axis in zip(leaves, axes, strict=True)
+                leaf if stay else next(remaining) for leaf, stay in zip(leaves, stays, strict=True)
             ]
             return function(*jax.tree.unflatten(structure, full))
 

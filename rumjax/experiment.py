@@ -233,7 +233,9 @@ def build(config: Mapping[str, Any]) -> Experiment:
     )
 
 
-def check_bank(models: int, fraction: float, seed: int, per_device: int) -> None:
+def check_bank(
+    models: int, fraction: float, seed: int, per_device: int, checkpoints: bool = False
+) -> None:
     """Checks the section `bank`.
 
     Args:
@@ -241,10 +243,13 @@ def check_bank(models: int, fraction: float, seed: int, per_device: int) -> None
       fraction: of D that each model sees.
       seed: of the subsets and the models.
       per_device: models that a device trains at a time.
+      checkpoints: whether to keep the models, and not only what they predict.
 
     Raises:
       InvalidInputError: a value out of range.
     """
+    if not isinstance(checkpoints, bool):
+        raise InvalidInputError(f"bank.checkpoints: wanted True or False, got {checkpoints!r}")
     check_count("bank.models", models, least=2)
     check_number("bank.fraction", fraction, most=1.0)
     check_count("bank.seed", seed, least=0)

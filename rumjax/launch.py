@@ -2,7 +2,8 @@
 
     python -m rumjax.launch --config=fashion_mnist_rum.py --workdir=runs/first
 
-The same command in the same directory goes on where it stopped.
+The same command in the same directory goes on where it stopped. Started by several processes on a
+shared directory, all of them train the bank of models, and the first does the rest.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import contextlib
 import os
 import pathlib
 import runpy
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,10 +24,14 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 import rumjax
+from rumjax.cluster import find_process
 from rumjax.errors import InvalidInputError, RumjaxError, check_choice, check_count
 
 PACKAGED = pathlib.Path(rumjax.__file__).parent
 PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
+
+START_AGAIN, INTERRUPTED = 75, 130
+"""Exit statuses: EX_TEMPFAIL of sysexits.h, and what shells give for Ctrl-C."""
 
 EPILOG = """\
 configurations:
@@ -44,7 +51,11 @@ results, in the work directory:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status: 0, 1 after an error, 130 when interrupted."""
+    """The command line; returns its exit status.
+
+    It is 0 when all is done, 1 after an error that starting again cannot mend, 2 for arguments that
+    are none, 75 when told to stop by SIGTERM, 130 when interrupted.
+    """
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 
@@ -58,23 +69,41 @@ def _run(argv: Sequence[str], console: Console) -> None:
         help="make a stage anew, with those after it: original, bank, scores, forget_sets, oracle, "
         "unlearn, or unlearn/NAME for one method; may be given several times",
     )
+    parser.add_argument(
+        "--process",
+        type=int,
+        metavar="I",
+        help="which of several processes this is, from 0; SLURM, Open MPI and Cloud TPU are asked "
+        "if it is not given",
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
     arguments, overrides = parser.parse_known_args(argv)
+    process = find_process(arguments.process, arguments.processes)
     config = configuration(arguments.config, overrides)
-    split_cpu(arguments.cpu_devices)
+    settle(arguments.cpu_devices)
     # Later than the above: once JAX has looked at its devices, their number is settled.
     from rumjax import checkpoint, experiment, pipeline
 
     built = experiment.build(config)
-    with checkpoint.WorkDirectory(arguments.workdir or f"runs/{built.name}") as work:
+    holder = f"process{process.index}" if process.index else "main"
+    folder = arguments.workdir or f"runs/{built.name}"
+    with checkpoint.WorkDirectory(folder, holder=holder) as work:
         console.print(f"{built.name} in {work.path}", markup=False, soft_wrap=True)
-        pipeline.run_experiment(built, work, console=console, recompute=arguments.recompute)
+        if process.index:
+            console.print(f"process {process.index} of {process.count}: a share of the bank")
+            pipeline.train_share(built, work, process, console=console)
+        else:
+            pipeline.run_experiment(
+                built, work, console=console, recompute=arguments.recompute, process=process
+            )
 
 
 def guarded(body: Callable[[Sequence[str], Console], None], argv: Sequence[str]) -> int:
     """Calls the body of a command; turns what users can mend into one message and a status."""
     console = Console(stderr=True)
     try:
-        body(argv, Console())
+        with terminable():
+            body(argv, Console())
     except RumjaxError as error:
         console.print(f"[red]error:[/red] {type(error).__name__}: ", end="")
         # Left to the terminal to wrap, so that paths can be copied.
@@ -82,8 +111,32 @@ def guarded(body: Callable[[Sequence[str], Console], None], argv: Sequence[str])
         return 1
     except KeyboardInterrupt:
         console.print("interrupted; start the same command again to go on")
-        return 130
+        return INTERRUPTED
+    except Terminated:
+        console.print("told to stop; start the same command again to go on")
+        return START_AGAIN
     return 0
+
+
+class Terminated(BaseException):
+    """SIGTERM has come: the machine is wanted by someone else, or the time is up."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Raises `Terminated` where SIGTERM finds the program; files stay whole or absent."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -115,15 +168,21 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def split_cpu(devices: int) -> None:
-    """Splits the CPU into so many devices, unless JAX has looked at its devices already.
+def settle(devices: int) -> None:
+    """Splits the CPU into so many devices, and keeps compiled programs from one run to the next.
+
+    Neither undoes what was settled earlier in this process, or in the environment: programs are
+    kept in JAX_COMPILATION_CACHE_DIR, else in rumjax's own folder below ~/.cache.
 
     Raises:
-      InvalidInputError: fewer than one.
+      InvalidInputError: fewer than one device.
     """
     check_count("--cpu_devices", devices)
-    with contextlib.suppress(RuntimeError):  # settled earlier in this process
+    with contextlib.suppress(RuntimeError):  # JAX has looked at its devices already
         jax.config.update("jax_num_cpu_devices", devices)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(home / "rumjax"))
 
 
 def known_configurations() -> list[str]:

@@ -8,7 +8,6 @@ a model, a chunk of the bank, or a row of the results, and is written whole or n
 
 import functools
 import platform
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,14 +18,16 @@ import numpy as np
 from rich.console import Console
 
 import rumjax
-from rumjax import ensemble, forget_sets, metrics, progress, report, scores, stages
+from rumjax import bank, ensemble, forget_sets, metrics, progress, report, scores, stages
+from rumjax.bank import ModelBank
 from rumjax.checkpoint import WorkDirectory
+from rumjax.cluster import Process
 from rumjax.errors import DivergenceError
 from rumjax.experiment import SCORES, Experiment, Method, forget_parts, refinement
 from rumjax.models import Model, predict, require_embeddings
 from rumjax.rum import Parts, rum
 from rumjax.types import Array, Dataset, Key, Scores, Variables, task
-from rumjax.unlearn import OnEpoch, Step, chain, run, warm_up
+from rumjax.unlearn import Step, chain
 
 MMD_SAMPLES = 4000
 
@@ -61,6 +62,7 @@ def run_experiment(
     *,
     console: Console | None = None,
     recompute: Sequence[str] = (),
+    process: Process = Process(0, 1),  # noqa: B008 (immutable)
 ) -> list[dict[str, Any]]:
     """Everything from images to the report; returns the rows of `results.csv`.
 
@@ -69,19 +71,39 @@ def run_experiment(
       work: the run's directory; what is already in it is not made again.
       console: where progress is shown.
       recompute: stages to make anew, with those after them; see `rumjax.stages.claim`.
+      process: the first of so many, if others train shares of the bank; see `train_share`.
 
     Raises:
       RumjaxError: with what went wrong and what to do about it.
     """
     context = open_context(experiment, work, console or Console(), recompute)
     train_originals(context)
-    score = score_examples(context)
+    score = score_examples(context, process)
     parts = choose_forget_set(context, score)
     for method in experiment.methods:  # finds mistakes before anything more is trained
         steps_of(context, method, score, parts, experiment.seeds[0])
     train_oracles(context, parts)
     unlearn_all(context, score, parts)
     return report.write(context.work, experiment, context.console)
+
+
+def train_share(
+    experiment: Experiment, work: WorkDirectory, process: Process, *, console: Console | None = None
+) -> None:
+    """What processes other than the first do for a run: train their share of its bank.
+
+    Args:
+      experiment: the same as the first process's.
+      work: the run's directory, opened under a name of this process's own.
+      process: which of how many processes this is.
+      console: where progress is shown.
+
+    Raises:
+      RumjaxError: with what went wrong and what to do about it.
+    """
+    check(experiment)
+    if experiment.needs_bank and not work.has("scores.npz"):
+        train_bank(on_device(experiment, work, console or Console()), process)
 
 
 def open_context(
@@ -92,6 +114,11 @@ def open_context(
     stages.claim(work, experiment, recompute)
     work.write_json("config.json", experiment.config)
     work.write_json("environment.json", environment())
+    return on_device(experiment, work, console)
+
+
+def on_device(experiment: Experiment, work: WorkDirectory, console: Console) -> Context:
+    """The images on the device, with the rest that stages need."""
     train, test = experiment.data.train, experiment.data.test
     data = Dataset(
         jnp.asarray(np.concatenate([train.images, test.images])),
@@ -112,8 +139,13 @@ def check(experiment: Experiment) -> None:
     like = jax.eval_shape(experiment.model.init, jax.random.key(0), images)
     outputs = jax.eval_shape(functools.partial(predict, experiment.model), like, images)
     if experiment.needs_bank:
-        member = members(experiment)[0]
-        scores.memorization(member, member)
+        options = experiment.config["bank"]
+        subsets = (
+            scores.random_subset(options["seed"], model, size, options["fraction"])
+            for model in range(options["models"])
+        )
+        seen = (np.bincount(subset, minlength=size).astype(bool) for subset in subsets)
+        scores.memorization_of(scores.tally(((each, each) for each in seen), size))
     # Which examples are chosen depends on scores; whether there are enough does not.
     nothing = Scores(np.zeros(size, np.float32))
 
@@ -129,39 +161,35 @@ def check(experiment: Experiment) -> None:
 def train_originals(context: Context) -> None:
     """θo of every seed, with the training dynamics that proxies are made from."""
     experiment, work = context.experiment, context.work
-    missing = [
-        seed
+    steps = chain(task([], context.size), experiment.recipe)
+    jobs = [
+        Job(seed, f"seed {seed}", stage_key(seed, "original"), steps, None)
         for seed in experiment.seeds
         if not (work.has_model(f"original_seed{seed}") and work.has(f"dynamics/seed{seed}.npz"))
     ]
-    steps = chain(task([], context.size), experiment.recipe)
-    total = len(missing) * experiment.recipe.epochs
-    with progress.stage(context.console, "Original models", total, "epochs") as advance:
-        for seed in missing:
-            dynamics = scores.TrainingDynamics(np.asarray(experiment.data.train.labels))
-            losses: list[float] = []
+    labels = np.asarray(experiment.data.train.labels)
+    dynamics = {job.name: scores.TrainingDynamics(labels) for job in jobs}
 
-            def on_epoch(
-                done: OnEpoch,
-                seed: int = seed,
-                dynamics: scores.TrainingDynamics = dynamics,
-                losses: list[float] = losses,
-            ) -> None:
-                dynamics.add(probabilities(context, done.variables).train)
-                losses.append(done.metrics["loss"])
-                advance(f"seed {seed}, loss {losses[-1]:.3f}")
+    def on_epoch(done: ensemble.Epoch) -> None:
+        for name, seen in zip(done.names, done.watched, strict=True):
+            dynamics[name].add(seen[: context.size])
 
-            key = stage_key(seed, "original")
-            variables = run(key, steps, None, context.data, on_epoch=on_epoch)
-            proxies = {name: score.values for name, score in dynamics.scores().items()}
-            work.write_arrays(f"dynamics/seed{seed}.npz", loss=np.array(losses), **proxies)
-            work.save_model(f"original_seed{seed}", variables)
+    watch = watcher(experiment.model)
+    with progress.stage(context.console, "Original models", epochs_of(jobs), "epochs") as advance:
+        for job, made in make(context, jobs, advance, watch=watch, on_epoch=on_epoch):
+            proxies = {name: score.values for name, score in dynamics[job.name].scores().items()}
+            losses = np.array([each["loss"] for each in made.curve])
+            work.write_arrays(f"dynamics/seed{job.seed}.npz", loss=losses, **proxies)
+            work.save_model(f"original_seed{job.seed}", made.variables)
 
 
 # Scores
 
 
-def score_examples(context: Context) -> dict[str, Scores]:
+def score_examples(
+    context: Context,
+    process: Process = Process(0, 1),  # noqa: B008 (immutable)
+) -> dict[str, Scores]:
     """Memorization by the bank, and its proxies from the first original model, in `scores.npz`."""
     experiment, work = context.experiment, context.work
     if work.has("scores.npz"):
@@ -170,93 +198,52 @@ def score_examples(context: Context) -> dict[str, Scores]:
         dynamics = work.read_arrays(f"dynamics/seed{experiment.seeds[0]}.npz")
         found = {name: dynamics[name] for name in scores.PROXIES}
         if experiment.needs_bank:
-            member, correct, seconds = train_bank(context)
-            memorization = scores.memorization(member, correct[:, : context.size])
-            found["memorization"] = memorization.values
-            found["memorization_se"] = np.asarray(memorization.standard_error)
-            found["bank_seconds"] = np.asarray(seconds)
+            found |= train_bank(context, process)
         work.write_arrays("scores.npz", **found)
     standard_error = {"memorization": found.get("memorization_se")}
     return {name: Scores(found[name], standard_error.get(name)) for name in SCORES if name in found}
 
 
-def train_bank(context: Context) -> tuple[np.ndarray, np.ndarray, float]:
-    """The bank of models trained on random subsets of D, a chunk at a time.
+def train_bank(context: Context, process: Process = Process(0, 1)) -> dict[str, np.ndarray]:  # noqa: B008
+    """The bank of models trained on random subsets of D, and what the scores need of it.
+
+    Args:
+      context: the run's.
+      process: which of how many processes this is; each returns when the bank is complete.
 
     Returns:
-      member, bool[M, N]; correct, bool[M, N + T]; and the seconds that training took in all.
+      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all.
     """
-    work, options = context.work, context.experiment.config["bank"]
-    models = options["models"]
-    member, subsets = members(context.experiment)
-    pieces = [work.read_arrays(name) for name in work.names("bank/*.npz")]
-    done = {int(model) for piece in pieces for model in piece["models"]}
-    missing = np.array([model for model in range(models) if model not in done], int)
-    with progress.stage(context.console, "Bank", missing.size, "models") as advance:
-        for piece in train_models(context, missing, subsets):
-            first, last = piece["models"][0], piece["models"][-1]
-            work.write_arrays(f"bank/models_{first:05d}-{last:05d}.npz", **piece)
-            pieces.append(piece)
-            for _ in piece["models"]:
-                advance(f"{float(piece['seconds']) / len(piece['models']):.1f} s per model")
-    correct = np.zeros((models, len(context.data.labels)), bool)
-    for piece in pieces:
-        wanted = piece["models"] < models
-        correct[piece["models"][wanted]] = piece["correct"][wanted]
-    return member, correct, float(sum(piece["seconds"] for piece in pieces))
+    experiment, options = context.experiment, context.experiment.config["bank"]
+    found = ModelBank(context.work, stages.bank_header(experiment))
+    for model in found.discard_damaged():
+        context.console.print(f"the row of model {model} of the bank is damaged: it is made anew")
+    total = options["models"]
+    lacking = total - sum(model < total for model in found.done())
+    with progress.stage(context.console, "Bank", lacking, "models") as advance:
 
+        def on_made(made: ensemble.Made) -> None:
+            for _ in made.names:
+                advance(f"{made.seconds:.1f} s per model")
 
-def members(experiment: Experiment) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Which examples each model of the bank sees: bool[M, N], and as indices."""
-    options, size = experiment.config["bank"], len(experiment.data.train.labels)
-    subsets = [
-        scores.random_subset(options["seed"], model, size, options["fraction"])
-        for model in range(options["models"])
-    ]
-    member = np.zeros((len(subsets), size), bool)
-    for row, subset in zip(member, subsets, strict=True):
-        row[subset] = True
-    return member, subsets
-
-
-def train_models(
-    context: Context, models: np.ndarray, subsets: Sequence[np.ndarray]
-) -> Iterator[dict[str, np.ndarray]]:
-    """Trains some models of the bank; yields their `models`, `margins`, `correct`, `seconds`."""
-    if not models.size:
-        return
-    key = stage_key(context.experiment.config["bank"]["seed"], "bank")
-    for chunk in ensemble.train(
-        context.experiment.recipe,
-        jax.vmap(lambda model: jax.random.fold_in(key, model))(jnp.asarray(models)),
-        context.data,
-        np.stack([subsets[model] for model in models]),
-        read=reader(context.experiment.model),
-        per_device=context.experiment.config["bank"]["per_device"],
-    ):
-        seconds = np.asarray(chunk.seconds)
-        yield {"models": models[chunk.models], "seconds": seconds, **chunk.read}
-
-
-@functools.cache
-def reader(model: Model) -> Callable[[Variables, Dataset], dict[str, Array]]:
-    """What the bank keeps of a trained model, for every example of D and T.
-
-    `correct` is whether the prediction is right, bool[N + T]; `margins` is the true label's logit
-    less the logsumexp of the others, float32[N + T].
-    """
-
-    def read(variables: Variables, data: Dataset) -> dict[str, Array]:
-        logits = predict(model, variables, data.images).logits
-        position = jnp.arange(len(data.labels))
-        true = logits[position, data.labels]
-        others = logits.at[position, data.labels].set(-jnp.inf)
-        return {
-            "margins": true - jax.nn.logsumexp(others, axis=-1),
-            "correct": jnp.argmax(logits, axis=-1) == data.labels,
-        }
-
-    return read
+        bank.train(
+            found,
+            experiment.recipe,
+            context.data,
+            stage_key(options["seed"], "bank"),
+            models=total,
+            per_device=options["per_device"],
+            process=process,
+            checkpoints=options.get("checkpoints", False),
+            on_made=on_made,
+        )
+    memorization = found.memorization(range(total))
+    seconds = sum(row.seconds for row in found.rows(range(total)))
+    return {
+        "memorization": memorization.values,
+        "memorization_se": np.asarray(memorization.standard_error),
+        "bank_seconds": np.asarray(seconds),
+    }
 
 
 # Forget set
@@ -314,30 +301,26 @@ def describe(
 def train_oracles(context: Context, parts: Parts) -> None:
     """Two independent oracles of every seed: the reference, and a second one to calibrate with."""
     experiment, work = context.experiment, context.work
-    forget = forget_sets.union(parts, context.size)
-    missing = [
-        (seed, which)
-        for seed in experiment.seeds
+    steps = chain(task(forget_sets.union(parts, context.size), context.size), experiment.recipe)
+    # All references first: the second ones are held against them.
+    jobs = [
+        Job(seed, f"seed {seed}, {which}", stage_key(seed, f"oracle_{which}"), steps, None)
         for which in ("reference", "second")
+        for seed in experiment.seeds
         if not (
             work.has_model(f"oracle_{which}_seed{seed}")
             and work.has(f"rows/retrain_{which}_seed{seed}.json")
         )
     ]
-    steps = chain(task(forget, context.size), experiment.recipe)
-    total = len(missing) * experiment.recipe.epochs
-    with progress.stage(context.console, "Oracles", total, "epochs") as advance:
-        if missing:
-            warm_up(steps, None, context.data)
-        for seed, which in missing:
-            key = stage_key(seed, f"oracle_{which}")
-            name = f"seed {seed}, {which}"
-            variables, seconds, curve = timed_run(context, key, steps, None, advance, name)
-            work.save_model(f"oracle_{which}_seed{seed}", variables)
-            measured = measure(context, parts, seed, variables)
-            reference = measured if which == "reference" else measure_oracle(context, parts, seed)
-            row = metrics.compare(measured, reference) | {"seconds": seconds, "rte": 1.0}
-            write_row(work, f"retrain_{which}", "retrain", which, seed, row, curve)
+    with progress.stage(context.console, "Oracles", epochs_of(jobs), "epochs") as advance:
+        for job, made in make(context, jobs, advance):
+            which = job.name.split(", ")[1]
+            work.save_model(f"oracle_{which}_seed{job.seed}", made.variables)
+            measured = measure(context, parts, job.seed, made.variables)
+            first = which == "reference"
+            reference = measured if first else measure_oracle(context, parts, job.seed)
+            row = metrics.compare(measured, reference) | {"seconds": made.seconds, "rte": 1.0}
+            write_row(work, f"retrain_{which}", "retrain", which, job.seed, row, made.curve)
 
 
 # Unlearning
@@ -347,33 +330,36 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
     """Every method on every seed, each judged against its seed's reference oracle."""
     experiment, work = context.experiment, context.work
     missing = [
-        (seed, method)
-        for seed in experiment.seeds
+        (method, seed)
         for method in experiment.methods
+        for seed in experiment.seeds
         if not work.has(f"rows/{method.name}_seed{seed}.json")
     ]
-    oracles: dict[int, metrics.Measured] = {}
-    total = sum(method.epochs for _, method in missing)
+
+    def job(method: Method, seed: int) -> Job:
+        steps = steps_of(context, method, named, parts, seed)
+        key = stage_key(seed, f"unlearn/{method.name}")
+        original = require_model(context, f"original_seed{seed}")
+        return Job(seed, f"seed {seed}", key, steps, original)
+
+    oracles = functools.cache(lambda seed: measure_oracle(context, parts, seed))
     bank_seconds = float(work.read_arrays("scores.npz").get("bank_seconds", 0.0))
+    total = sum(method.epochs for method, _ in missing)
     with progress.stage(context.console, "Unlearning", total, "epochs") as advance:
-        for seed, method in missing:
-            steps = steps_of(context, method, named, parts, seed)
-            theta = require_model(context, f"original_seed{seed}")
-            if seed not in oracles:
-                oracles[seed] = measure_oracle(context, parts, seed)
-            warm_up(steps, theta, context.data)
-            key = stage_key(seed, f"unlearn/{method.name}")
-            name = f"{method.algorithm} {method.strategy}, seed {seed}"
-            variables, seconds, curve = timed_run(context, key, steps, theta, advance, name)
-            retrained = work.read_json(f"rows/retrain_reference_seed{seed}.json")["row"]["seconds"]
-            scored = bank_seconds if method.refine == "memorization" else 0.0
-            measured = measure(context, parts, seed, variables)
-            row = metrics.compare(measured, oracles[seed]) | {
-                "seconds": seconds,
-                "rte": seconds / retrained,
-                "rte_with_scores": (seconds + scored) / retrained,
-            }
-            write_row(work, method.name, method.algorithm, method.strategy, seed, row, curve)
+        for method in experiment.methods:
+            jobs = [job(each, seed) for each, seed in missing if each is method]
+            name = f"{method.algorithm} {method.strategy}"
+            for done, made in make(context, jobs, advance, name):
+                row = work.read_json(f"rows/retrain_reference_seed{done.seed}.json")["row"]
+                scored = bank_seconds if method.refine == "memorization" else 0.0
+                measured = measure(context, parts, done.seed, made.variables)
+                found = metrics.compare(measured, oracles(done.seed)) | {
+                    "seconds": made.seconds,
+                    "rte": made.seconds / row["seconds"],
+                    "rte_with_scores": (made.seconds + scored) / row["seconds"],
+                }
+                labels = method.name, method.algorithm, method.strategy
+                write_row(work, *labels, done.seed, found, made.curve)
 
 
 def steps_of(
@@ -393,28 +379,103 @@ def steps_of(
 # What the stages share
 
 
-def timed_run(
+class Job(NamedTuple):
+    """A model to be made."""
+
+    seed: int
+    name: str
+    """what messages call it"""
+    key: Key
+    steps: tuple[Step, ...]
+    variables: Variables | None
+    """to start from; None before training from scratch"""
+
+
+class Made(NamedTuple):
+    """A model, once made."""
+
+    variables: Variables
+    seconds: float
+    """without compilation"""
+    curve: list[dict[str, Any]]
+    """its metrics, epoch by epoch"""
+
+
+def epochs_of(jobs: Sequence[Job]) -> int:
+    """Epochs of all their steps."""
+    return sum(step.unlearner.epochs for job in jobs for step in job.steps)
+
+
+def make(
     context: Context,
-    key: Key,
-    steps: Sequence[Step],
-    variables: Variables | None,
+    jobs: Sequence[Job],
     advance: progress.Advance,
-    name: str,
-) -> tuple[Variables, float, list[dict[str, Any]]]:
-    """Runs the steps; returns the model, the seconds it took, and the curve of its metrics."""
-    curve: list[dict[str, Any]] = []
+    name: str = "",
+    *,
+    watch: ensemble.Read = ensemble.nothing,
+    on_epoch: Callable[[ensemble.Epoch], None] | None = None,
+) -> Iterator[tuple[Job, Made]]:
+    """Makes models of several seeds at the same time, as many as suit the devices.
 
-    def on_epoch(done: OnEpoch) -> None:
-        curve.append({"part": done.step.name, "epoch": done.epoch + 1, **done.metrics})
-        advance(name)
+    Args:
+      context: the run's.
+      jobs: all of the same steps, up to the examples in their tasks.
+      advance: called after every epoch of every model.
+      name: what messages call them all.
+      watch: of every model after every epoch; see `rumjax.ensemble.run`.
+      on_epoch: called after every epoch too.
 
-    begin = time.perf_counter()
+    Raises:
+      DivergenceError: a loss or a parameter is not finite.
+    """
+    if not jobs:
+        return
+    most = context.experiment.config["bank"]["per_device"]
+    devices, per_device = ensemble.fitting(len(jobs), most=most)
+    size = len(devices) * per_device
+    groups = [jobs[first : first + size] for first in range(0, len(jobs), size)]
+    works = (
+        ensemble.together(
+            [job.name for job in group],
+            jnp.stack([job.key for job in group]),
+            [job.steps for job in group],
+            [job.variables for job in group],
+        )
+        for group in groups
+    )
+
+    def after_epoch(done: ensemble.Epoch) -> None:
+        if on_epoch is not None:
+            on_epoch(done)
+        for each in done.names:
+            advance(f"{name} {each}".strip())
+
+    chunks = ensemble.run(
+        works,
+        context.data,
+        read=ensemble.whole,
+        devices=devices,
+        per_device=per_device,
+        watch=watch,
+        on_epoch=after_epoch,
+    )
     try:
-        result = run(key, steps, variables, context.data, on_epoch=on_epoch)
+        for group, made in zip(groups, chunks, strict=True):
+            for position, job in enumerate(group):
+                variables = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
+                yield job, Made(variables, made.seconds, made.curves[position])
     except DivergenceError as error:
-        raise DivergenceError(f"{name}: {error}") from error
-    jax.block_until_ready(result)
-    return result, time.perf_counter() - begin, curve
+        raise DivergenceError(f"{name}: {error}" if name else str(error)) from error
+
+
+@functools.cache
+def watcher(model: Model) -> ensemble.Read:
+    """Softmax probabilities on D and T of a model in training, float32[N + T, K]."""
+
+    def watch(variables: Variables, data: Dataset) -> Array:
+        return jax.nn.softmax(predict(model, variables, data.images).logits)
+
+    return watch
 
 
 def measure(context: Context, parts: Parts, seed: int, variables: Variables) -> metrics.Measured:

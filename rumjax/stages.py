@@ -1,9 +1,10 @@
 """What each stage of a run depends on and what it makes, so that a directory holds one run only."""
 
 import hashlib
+import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def files(experiment: Experiment) -> dict[str, tuple[str, ...]]:
     """Patterns of what each stage makes; "unlearn/NAME" for each method."""
     return {
         "original": ("checkpoints/original_*", "dynamics/*"),
-        "bank": ("bank/*",),
+        "bank": ("bank/*", "checkpoints/bank_*"),
         "scores": ("scores.npz",),
         "forget_sets": ("forget_sets.*",),
         "oracle": ("checkpoints/oracle_*", *(f"rows/{name}_seed*" for name in ORACLES)),
@@ -100,6 +101,16 @@ def dependencies(experiment: Experiment) -> dict[str, Any]:
         "oracle": {**forget, "attack": config["attack"]},
         **methods,
     }
+
+
+def bank_header(experiment: Experiment) -> dict[str, Any]:
+    """What a bank's models depend on, and the sizes of its rows; see `rumjax.bank.ModelBank`."""
+    depends, train = dependencies(experiment)["bank"], experiment.data.train
+    options = depends.pop("bank")
+    size = len(train.labels)
+    examples = size + len(experiment.data.test.labels)
+    header = {**options, "size": size, "examples": examples, **depends}
+    return cast(dict[str, Any], json.loads(json.dumps(header)))
 
 
 def fingerprint(data: Splits) -> str:

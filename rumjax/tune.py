@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rumjax.errors import DivergenceError, InvalidInputError, check_choice
-from rumjax.launch import argument_parser, configuration, guarded, split_cpu
+from rumjax.launch import argument_parser, configuration, guarded, settle
 
 Setting = dict[str, Any]
 
@@ -40,7 +40,7 @@ def _run(argv: Sequence[str], console: Console) -> None:
     )
     arguments, overrides = parser.parse_known_args(argv)
     config = configuration(arguments.config, overrides)
-    split_cpu(arguments.cpu_devices)
+    settle(arguments.cpu_devices)
     from rumjax import checkpoint, experiment
 
     built = experiment.build(config)

@@ -1,5 +1,9 @@
 """Eight virtual CPU devices for every test, and small models and data that many tests share."""
 
+import os
+
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # tests keep no compiled programs, and use none
+
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)

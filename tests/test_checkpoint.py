@@ -133,8 +133,9 @@ def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(work, 
 
 
 def test_what_a_killed_process_left_is_swept_away_and_nothing_else(tmp_path):
-    leftovers = [tmp_path / ".partial-a", tmp_path / "rows" / ".partial-b"]
-    others = [tmp_path / "theirs" / "deep" / ".partial-c", tmp_path / "notes.txt"]
+    leftovers = [tmp_path / ".partial-main-a", tmp_path / "rows" / ".partial-main-b"]
+    others = [tmp_path / ".partial-process1-c", tmp_path / "notes.txt"]
+    others.append(tmp_path / "theirs" / "very" / "deep" / ".partial-main-c")
     for path in leftovers + others:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -6,30 +6,40 @@ import jax
 import numpy as np
 import pytest
 
-from rumjax import ensemble
+from rumjax import ensemble, unlearn
 from rumjax.errors import DivergenceError, InvalidInputError
+from rumjax.rum import rum
 from rumjax.scores import random_subset
-from rumjax.types import Subset, Task
-from rumjax.unlearn import chain, retrain, run
+from rumjax.types import Subset, Task, task
+from rumjax.unlearn import chain, finetune, retrain, run, salun, scrub
 
 KEY = jax.random.key(3)
 MODELS, SEEN = 5, 42
 SUBSETS = np.stack([random_subset(0, model, 60, SEEN / 60) for model in range(MODELS + 3)])
 
 
-def parameters(variables, data):
-    del data
-    return variables
+def names(models):
+    return [f"model {model}" for model in models]
 
 
-def keys_for(count):
-    """What `run` makes of a key for each model, in its first step."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, 0))(jax.random.split(KEY, count))
+def works(recipe, count, size):
+    """Training of the first models on their subsets, `size` of them at a time."""
+    keys = jax.random.split(KEY, count)
+    for first in range(0, count, size):
+        these = slice(first, min(first + size, count))
+        yield ensemble.training(
+            recipe, names(range(count)[these]), keys[these], SUBSETS[:count][these]
+        )
 
 
 @pytest.fixture(scope="module")
 def recipe(plain_model):
     return retrain(plain_model, epochs=2, batch_size=16, learning_rate=0.1)
+
+
+def stacked(made):
+    """The parameters of all models that were made."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *(each.read for each in made))
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +49,16 @@ def trained(recipe, data):
     @functools.cache
     def trained(devices, per_device=1, within="map", count=MODELS):
         chunks = list(
-            ensemble.train(
-                recipe,
-                keys_for(count),
+            ensemble.run(
+                works(recipe, count, devices * per_device),
                 data,
-                SUBSETS[:count],
-                read=parameters,
+                read=ensemble.whole,
                 devices=jax.local_devices()[:devices],
                 per_device=per_device,
                 within=within,
             )
         )
-        read = jax.tree.map(lambda *parts: np.concatenate(parts), *(each.read for each in chunks))
-        return read, chunks
+        return stacked(chunks), chunks
 
     return trained
 
@@ -90,14 +97,37 @@ def test_results_side_by_side_are_those_one_after_another(trained, devices, per_
     assert_close(trained(devices, per_device, "vmap")[0], trained(1)[0])
 
 
-def test_models_come_in_chunks_that_cover_them_once(trained):
+def test_models_come_as_they_were_asked_for(trained):
     for devices, per_device, lengths in ((1, 1, [1] * 5), (2, 1, [2, 2, 1]), (2, 2, [4, 1])):
         chunks = trained(devices, per_device)[1]
-        assert [each.models.stop - each.models.start for each in chunks] == lengths
-        assert np.concatenate([np.r_[each.models] for each in chunks]).tolist() == [*range(MODELS)]
+        assert [len(each.names) for each in chunks] == lengths
+        assert [name for each in chunks for name in each.names] == names(range(MODELS))
         for each, length in zip(chunks, lengths, strict=True):
             assert all(len(leaf) == length for leaf in jax.tree.leaves(each.read))
+            assert len(each.curves) == length
+            for curve in each.curves:
+                assert [(done["part"], done["epoch"]) for done in curve] == [
+                    ("training", 1),
+                    ("training", 2),
+                ]
+                assert all(np.isfinite(done["loss"]) for done in curve)
             assert each.seconds > 0
+            assert each.compile_seconds == chunks[0].compile_seconds > 0
+
+
+def test_work_is_asked_for_when_the_one_before_is_done(recipe, data):
+    done, asked = [], []
+
+    def works_on_demand():
+        for work in works(recipe, 3, 1):
+            asked.append(len(done))
+            yield work
+
+    for each in ensemble.run(
+        works_on_demand(), data, read=ensemble.nothing, devices=jax.local_devices()[:1]
+    ):
+        done.append(each)
+    assert asked == [0, 1, 2]
 
 
 def test_each_model_is_a_run_of_the_recipe_on_its_subset(trained, recipe, data):
@@ -108,6 +138,104 @@ def test_each_model_is_a_run_of_the_recipe_on_its_subset(trained, recipe, data):
         key = jax.random.split(KEY, MODELS)[model]
         alone = run(key, chain(task, recipe), None, data)
         assert_close(jax.tree.map(lambda leaf: leaf[model], found), alone)  # noqa: B023
+
+
+# Seeds: chains of steps from models of their own
+
+
+@pytest.fixture(scope="module")
+def seeds(model, data, original):
+    """Three seeds of RUM, each with a forget set and an original model of its own."""
+    retain = np.arange(20, 60)
+    select = {
+        "a": finetune(model, epochs=2, batch_size=16),
+        "b": scrub(model, epochs=2, max_epochs=1, batch_size=16),
+        "c": salun(model, num_classes=3, epochs=1, batch_size=16),
+    }
+    steps, originals = [], []
+    for seed in range(3):
+        chosen = np.random.default_rng(seed).permutation(20)[:15].reshape(3, 5)
+        parts = dict(zip("abc", chosen, strict=True))
+        forget = np.sort(np.concatenate(list(parts.values())))
+        rest = np.setdiff1d(np.arange(20), forget)
+        steps.append(
+            rum(forget, np.concatenate([rest, retain]), refine=lambda _, p=parts: p, select=select)
+        )
+        originals.append(jax.tree.map(lambda leaf: leaf * (1 + 0.01 * seed), original))  # noqa: B023
+    keys = jax.random.split(KEY, 3)
+    alone = [
+        run(key, each, theta, data) for key, each, theta in zip(keys, steps, originals, strict=True)
+    ]
+    return keys, steps, originals, alone
+
+
+@pytest.mark.parametrize(
+    ("devices", "per_device", "within"), [(1, 3, "map"), (3, 1, "map"), (2, 2, "vmap")]
+)
+def test_seeds_at_once_are_seeds_one_by_one(seeds, data, devices, per_device, within):
+    keys, steps, originals, alone = seeds
+    work = ensemble.together(["seed 0", "seed 1", "seed 2"], keys, steps, originals)
+    (made,) = ensemble.run(
+        [work],
+        data,
+        read=ensemble.whole,
+        devices=jax.local_devices()[:devices],
+        per_device=per_device,
+        within=within,
+    )
+    for seed in range(3):
+        found = jax.tree.map(lambda leaf: leaf[seed], made.read)  # noqa: B023
+        assert_close(found, alone[seed])
+        assert [done["part"] for done in made.curves[seed]] == ["a", "a", "b", "b", "c"]
+
+
+def test_an_algorithm_without_numbers_leaves_its_models_as_they_are(model, data, original):
+    work = ensemble.together(
+        ["seed 0"],
+        jax.random.split(KEY, 1),
+        [chain(task([1, 2], 60), unlearn.original(model))],
+        [original],
+    )
+    (made,) = ensemble.run([work], data, read=ensemble.whole, devices=jax.local_devices()[:1])
+    assert_equal(jax.tree.map(lambda leaf: leaf[0], made.read), original)
+    assert made.curves == [[]]
+
+
+def test_seeds_whose_tasks_differ_in_size_are_refused(seeds):
+    keys, steps, originals, _ = seeds
+    shorter = steps[1][:1] + steps[1][2:3] + steps[1][2:]
+    with pytest.raises(InvalidInputError, match=r"seed 0, seed 1.*differ in size"):
+        ensemble.together(["seed 0", "seed 1"], keys[:2], [steps[0], shorter], originals[:2])
+
+
+def test_what_is_watched_is_told_after_every_epoch(recipe, data):
+    told = []
+    for made in ensemble.run(
+        works(recipe, 3, 2),
+        data,
+        read=ensemble.whole,
+        watch=ensemble.whole,
+        devices=jax.local_devices()[:2],
+        within="map",
+        on_epoch=told.append,
+    ):
+        assert_equal(made.read, told[-1].watched)
+    assert [(tuple(each.names), each.epoch) for each in told] == [
+        (("model 0", "model 1"), 0),
+        (("model 0", "model 1"), 1),
+        (("model 2",), 0),
+        (("model 2",), 1),
+    ]
+    assert all(len(each.metrics) == len(each.names) for each in told)
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"), [(1, 1), (2, 2), (3, 3), (5, 5), (8, 8), (9, 3), (11, 1), (12, 6), (16, 8)]
+)
+def test_a_few_models_are_spread_so_that_no_device_idles(count, wanted):
+    devices, per_device = ensemble.fitting(count, most=4)
+    assert len(devices) == wanted
+    assert per_device == 1  # on CPU
 
 
 def test_more_models_leave_the_earlier_ones_as_they_were(trained):
@@ -127,39 +255,28 @@ def test_a_second_call_compiles_nothing(monkeypatch, trained, recipe, plain_mode
     monkeypatch.setattr(type(recipe), "epoch", lambda *args: traced.append(1) or plain(*args))
     other = retrain(plain_model, epochs=1, batch_size=16, learning_rate=0.2)
     options = {"devices": jax.local_devices()[:2], "within": "map"}
-    arguments = (other, jax.random.split(KEY, 3), data, SUBSETS[:3])
-    assert len(list(ensemble.train(*arguments, read=parameters, **options))) == 2
+    made = ensemble.run(works(other, 3, 2), data, read=ensemble.whole, **options)
+    assert len(list(made)) == 2
     assert not traced
     # What `read` is has a part in it, so another one does compile: the count can fail.
-    list(ensemble.train(*arguments, read=lambda variables, data: variables.params, **options))
+    list(ensemble.run(works(other, 3, 2), data, read=lambda v, data: v.params, **options))
     assert traced
-
-
-def test_progress_is_told_after_every_epoch(recipe, data):
-    told = []
-    chunks = ensemble.train(
-        recipe,
-        jax.random.split(KEY, 3),
-        data,
-        SUBSETS[:3],
-        read=parameters,
-        devices=jax.local_devices()[:2],
-        within="map",
-        on_epoch=lambda *done: told.append(done),
-    )
-    list(chunks)
-    assert told == [(0, 1), (0, 2), (2, 1), (2, 2)]
 
 
 def test_divergence_names_the_model(plain_model, data):
     wild = retrain(plain_model, epochs=2, batch_size=16, learning_rate=1e30)
-    options = {"devices": jax.local_devices()[:2], "within": "map", "read": parameters}
-    with pytest.raises(DivergenceError, match="model 0 of the bank"):
-        list(ensemble.train(wild, jax.random.split(KEY, 3), data, SUBSETS[:3], **options))
+    options = {"devices": jax.local_devices()[:2], "within": "map", "read": ensemble.whole}
+    with pytest.raises(DivergenceError, match=r"Recipe \(training, model 0\) diverged in epoch"):
+        list(ensemble.run(works(wild, 3, 2), data, **options))
 
 
 @pytest.mark.parametrize("options", [{"within": "together"}, {"per_device": 0}])
 def test_unknown_ways_of_spreading_are_refused(recipe, data, options):
-    keys = jax.random.split(KEY, 3)
     with pytest.raises(InvalidInputError, match=next(iter(options))):
-        list(ensemble.train(recipe, keys, data, SUBSETS[:3], read=parameters, **options))
+        list(ensemble.run(works(recipe, 3, 1), data, read=ensemble.whole, **options))
+
+
+def test_more_work_than_the_devices_hold_is_refused(recipe, data):
+    options = {"devices": jax.local_devices()[:2], "read": ensemble.whole}
+    with pytest.raises(InvalidInputError, match="work of 3 models: wanted 1 to 2"):
+        list(ensemble.run(works(recipe, 3, 3), data, **options))

@@ -205,5 +205,5 @@ def test_long_messages_and_brackets_come_out_as_they_are(capsys):
 
 def test_devices_settled_earlier_are_left_alone():
     devices = launch.jax.local_device_count()
-    launch.split_cpu(devices + 1)
+    launch.settle(devices + 1)
     assert launch.jax.local_device_count() == devices

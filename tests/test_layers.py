@@ -12,6 +12,7 @@ MAY_IMPORT = {
     # Lowest first; a room may import what is named here, and itself.
     "errors": "",
     "types": "errors",
+    "cluster": "errors",
     "data": "errors types",
     "models": "errors types",
     "metrics": "errors",
@@ -25,13 +26,14 @@ MAY_IMPORT = {
     "scores": "errors types",
     "ensemble": "errors types training unlearn.base",
     "checkpoint": "errors types",
+    "bank": "errors types cluster models training forget_sets scores ensemble checkpoint",
     "experiment": "errors types data models training unlearn rum forget_sets scores",
     "stages": "errors types checkpoint experiment",
     "report": "errors types metrics checkpoint experiment",
     "": "errors types data models metrics unlearn rum forget_sets scores",
-    "pipeline": "errors types data models metrics progress unlearn rum forget_sets scores ensemble "
-    "checkpoint experiment stages report",
-    "launch": "errors checkpoint experiment pipeline progress",
+    "pipeline": "errors types cluster data models metrics progress unlearn rum forget_sets scores "
+    "ensemble checkpoint bank experiment stages report",
+    "launch": "errors cluster checkpoint experiment pipeline progress",
     "tune": "errors types metrics progress unlearn rum forget_sets checkpoint experiment pipeline "
     "launch",
 }
@@ -136,5 +138,5 @@ def users(*names):
 
 def test_only_the_ensemble_knows_devices_and_only_runners_compile():
     assert users("jax.pmap", "jax.shard_map") == {"ensemble"}
-    assert users("jax.jit") <= {"unlearn.base", "pipeline", "tune"}
+    assert users("jax.jit") <= {"unlearn.base", "ensemble", "pipeline", "tune"}
     assert "unlearn.base" in users("jax.jit")

@@ -16,39 +16,11 @@ import numpy as np
 import pytest
 
 import rumjax
-from rumjax import experiment, launch, pipeline, progress
+from rumjax import experiment, launch, progress
 from rumjax.checkpoint import WorkDirectory
 from rumjax.scores import PROXIES, random_subset
+from tests.tiny import CLASSES, LEVEL, SIZE, TESTS, write_config, write_data
 
-SIZE, TESTS, CLASSES, LEVEL = 120, 60, 3, 10
-CONFIG = """
-from ml_collections import ConfigDict
-
-from rumjax.experiment import rum, rum_f, shuffle, vanilla
-
-
-def get_config():
-    config = ConfigDict()
-    config.name = "tiny"
-    config.seed = 0
-    config.seeds = 1
-    config.data = {"name": "npz", "data_dir": DATA}
-    config.model = {"name": "cnn", "options": {"widths": (4,), "hidden": 8}}
-    config.training = {"epochs": 2, "batch_size": 32, "learning_rate": 0.1}
-    config.bank = {"models": 24, "fraction": 0.5, "seed": 0, "per_device": 1}
-    config.forget = {"by": "memorization", "size": 10}
-    config.unlearning = {}
-    finetune = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 2}
-    neggrad_plus = {"algorithm": "neggrad_plus", "learning_rate": 0.02, "epochs": 1}
-    config.methods = {
-        "finetune_vanilla": vanilla(finetune),
-        "finetune_rum_f": rum_f(finetune),
-        "mixed": rum({"low": {"algorithm": "original"}, "medium": finetune, "high": neggrad_plus}),
-    }
-    config.attack = {"samples": None}
-    # MORE
-    return config
-"""
 LINES = {
     ("retrain", "reference"),
     ("retrain", "second"),
@@ -58,25 +30,6 @@ LINES = {
     ("original>finetune>neggrad_plus", "rum"),
 }
 TIMES = ("seconds", "rte", "rte_with_scores")
-
-
-def write_data(path, **changes):
-    random = np.random.default_rng(0)
-    prototypes = random.integers(0, 256, (CLASSES, 8, 8, 1))
-    arrays = {}
-    for split, count in (("train", SIZE), ("validation", 9), ("test", TESTS)):
-        labels = np.arange(count) % CLASSES
-        images = prototypes[labels] / 2 + random.normal(64, 70, (count, 8, 8, 1))
-        arrays[f"{split}_images"] = np.clip(images, 0, 255).astype(np.uint8)
-        arrays[f"{split}_labels"] = labels
-    # Some that can only be memorized.
-    arrays["train_labels"][::10] = random.integers(0, CLASSES, len(range(0, SIZE, 10)))
-    np.savez(path, **(arrays | changes))
-
-
-def write_config(folder, name="tiny.py", more="", data="data.npz"):
-    text = CONFIG.replace("DATA", repr(str(folder / data))).replace("# MORE", more)
-    (folder / name).write_text(text)
 
 
 @pytest.fixture(scope="session")
@@ -112,8 +65,7 @@ def no_training(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("something is trained")
 
-    monkeypatch.setattr(pipeline, "run", refuse)
-    monkeypatch.setattr("rumjax.ensemble.train", refuse)
+    monkeypatch.setattr("rumjax.ensemble.run", refuse)
 
 
 @pytest.fixture
@@ -127,7 +79,7 @@ def made(monkeypatch):
         save_model(self, name, variables)
 
     def write(self, name):
-        if name.startswith(("bank/", "rows/")):
+        if re.match(r"bank/\d|rows/", name):
             names.append(name.removesuffix(".json").removesuffix(".npz"))
         return writing(self, name)
 
@@ -192,9 +144,9 @@ def test_scores_are_one_number_per_training_example(finished):
 def test_memorization_is_counted_over_the_bank(finished):
     correct = {}
     for path in (finished / "bank").glob("*.npz"):
-        piece = arrays(path)
-        assert piece["correct"].shape == piece["margins"].shape == (len(piece["models"]), 180)
-        correct |= dict(zip(piece["models"].tolist(), piece["correct"], strict=True))
+        row = arrays(path)
+        assert row["margins"].shape == (180,)
+        correct[int(path.stem)] = np.unpackbits(row["correct"], count=180).astype(bool)
     seen = [set(random_subset(0, model, SIZE, 0.5).tolist()) for model in range(24)]
     found = arrays(finished / "scores.npz")["memorization"]
     for example in range(0, SIZE, 7):
@@ -417,7 +369,7 @@ def test_whatever_is_deleted_is_made_anew(place, finished, run, made):
         "oracle_reference_seed0",
         "rows/retrain_reference_seed0",
         "rows/mixed_seed0",
-        "bank/models_00008-00015",
+        "bank/00001",
     }
     same_results(run, finished)
 
@@ -470,7 +422,7 @@ ROWS = {f"rows/{name}_seed0" for name in ("original", "finetune_vanilla", "finet
 ROWS |= {"rows/mixed_seed0"}
 RETRAINED = {f"rows/retrain_{which}_seed0" for which in ("reference", "second")}
 RETRAINED |= {f"oracle_{which}_seed0" for which in ("reference", "second")}
-BANK = {f"bank/models_{first:05d}-{first + 7:05d}" for first in (0, 8, 16)}
+BANK = {f"bank/{model:05d}" for model in range(24)}
 
 
 @pytest.mark.parametrize(
@@ -543,7 +495,7 @@ def test_unlearning_that_diverges_leaves_no_row_and_may_be_mended(place, finishe
     select = "--config.methods.finetune_rum_f.select.medium.learning_rate=1e30"
     assert start(place / "tiny.py", run, select) == 1
     error = capsys.readouterr().err
-    assert "DivergenceError: finetune rum_f, seed 0: Finetune (medium) diverged" in error
+    assert "DivergenceError: finetune rum_f: Finetune (medium, seed 0) diverged" in error
     assert set((run / "rows").iterdir()) == rows
     assert start(place / "tiny.py", run) == 0
     same_results(run, finished)

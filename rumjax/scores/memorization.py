@@ -1,8 +1,11 @@
 """Memorization and influence from a bank of models trained on random subsets of D.
 
 The estimator of Feldman & Zhang (NeurIPS 2020, section 2.2), for the definition of Feldman (STOC
-2020). NumPy on the host; the models are trained by `rumjax.ensemble`.
+2020). NumPy on the host; the models are those of `rumjax.bank`.
 """
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +30,35 @@ def random_subset(seed: int, model: int, size: int, fraction: float) -> np.ndarr
     return np.sort(order[:seen]).astype(np.int32)
 
 
+class Tally(NamedTuple):
+    """How often each example was seen and classified correctly, which is all that scores need."""
+
+    inside: np.ndarray
+    """models that saw it, int64[N]"""
+    outside: np.ndarray
+    """models that did not"""
+    right_inside: np.ndarray
+    """of those that saw it, how many classify it correctly"""
+    right_outside: np.ndarray
+    """and of the others"""
+
+
+def tally(rows: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Tally:
+    """Counts over models, one at a time: memory for N counts, however many models there are.
+
+    Args:
+      rows: of each model, what it saw and what it classifies correctly, bool[N] each.
+      size: N.
+    """
+    counts = Tally(*(np.zeros(size, np.int64) for _ in Tally._fields))
+    for member, correct in rows:
+        for count, these in zip(
+            counts, (member, ~member, member & correct, ~member & correct), strict=True
+        ):
+            count += these
+    return counts
+
+
 def memorization(member: np.ndarray, correct: np.ndarray) -> Scores:
     """Memorization scores with standard errors.
 
@@ -42,15 +74,23 @@ def memorization(member: np.ndarray, correct: np.ndarray) -> Scores:
     """
     if member.shape != correct.shape:
         raise InvalidInputError(f"member is {member.shape}, but correct is {correct.shape}")
-    inside = member.sum(axis=0)
-    outside = len(member) - inside
+    return memorization_of(tally(zip(member, correct, strict=True), member.shape[1]))
+
+
+def memorization_of(counts: Tally) -> Scores:
+    """Memorization scores with standard errors, from counts; see `memorization`.
+
+    Raises:
+      InvalidInputError: an example is in all models or in none.
+    """
+    inside, outside, right_inside, right_outside = counts
     if lacking := int(np.sum((inside == 0) | (outside == 0))):
+        models = int((inside + outside).max(initial=0))
         raise InvalidInputError(
-            f"{lacking} examples were seen by all {len(member)} models or by none; "
+            f"{lacking} examples were seen by all {models} models or by none; "
             "memorization needs both: train more models, or use a fraction nearer .5"
         )
-    p_in = (member & correct).sum(axis=0) / inside
-    p_out = (~member & correct).sum(axis=0) / outside
+    p_in, p_out = right_inside / inside, right_outside / outside
     variance = p_in * (1 - p_in) / inside + p_out * (1 - p_out) / outside
     return Scores((p_in - p_out).astype(np.float32), np.sqrt(variance).astype(np.float32))
 
