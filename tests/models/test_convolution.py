@@ -1,17 +1,20 @@
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rumjax.errors import InvalidInputError
 from rumjax.models import Conv, convolution
-from rumjax.models.convolution import OVERRIDE, method_for_backend
+from rumjax.models.convolution import OVERRIDE, method_for_backend, product
 from tests.references import convolutions
 
-# Kernel, stride, padding and channels of every convolution in rumjax, on even and odd sizes; of
-# the products' two forms, thin windows and strides take one, 16 channels at stride 1 the other.
+module = sys.modules["rumjax.models.convolution"]  # its function has the same name
+
+# Kernel, stride, padding and channels of every convolution in rumjax.
 IN_USE = [
     (3, 1, "SAME", 1),
     (3, 2, "SAME", 1),
@@ -24,10 +27,19 @@ IN_USE = [
 ]
 
 
+@pytest.fixture(params=["whole", "in groups"])
+def groups(request, monkeypatch):
+    """Small batches as large ones are done: a few images at a time."""
+    if request.param == "in groups":
+        monkeypatch.setattr(module, "GROUP", 6_000)
+
+
 def example(size, taps, channels, features=3, batch=2, seed=0):
     random = np.random.default_rng(seed)
     images = random.normal(size=(batch, size, size + 1, channels)).astype(np.float32)
-    kernel = random.normal(size=(taps, taps, channels, features)).astype(np.float32)
+    # Outputs of order 1, whose rounding errors a loss does not amplify.
+    kernel = random.normal(size=(taps, taps, channels, features)) / (taps * channels**0.5)
+    kernel = kernel.astype(np.float32)
     return jnp.asarray(images), jnp.asarray(kernel)
 
 
@@ -62,43 +74,103 @@ def test_products_are_the_definition(size, taps, strides, pads, channels, seed):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [6, 7])
-@pytest.mark.parametrize(("taps", "stride", "padding", "channels"), IN_USE)
-def test_values_and_gradients_are_those_of_xla(size, taps, stride, padding, channels):
-    images, kernel = example(size, taps, channels)
+TRANSFORMED = {
+    "grad": lambda of, images, kernels: jax.grad(of, (0, 1))(images, kernels[0]),
+    "vmap over kernels": lambda of, images, kernels: jax.vmap(
+        jax.grad(of, (0, 1)), in_axes=(None, 0)
+    )(images, kernels),
+    "map over kernels": lambda of, images, kernels: jax.lax.map(
+        lambda kernel: jax.grad(of, (0, 1))(images, kernel), kernels
+    ),
+    "per example": lambda of, images, kernels: jax.vmap(
+        lambda image: jax.grad(of, 1)(image[None], kernels[0])
+    )(images),
+    "scan": lambda of, images, kernels: jax.lax.scan(
+        lambda kernel, image: (
+            kernel - 0.01 * jax.grad(of, 1)(image[None], kernel),
+            of(image[None], kernel),
+        ),
+        kernels[0],
+        images,
+    ),
+    "scan of vmap": lambda of, images, kernels: jax.lax.scan(
+        lambda each, _: (each - 0.01 * jax.vmap(jax.grad(of, 1), (None, 0))(images, each), None),
+        kernels,
+        length=2,
+    ),
+    "forward mode": lambda of, images, kernels: jax.jvp(
+        of, (images, kernels[0]), (images, kernels[1])
+    ),
+    "forward over reverse": lambda of, images, kernels: jax.jvp(
+        lambda kernel: jax.grad(of, 1)(images, kernel), (kernels[0],), (kernels[1],)
+    ),
+}
 
-    @jax.jit
-    def both(images, kernel):
-        derive = [
-            jax.value_and_grad(loss(each, stride, padding), (0, 1)) for each in ("dot", "lax")
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+@pytest.mark.usefixtures("groups")
+@settings(
+    deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    size=st.sampled_from([4, 7]),
+    used=st.sampled_from(IN_USE),
+    features=st.sampled_from([2, 5]),
+    batch=st.sampled_from([3, 8]),
+    seed=st.integers(0, 99),
+)
+def test_transformed_values_and_gradients_are_those_of_xla(name, size, used, features, batch, seed):
+    taps, stride, padding, channels = used
+    images, kernel = example(size, taps, channels, features, batch, seed)
+    kernels = jnp.stack([kernel, kernel[::-1], -kernel])
+    found, wanted = jax.jit(
+        lambda: [
+            TRANSFORMED[name](loss(method, stride, padding), images, kernels)
+            for method in ("dot", "lax")
         ]
-        return [each(images, kernel) for each in derive]
-
-    assert_close(*both(images, kernel))
-
-
-@pytest.mark.parametrize(("stride", "channels"), [(1, 16), (2, 16)])
-def test_transformations_commute_with_the_form(stride, channels):
-    images, kernel = example(5, 3, channels)
-    kernels = jnp.stack([kernel, kernel + 1, -kernel])
-
-    def transformed(method):
-        of = loss(method, stride, "SAME")
-        gradient = jax.grad(of, (0, 1))
-
-        def step(kernel, image):
-            return kernel - 0.01 * jax.grad(of, 1)(image[None], kernel), of(image[None], kernel)
-
-        return {
-            "over kernels": jax.vmap(gradient, (None, 0))(images, kernels),
-            "map": jax.lax.map(lambda each: gradient(images, each), kernels),
-            "per example": jax.vmap(lambda image: gradient(image[None], kernel))(images),
-            "scan": jax.lax.scan(step, kernel, images),
-            "forward mode": jax.jvp(of, (images, kernel), (images, kernel)),
-        }
-
-    found, wanted = jax.jit(lambda: [transformed(each) for each in ("dot", "lax")])()
+    )()
     assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(("batch", "group"), [(12, 4), (12, 5), (7, 4), (8, 100)])
+def test_groups_divide_the_batch_and_fit(monkeypatch, batch, group):
+    images, kernel = example(5, 3, 16, batch=batch)
+    windows = 4 * 5 * 6 * 9 * 16
+    monkeypatch.setattr(module, "GROUP", group * windows)
+    found = module._group_size(images, kernel, (1, 1))
+    assert batch % found == 0
+    if batch * windows <= 2 * module.GROUP:
+        assert found == batch
+    else:
+        assert found == max(each for each in range(1, group + 1) if batch % each == 0)
+
+
+def test_windows_of_a_group_are_not_kept_for_the_gradient(monkeypatch):
+    images, kernel = example(6, 3, 16, batch=8)
+
+    def largest(group):
+        monkeypatch.setattr(module, "GROUP", group)
+        of = jax.grad(lambda kernel: loss("dot", 1, "SAME")(images, kernel))
+        jaxpr = jax.make_jaxpr(of)(kernel).jaxpr
+        return max(each.aval.size for equation in jaxpr.eqns for each in equation.outvars)
+
+    windows = images.size * 9
+    assert largest(10**9) >= windows
+    assert largest(6_000) < windows
+
+
+def test_products_are_those_of_numpy_in_every_shape_and_derivative():
+    random = np.random.default_rng(0)
+    left = random.normal(size=(2, 3, 5)).astype(np.float32)
+    right = random.normal(size=(5, 4)).astype(np.float32)
+    weights = random.normal(size=(2, 3, 4)).astype(np.float32)
+    np.testing.assert_allclose(product(left, right), left @ right, rtol=1e-5)
+    by_left, by_right = jax.grad(lambda *both: jnp.sum(weights * product(*both)), argnums=(0, 1))(
+        jnp.asarray(left), jnp.asarray(right)
+    )
+    np.testing.assert_allclose(by_left, weights @ right.T, rtol=1e-5)
+    wanted = np.einsum("abk,abf->kf", left, weights)
+    np.testing.assert_allclose(by_right, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["dot", "lax"])
