@@ -4,7 +4,7 @@ The main path, on arrays of one's own, is a few calls: `retrain` gives the origi
 `rum` turns a forget set into steps, `run` runs them, and `rumjax.metrics` judges the result.
 """
 
-from rumjax import data, errors, forget_sets, metrics, models, scores
+from rumjax import data, errors, forget_sets, mesh, metrics, models, scores
 from rumjax.models import Model
 from rumjax.rum import at_random, by_class, by_score, rum, whole
 from rumjax.types import Dataset, Scores, Splits, Subset, Task, Unlearner, Variables, subset, task
@@ -48,6 +48,7 @@ __all__ = [
     "forget_sets",
     "influence",
     "l1_sparse",
+    "mesh",
     "metrics",
     "models",
     "neggrad",

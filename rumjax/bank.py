@@ -19,8 +19,8 @@ from scipy import stats
 
 from rumjax import ensemble, forget_sets, scores
 from rumjax.checkpoint import WorkDirectory, differences
-from rumjax.cluster import Process
-from rumjax.errors import InvalidInputError, WorkDirectoryError
+from rumjax.cluster import ALONE, Process
+from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
 from rumjax.models import Model, predict
 from rumjax.training import Recipe
 from rumjax.types import Array, Dataset, Key, Scores, Variables
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 class ModelBank:
     """A bank in a work directory; see the module's docstring.
 
-    M = 4000 models with N + T = 70 000 take 1.4 GB on disk; what is read here takes the memory of
+    M = 4000 models with N + T = 70 000 take 1.2 GB on disk; what is read here takes the memory of
     a row, unless rows are asked for together.
     """
 
@@ -123,12 +123,12 @@ class ModelBank:
         """A model's row.
 
         Raises:
-          WorkDirectoryError: there is none, or it is damaged.
+          DamagedFileError: there is none, or it is damaged.
         """
         found = self.work.read_arrays(_name(model))
         count = self.header["examples"]
         if found.keys() != {"margins", "correct", "seconds"} or found["margins"].shape != (count,):
-            raise WorkDirectoryError(
+            raise DamagedFileError(
                 f"{self.work.path}/{_name(model)} is not a row of this bank, which has {count} "
                 "examples; delete it and start again: it will be made anew"
             )
@@ -151,9 +151,9 @@ class ModelBank:
         for model in self.done():
             try:
                 self.read(model)
-            except WorkDirectoryError:
+            except DamagedFileError:
                 damaged.append(model)
-        self.work.forget(*map(_name, damaged), stages=())
+        self.work.delete(*map(_name, damaged))
         return damaged
 
     def merge(self, other: "ModelBank") -> list[int]:
@@ -180,24 +180,26 @@ class ModelBank:
         """
         return scores.memorization_of(self._tally(models))
 
-    def influence(self, of: np.ndarray, on: np.ndarray) -> np.ndarray:
+    def influence(self, of: Sequence[int], on: Sequence[int]) -> np.ndarray:
         """Influence of some examples of D on some of D and T; see `rumjax.scores.influence`.
 
         Args:
-          of: indices below N, [n].
-          on: indices below N + T, [t].
+          of: indices below N, n of them.
+          on: indices below N + T, t of them.
 
         Returns:
           float32[n, t].
         """
-        pairs = [(row.member[of], row.correct[on]) for row in self.rows()]
+        trained, tested = np.asarray(of), np.asarray(on)
+        pairs = [(row.member[trained], row.correct[tested]) for row in self.rows()]
         member, correct = (np.stack(each) for each in zip(*pairs, strict=True))
         return scores.influence(member, correct)
 
-    def stability(self, part: int) -> list[dict[str, float]]:
+    def stability(self, part: int, *, models: int | None = None) -> list[dict[str, float]]:
         """How far scores of m models agree with those of m others, for m doubling up to M/2.
 
         Args:
+          models: M, if not all that there are.
           part: size of each of the lowest, middle and highest set by `forget_sets.by_score`.
 
         Returns:
@@ -205,7 +207,7 @@ class ModelBank:
           `high` (the share of each set that the two have in common); m too small to score at all
           are left out.
         """
-        done = self.done()
+        done = self.done()[:models]
         found = []
         for count in (2**power for power in range(3, max(len(done) // 2, 1).bit_length())):
             halves = done[:count], done[count : 2 * count]
@@ -242,7 +244,7 @@ def train(
     *,
     models: int,
     per_device: int = 1,
-    process: Process = Process(0, 1),  # noqa: B008 (immutable)
+    process: Process = ALONE,
     checkpoints: bool = False,
     stale_after: float = STALE,
     on_made: Callable[[ensemble.Made], None] | None = None,
@@ -308,7 +310,7 @@ def _remaining(
         # Another's share from its end, which it would come to last.
         chosen = mine[:size] or free[-size:]
         if not chosen:
-            time.sleep(HEARTBEAT / 10)
+            time.sleep(HEARTBEAT / 4)
         elif claims.claim(chosen):
             yield chosen
 
@@ -334,7 +336,7 @@ class _Claims:
         self.over.set()
         if self.process.count > 1:
             self.thread.join()
-            self.work.forget(self._file(self.process.index), stages=())
+            self.work.delete(self._file(self.process.index))
 
     def claim(self, models: Sequence[int]) -> bool:
         """Takes models; False if a process of a lower number has taken one at the same moment."""
@@ -349,15 +351,14 @@ class _Claims:
         found: set[int] = set()
         for index in range(self.process.count) if indices is None else indices:
             name = self._file(index)
-            if index == self.process.index or not self.work.has(name):
+            if index == self.process.index:
                 continue
-            with contextlib.suppress(WorkDirectoryError):  # deleted this very moment
-                sign = self.work.read_json(name, missing={"models": []})
-                now = time.monotonic()
-                if name not in self.seen or self.seen[name][0] != sign:
-                    self.seen[name] = sign, now
-                if now - self.seen[name][1] < self.stale_after:
-                    found.update(sign["models"])
+            sign = self.work.read_json(name, missing={"models": []})
+            now = time.monotonic()
+            if name not in self.seen or self.seen[name][0] != sign:
+                self.seen[name] = sign, now
+            if now - self.seen[name][1] < self.stale_after:
+                found.update(sign["models"])
         return found
 
     def _file(self, index: int) -> str:

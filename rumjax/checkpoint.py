@@ -1,8 +1,9 @@
 """The work directory: every result whole or absent, and only ever of one configuration.
 
-Files are written under a temporary name and renamed; models go through Orbax, which does the same,
-with a digest of their contents. `stages.json` holds the part of the configuration that each stage
-was made with: the same command goes on where it stopped, another configuration is refused.
+Files are written under a temporary name and renamed, or put into a bucket in one piece; models go
+through Orbax, which sees to that itself, with a digest of their contents. `stages.json` holds the
+part of the configuration that each stage was made with: the same command goes on where it stopped,
+another configuration is refused.
 """
 
 import contextlib
@@ -13,64 +14,51 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
+import fsspec
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
-from rumjax.errors import WorkDirectoryError
+from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
 from rumjax.types import Variables
 
 
 class WorkDirectory:
-    """A run's directory, locked for as long as the process lives or `close` is called."""
+    """A run's directory, held for as long as the process lives or `close` is called.
+
+    A local one is locked. A bucket knows no locks: that no two processes use one name in it at the
+    same time is left to whoever starts them.
+    """
 
     def __init__(self, path: str | os.PathLike[str], *, holder: str = "main") -> None:
-        """Creates the directory and locks it.
+        """Opens the directory; a local one is created and locked.
 
         Args:
-          path: of the directory.
-          holder: the name it is locked under; several processes of different names may work in it.
+          path: of the directory, or gs://BUCKET/FOLDER for one in Google Cloud Storage.
+          holder: the name it is held under, of letters, digits and underscores; processes of
+            different names may work in it at the same time.
 
         Raises:
-          WorkDirectoryError: it cannot be written, or another process is using it.
+          InvalidInputError: `holder` is no such name.
+          WorkDirectoryError: it cannot be written, another process holds it under this name, or it
+            is remote and elsewhere than in Google Cloud Storage.
         """
-        self.path = pathlib.Path(path).expanduser().resolve()
+        if not re.fullmatch(r"\w+", holder):
+            raise InvalidInputError(f"holder {holder!r}: wanted letters, digits and underscores")
+        remote = "://" in os.fspath(path)
+        self._files = _Bucket(os.fspath(path)) if remote else _Folder(path, holder)
+        self.path = self._files.path
         self.holder = holder
-        lock = self.path / (".lock" if holder == "main" else f".lock-{holder}")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(lock, "w")  # noqa: SIM115 (held until close)
-        except OSError as error:
-            raise WorkDirectoryError(
-                f"work directory {self.path} cannot be written ({error.strerror}); "
-                "choose another one with --workdir"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise WorkDirectoryError(
-                f"work directory {self.path} is in use by another process ({holder}); "
-                "wait for it, or choose another one with --workdir"
-            ) from error
-        except OSError as error:
-            self._lock.close()
-            raise WorkDirectoryError(
-                f"work directory {self.path} is on a file system without locks "
-                f"({error.strerror}); choose another one with --workdir"
-            ) from error
-        mine = f".partial-{holder}-*"
-        for pattern in (mine, f"*/{mine}", f"*/*/{mine}"):
-            for leftover in self.path.glob(pattern):
-                leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Releases the lock."""
-        self._lock.close()
+        self._files.close()
 
     def __enter__(self) -> "WorkDirectory":
         return self
@@ -113,9 +101,7 @@ class WorkDirectory:
           patterns: relative to the directory, with `*`.
           stages: their names, or the beginning of their names up to a slash.
         """
-        for pattern in patterns:
-            for path in self.path.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.delete(*patterns)
         recorded = self.read_json("stages.json", missing={})
         kept = {
             name: configuration
@@ -128,37 +114,28 @@ class WorkDirectory:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
-        return (self.path / name).exists()
+        return self._files.exists(name)
 
     def names(self, pattern: str) -> list[str]:
-        """The names of the files that match, in order."""
-        found = sorted(self.path.glob(pattern))
-        return [str(path.relative_to(self.path)) for path in found]
+        """The names of the files and folders that match, in order; none that is half written."""
+        return sorted(self._files.names(pattern))
+
+    def delete(self, *patterns: str) -> None:
+        """Deletes files and folders by pattern; what is recorded of stages stays."""
+        for pattern in patterns:
+            for name in self.names(pattern):
+                self._files.delete(name)
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A file to write to, which takes its name when all is written.
+        """A file in memory to write to; takes its place and name when all is written.
 
         Raises:
           WorkDirectoryError: it cannot be written, for example because the disk is full.
         """
-        target = self.path / name
-        temporary = target.parent / f".partial-{self.holder}-{target.name}"
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except OSError as error:
-            raise WorkDirectoryError(
-                f"{target} could not be written ({error.strerror or error}); "
-                "make room or choose another --workdir, and start again to go on from here"
-            ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        file = io.BytesIO()
+        yield file
+        self._files.write(name, file.getvalue())
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file, UTF-8."""
@@ -175,20 +152,17 @@ class WorkDirectory:
         Raises:
           WorkDirectoryError: the file is damaged.
         """
-        target = self.path / name
-        if not target.exists():
-            return missing
         try:
-            return json.loads(target.read_text())
+            return json.loads(self._files.read(name).decode())
+        except FileNotFoundError:
+            return missing
         except (OSError, ValueError) as error:
-            raise self._damaged(target, error) from error
+            raise self._damaged(name, error) from error
 
     def write_arrays(self, name: str, **arrays: Any) -> None:
-        """Writes an .npz file."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        """Writes an .npz file, with checksums and uncompressed: floats hardly become smaller."""
         with self.writing(name) as file:
-            file.write(buffer.getbuffer())
+            np.savez(file, **arrays)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Reads an .npz file.
@@ -196,13 +170,17 @@ class WorkDirectory:
         Raises:
           WorkDirectoryError: the file is damaged.
         """
-        target = self.path / name
         try:
-            # NumPy leaves a file open that it has opened itself and cannot read.
-            with open(target, "rb") as file, np.load(file) as archive:
+            content = self._files.read(name)
+            with np.load(io.BytesIO(content)) as archive:
+                # zipfile does not compare how many members it finds with how many there are.
+                if len(archive.files) != int.from_bytes(content[-12:-10], "little"):
+                    raise ValueError("arrays are missing")
                 return {key: archive[key] for key in archive.files}
-        except Exception as error:  # zipfile, zlib and NumPy each raise their own
-            raise self._damaged(target, error) from error
+        except WorkDirectoryError:
+            raise
+        except Exception as error:  # zipfile and NumPy each raise their own
+            raise self._damaged(name, error) from error
 
     # Models
 
@@ -214,10 +192,10 @@ class WorkDirectory:
         Raises:
           WorkDirectoryError: it could not be written.
         """
-        target = self.path / "checkpoints" / name
+        target = f"checkpoints/{name}"
         state = {"params": variables.params, "batch_stats": variables.batch_stats}
-        shutil.rmtree(target, ignore_errors=True)  # else Orbax keeps what is there
         try:
+            self._files.delete(target)  # else Orbax keeps what is there
             with self._manager(target) as manager:
                 manager.save(
                     0,
@@ -226,16 +204,14 @@ class WorkDirectory:
                         digest=ocp.args.JsonSave({"sha256": digest(variables)}),
                     ),
                 )
-        except (OSError, ValueError) as error:
-            shutil.rmtree(target, ignore_errors=True)
-            raise WorkDirectoryError(
-                f"{target} could not be written ({reason(error)}); "
-                "make room or choose another --workdir, and start again to go on from here"
-            ) from error
+        except self._files.failures as error:
+            with contextlib.suppress(*self._files.failures):
+                self._files.delete(target)
+            raise self._files.unwritten(target, error) from error
 
     def has_model(self, name: str) -> bool:
         """Whether a model was saved under that name."""
-        return (self.path / "checkpoints" / name / "0").exists()
+        return self._files.exists(f"checkpoints/{name}/{self._files.committed}")
 
     def load_model(self, name: str, like: Variables) -> Variables:
         """The model saved as `checkpoints/name`.
@@ -247,7 +223,7 @@ class WorkDirectory:
         Raises:
           WorkDirectoryError: the checkpoint is damaged or of another model.
         """
-        target = self.path / "checkpoints" / name
+        target = f"checkpoints/{name}"
         # Else Orbax looks for the device that the model was saved from.
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         state = jax.tree.map(
@@ -270,31 +246,193 @@ class WorkDirectory:
             raise self._damaged(target, error) from error
         return variables
 
-    @staticmethod
     @contextlib.contextmanager
-    def _manager(target: pathlib.Path) -> Iterator[ocp.CheckpointManager]:
+    def _manager(self, name: str) -> Iterator[ocp.CheckpointManager]:
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-        # Orbax logs the tracebacks of its threads; what it raises says enough.
+        # Orbax logs what it raises, and what its threads raise, which outlive the manager.
         logger = logging.getLogger("absl")
         level = logger.level
         logger.setLevel(logging.CRITICAL)
+        logger.addFilter(_no_traceback_of_orbax)
         try:
-            with ocp.CheckpointManager(target, options=options) as manager:
+            with ocp.CheckpointManager(self.path / name, options=options) as manager:
                 yield manager
         finally:
             logger.setLevel(level)
 
-    @staticmethod
-    def _damaged(target: pathlib.Path, error: Exception) -> WorkDirectoryError:
-        return WorkDirectoryError(
-            f"{target} is damaged or of another model ({reason(error)}); "
+    def _damaged(self, name: str, error: Exception) -> DamagedFileError:
+        return DamagedFileError(
+            f"{self.path / name} is damaged or of another model ({reason(error)}); "
             "delete it and start again: it will be made anew"
+        )
+
+
+class _Folder:
+    """Files of a local directory, which is locked."""
+
+    committed = "0"
+    """what a model that Orbax has saved to the end has"""
+    failures: tuple[type[Exception], ...] = (OSError, ValueError)
+    """what Orbax raises if it cannot write"""
+
+    def __init__(self, path: str | os.PathLike[str], holder: str) -> None:
+        self.path = pathlib.Path(path).expanduser().resolve()
+        self.holder = holder
+        lock = self.path / (".lock" if holder == "main" else f".lock-{holder}")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(lock, "w")  # noqa: SIM115 (held until close)
+        except OSError as error:
+            raise WorkDirectoryError(
+                f"work directory {self.path} cannot be written ({error.strerror}); "
+                "choose another one with --workdir"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise WorkDirectoryError(
+                f"work directory {self.path} is in use by another process ({holder}); "
+                "wait for it, or choose another one with --workdir"
+            ) from error
+        except OSError as error:
+            self._lock.close()
+            raise WorkDirectoryError(
+                f"work directory {self.path} is on a file system without locks "
+                f"({error.strerror}); choose another one with --workdir"
+            ) from error
+        mine = f".partial-{holder}-*"
+        for pattern in (mine, f"*/{mine}", f"*/*/{mine}"):
+            for leftover in self.path.glob(pattern):
+                leftover.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def exists(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def names(self, pattern: str) -> list[str]:
+        return [
+            str(path.relative_to(self.path))
+            for path in self.path.glob(pattern)
+            if not path.name.startswith(".partial-")
+        ]
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        target = self.path / name
+        temporary = target.parent / f".partial-{self.holder}-{target.name}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            raise self.unwritten(name, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def delete(self, name: str) -> None:
+        path = self.path / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
+        why = getattr(error, "strerror", None) or reason(error)
+        return WorkDirectoryError(
+            f"{self.path / name} could not be written ({why}); "
+            "make room or choose another --workdir, and start again to go on from here"
+        )
+
+
+class _Bucket:
+    """Objects below a folder of a bucket: each appears, or is replaced, when all of it is there."""
+
+    committed = "0/commit_success.txt"
+    # gcsfs, aiohttp, Google's packages and TensorStore have each their own.
+    failures: tuple[type[Exception], ...] = (Exception,)
+
+    def __init__(self, uri: str) -> None:
+        if not re.fullmatch(r"gs://[^*?\[\]]+", uri):  # else patterns would be taken for others
+            raise WorkDirectoryError(
+                f"work directory {uri}: of remote ones only gs://BUCKET/FOLDER is known, without "
+                "*, ?, [ and ]; choose another one with --workdir"
+            )
+        try:
+            # As etils opens it for Orbax, so that both have one view of what is there.
+            self.system, root = fsspec.url_to_fs(uri, finalize_on_close=True)
+        except ImportError as error:
+            raise WorkDirectoryError(
+                f"work directory {uri} needs gcsfs: pip install 'rumjax[gcs]'"
+            ) from error
+        self.root = root.rstrip("/")
+        self.path = epath.Path(uri)
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+    def exists(self, name: str) -> bool:
+        try:
+            with self._reached(name):
+                self.system.info(f"{self.root}/{name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self, pattern: str) -> list[str]:
+        try:
+            with self._reached(pattern):
+                found = self.system.glob(f"{self.root}/{pattern}")
+        except FileNotFoundError:
+            return []
+        return [path.removeprefix(f"{self.root}/") for path in found]
+
+    def read(self, name: str) -> bytes:
+        with self._reached(name):
+            return bytes(self.system.cat_file(f"{self.root}/{name}"))
+
+    def write(self, name: str, content: bytes) -> None:
+        try:
+            self.system.pipe_file(f"{self.root}/{name}", content)
+        except Exception as error:
+            raise self.unwritten(name, error) from error
+
+    def delete(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError), self._reached(name):
+            self.system.rm(f"{self.root}/{name}", recursive=True)
+
+    def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
+        return self._unreached(name, "written", error)
+
+    @contextlib.contextmanager
+    def _reached(self, name: str) -> Iterator[None]:
+        self.system.invalidate_cache()  # other processes write there too
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise self._unreached(name, "reached", error) from error
+
+    def _unreached(self, name: str, what: str, error: Exception) -> WorkDirectoryError:
+        return WorkDirectoryError(
+            f"{self.path / name} could not be {what} ({type(error).__name__}: {reason(error)}); "
+            "see to the bucket, the network and the credentials, and start again to go on from here"
         )
 
 
 def reason(error: Exception) -> str:
     """The beginning of what an error says, or its kind if it says nothing."""
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
+def _no_traceback_of_orbax(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
 
 
 def digest(variables: Variables) -> str:

@@ -1,4 +1,4 @@
-"""Many models at once; the only file that knows about devices.
+"""Many models at once, on all devices of a machine.
 
 `jax.pmap` spreads models over the local devices, outermost; inside a device they are made one after
 another on CPU and side by side by `jax.vmap` on accelerators. No step needs another device, so

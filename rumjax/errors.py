@@ -30,6 +30,10 @@ class WorkDirectoryError(RumjaxError):
     """A work directory that is locked, belongs to another configuration, or is damaged."""
 
 
+class DamagedFileError(WorkDirectoryError):
+    """A file of the work directory is there, and not what was once written to it."""
+
+
 def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     """Returns `name` if it is one of `choices`; otherwise says which there are.
 

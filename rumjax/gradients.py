@@ -5,15 +5,20 @@ does not depend on its neighbors. Everything here is pure and may be compiled, v
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
+from rumjax.mesh import across_devices
 from rumjax.models import Model
+from rumjax.models.dense import Name, by_name, dense_layers
 from rumjax.types import AnyArray, Array, Dataset, PyTree, Subset, Variables
+
+HELD = 2**30
+"""Bytes of per-example gradients that a Gram matrix may hold, a device and model."""
 
 
 def example_losses(
@@ -31,13 +36,40 @@ def per_example_gradients(
 
     Costs B times the memory of the parameters: keep B small and go on in micro-batches.
     """
-
-    def loss(params: PyTree, image: Array, label: Array) -> Array:
-        return example_losses(model, params, variables, image[None], label[None])[0]
-
-    return jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(
-        variables.params, jnp.asarray(images), jnp.asarray(labels)
+    plain, factors = jax.vmap(lambda image, label: _factored(model, variables, image, label))(
+        jnp.asarray(images), jnp.asarray(labels)
     )
+    # Written at once, they are quicker than as products of one column and one row.
+    dense = {kernel: a[:, :, None] * slope[:, None] for kernel, (a, slope) in factors.items()}
+    leaves = [(plain | dense)[name] for name in by_name(variables.params)]
+    return jax.tree.unflatten(jax.tree.structure(variables.params), leaves)
+
+
+def _factored(
+    model: Model, variables: Variables, image: Array, label: Array
+) -> tuple[dict[Name, Array], dict[Name, tuple[Array, Array]]]:
+    """∇_θ CE of one example by parameter, dense kernels' as the factors of an outer product.
+
+    These are what `rumjax.models.dense.dense_layers` hears of layers that are applied once.
+    """
+
+    def loss(params: PyTree, noise: dict[Name, Array]) -> Any:
+        with dense_layers(params, noise) as seen:
+            found = example_losses(model, params, variables, image[None], label[None])[0]
+        return found, seen
+
+    _, seen = jax.eval_shape(loss, variables.params, {})
+    once = {kernel: calls[0][1] for kernel, calls in seen.items() if len(calls) == 1}
+    noise = {kernel: jnp.zeros(like.shape, like.dtype) for kernel, like in once.items()}
+    slope = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    (gradient, slopes), seen = slope(variables.params, noise)
+    plain = {name: leaf for name, leaf in by_name(gradient).items() if name not in once}
+    float32 = jnp.float32  # as parameters are, whatever a layer computes in
+    factors = {
+        kernel: (seen[kernel][0][0][0].astype(float32), slopes[kernel][0].astype(float32))
+        for kernel in once
+    }
+    return plain, factors
 
 
 def weighted_gradient(
@@ -117,11 +149,51 @@ def sum_over(
         inside = jnp.minimum(position, capacity - 1)
         picked = chosen.indices[inside]
         weights = jnp.where(position < chosen.size, coefficients[inside], 0.0)
-        part = batch_sum(data.images[picked], data.labels[picked], weights)
+        batch = across_devices((data.images[picked], data.labels[picked], weights))
+        part = batch_sum(*batch)
         return jax.tree.map(jnp.add, total, part)
 
     steps = -(-chosen.size // batch_size)
     return jax.lax.fori_loop(0, steps, body, jax.tree.map(jnp.zeros_like, like))
+
+
+class Rows(NamedTuple):
+    """Per-example gradients of n examples, those of dense kernels as the factors they are made of.
+
+    A dense layer's gradient is an outer product, of its input and the slope of its output, and
+    ⟨a⊗b, c⊗d⟩ = ⟨a, c⟩⟨b, d⟩: a Gram matrix needs neither the product's memory nor its arithmetic.
+    """
+
+    plain: Array
+    """of all other parameters, float32[n, d']"""
+    factors: tuple[tuple[Array, Array], ...]
+    """of each dense kernel, float32[n, inputs] and float32[n, outputs]"""
+
+    def times(self, others: "Rows") -> Array:
+        """The inner products with the gradients of m others, float32[n, m]."""
+        found = _inner(self.plain, others.plain)
+        for (here, slopes), (there, others_slopes) in zip(
+            self.factors, others.factors, strict=True
+        ):
+            found += _inner(here, there) * _inner(slopes, others_slopes)
+        return found
+
+
+def _inner(left: Array, right: Array) -> Array:
+    return jnp.dot(left, right.T, precision="highest")
+
+
+def gradient_rows(
+    model: Model, variables: Variables, data: Dataset, indices: Array, *, micro_batch: int
+) -> Rows:
+    """∇_θ CE of examples int32[n], a micro-batch at a time."""
+
+    def row(index: Array) -> Rows:
+        plain, factors = _factored(model, variables, data.images[index], data.labels[index])
+        ravelled = [jnp.zeros(0), *(leaf.ravel() for leaf in plain.values())]
+        return Rows(jnp.concatenate(ravelled), tuple(factors.values()))
+
+    return jax.lax.map(row, indices, batch_size=micro_batch)
 
 
 def gram_matrix(
@@ -129,38 +201,57 @@ def gram_matrix(
 ) -> Array:
     """GGᵀ of a subset's per-example gradients G; float32[capacity, capacity], 0 at the padding.
 
-    Holds 2·micro_batch per-example gradients at a time: a block of rows is kept while the blocks
-    of columns pass by, and only the upper triangle is computed. Gradients are evaluated about
-    N²/(2·micro_batch) times.
+    Holds `HELD` bytes of gradients, as `Rows`, or two micro-batches if that is more. What fits is
+    one product. Else a block of rows is kept while the blocks of columns pass by, only the upper
+    triangle is computed, and gradients are evaluated about N²/(2·block) times.
     """
     capacity = chosen.indices.shape[0]
-    blocks = -(-capacity // micro_batch)
-    padded = blocks * micro_batch
+    block = _block_size(model, variables, data, capacity, micro_batch)
+    blocks = -(-capacity // block)
+    padded = blocks * block
     indices = jnp.pad(chosen.indices, (0, padded - capacity))
     weights = (jnp.arange(padded) < chosen.size).astype(jnp.float32)
 
-    def rows(block: Array) -> Array:
-        picked = jax.lax.dynamic_slice_in_dim(indices, block * micro_batch, micro_batch)
-        kept = jax.lax.dynamic_slice_in_dim(weights, block * micro_batch, micro_batch)
-        gradients = per_example_gradients(
-            model, variables, data.images[picked], data.labels[picked]
-        )
-        return jax.vmap(lambda g: ravel_pytree(g)[0])(gradients) * kept[:, None]
+    def rows(number: Array) -> Rows:
+        picked = jax.lax.dynamic_slice_in_dim(indices, number * block, block)
+        kept = jax.lax.dynamic_slice_in_dim(weights, number * block, block)[:, None]
+        found = gradient_rows(model, variables, data, picked, micro_batch=micro_batch)
+        return jax.tree.map(lambda leaf: leaf * kept, found)
 
     def fill_row(row: Array, gram: Array) -> Array:
         here = rows(row)
 
         def fill_block(column: Array, gram: Array) -> Array:
-            product = jnp.dot(here, rows(column).T, precision="highest")
-            corner = (row * micro_batch, column * micro_batch)
+            product = here.times(rows(column))
+            corner = (row * block, column * block)
             gram = jax.lax.dynamic_update_slice(gram, product, corner)
             return jax.lax.dynamic_update_slice(gram, product.T, corner[::-1])
 
-        return jax.lax.fori_loop(row, filled, fill_block, gram)
+        square = here.times(here)
+        square = (square + square.T) / 2  # rounding need not be symmetric
+        gram = jax.lax.dynamic_update_slice(gram, square, (row * block, row * block))
+        if blocks == 1:
+            return gram  # without room for a second block
+        return jax.lax.fori_loop(row + 1, filled, fill_block, gram)
 
-    filled = -(-chosen.size // micro_batch)
+    filled = -(-chosen.size // block)
     gram = jax.lax.fori_loop(0, filled, fill_row, jnp.zeros((padded, padded), jnp.float32))
     return gram[:capacity, :capacity]
+
+
+def _block_size(
+    model: Model, variables: Variables, data: Dataset, capacity: int, micro_batch: int
+) -> int:
+    """How many examples' gradients make a block: a multiple of the micro-batch."""
+    one = jax.eval_shape(
+        lambda index: gradient_rows(model, variables, data, index, micro_batch=1),
+        jax.ShapeDtypeStruct((1,), jnp.int32),
+    )
+    fitting = HELD // (4 * sum(leaf.size for leaf in jax.tree.leaves(one)))
+    # Two blocks are held unless there is only one.
+    wanted = capacity if capacity <= fitting else min(capacity, fitting // 2)
+    steps = wanted // micro_batch if capacity > fitting else -(-wanted // micro_batch)
+    return max(1, steps) * micro_batch
 
 
 def fisher_solve(
@@ -179,7 +270,8 @@ def fisher_solve(
     never formed. Gv is a forward-mode product and Gᵀa a reverse-mode one, a micro-batch at a time:
     only the Gram matrix needs gradients example by example.
 
-    Memory: 2·micro_batch·d + 2·N² floats and a few copies of the parameters, for d parameters.
+    Memory: what `gram_matrix` holds, micro_batch·d + 2·N² floats and a few copies of the
+    parameters, for d parameters.
 
     Args:
       model: whose loss is meant.

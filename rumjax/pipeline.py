@@ -21,7 +21,7 @@ import rumjax
 from rumjax import bank, ensemble, forget_sets, metrics, progress, report, scores, stages
 from rumjax.bank import ModelBank
 from rumjax.checkpoint import WorkDirectory
-from rumjax.cluster import Process
+from rumjax.cluster import ALONE, Process
 from rumjax.errors import DivergenceError
 from rumjax.experiment import SCORES, Experiment, Method, forget_parts, refinement
 from rumjax.models import Model, predict, require_embeddings
@@ -62,7 +62,7 @@ def run_experiment(
     *,
     console: Console | None = None,
     recompute: Sequence[str] = (),
-    process: Process = Process(0, 1),  # noqa: B008 (immutable)
+    process: Process = ALONE,
 ) -> list[dict[str, Any]]:
     """Everything from images to the report; returns the rows of `results.csv`.
 
@@ -188,7 +188,7 @@ def train_originals(context: Context) -> None:
 
 def score_examples(
     context: Context,
-    process: Process = Process(0, 1),  # noqa: B008 (immutable)
+    process: Process = ALONE,
 ) -> dict[str, Scores]:
     """Memorization by the bank, and its proxies from the first original model, in `scores.npz`."""
     experiment, work = context.experiment, context.work
@@ -204,7 +204,7 @@ def score_examples(
     return {name: Scores(found[name], standard_error.get(name)) for name in SCORES if name in found}
 
 
-def train_bank(context: Context, process: Process = Process(0, 1)) -> dict[str, np.ndarray]:  # noqa: B008
+def train_bank(context: Context, process: Process = ALONE) -> dict[str, np.ndarray]:
     """The bank of models trained on random subsets of D, and what the scores need of it.
 
     Args:
@@ -212,7 +212,8 @@ def train_bank(context: Context, process: Process = Process(0, 1)) -> dict[str, 
       process: which of how many processes this is; each returns when the bank is complete.
 
     Returns:
-      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all.
+      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all,
+      and `bank_seconds_compiling`. How stable the scores are goes into `bank/stability.json`.
     """
     experiment, options = context.experiment, context.experiment.config["bank"]
     found = ModelBank(context.work, stages.bank_header(experiment))
@@ -226,7 +227,7 @@ def train_bank(context: Context, process: Process = Process(0, 1)) -> dict[str, 
             for _ in made.names:
                 advance(f"{made.seconds:.1f} s per model")
 
-        bank.train(
+        compiling = bank.train(
             found,
             experiment.recipe,
             context.data,
@@ -239,10 +240,15 @@ def train_bank(context: Context, process: Process = Process(0, 1)) -> dict[str, 
         )
     memorization = found.memorization(range(total))
     seconds = sum(row.seconds for row in found.rows(range(total)))
+    if process.index == 0:
+        part = experiment.config["forget"].get("size", found.size // 20)
+        stability = found.stability(max(1, min(part, found.size // 4)), models=total)
+        context.work.write_json("bank/stability.json", stability)
     return {
         "memorization": memorization.values,
         "memorization_se": np.asarray(memorization.standard_error),
         "bank_seconds": np.asarray(seconds),
+        "bank_seconds_compiling": np.asarray(compiling),
     }
 
 
@@ -319,7 +325,7 @@ def train_oracles(context: Context, parts: Parts) -> None:
             measured = measure(context, parts, job.seed, made.variables)
             first = which == "reference"
             reference = measured if first else measure_oracle(context, parts, job.seed)
-            row = metrics.compare(measured, reference) | {"seconds": made.seconds, "rte": 1.0}
+            row = metrics.compare(measured, reference) | made.times | {"rte": 1.0}
             write_row(work, f"retrain_{which}", "retrain", which, job.seed, row, made.curve)
 
 
@@ -353,11 +359,12 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
                 row = work.read_json(f"rows/retrain_reference_seed{done.seed}.json")["row"]
                 scored = bank_seconds if method.refine == "memorization" else 0.0
                 measured = measure(context, parts, done.seed, made.variables)
-                found = metrics.compare(measured, oracles(done.seed)) | {
-                    "seconds": made.seconds,
-                    "rte": made.seconds / row["seconds"],
-                    "rte_with_scores": (made.seconds + scored) / row["seconds"],
+                seconds = made.times["seconds"]
+                relative = {
+                    "rte": seconds / row["seconds"],
+                    "rte_with_scores": (seconds + scored) / row["seconds"],
                 }
+                found = metrics.compare(measured, oracles(done.seed)) | made.times | relative
                 labels = method.name, method.algorithm, method.strategy
                 write_row(work, *labels, done.seed, found, made.curve)
 
@@ -395,8 +402,8 @@ class Made(NamedTuple):
     """A model, once made."""
 
     variables: Variables
-    seconds: float
-    """without compilation"""
+    times: dict[str, float]
+    """`seconds` that it took, and `seconds_compiling` before it and others like it"""
     curve: list[dict[str, Any]]
     """its metrics, epoch by epoch"""
 
@@ -463,7 +470,8 @@ def make(
         for group, made in zip(groups, chunks, strict=True):
             for position, job in enumerate(group):
                 variables = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
-                yield job, Made(variables, made.seconds, made.curves[position])
+                times = {"seconds": made.seconds, "seconds_compiling": made.compile_seconds}
+                yield job, Made(variables, times, made.curves[position])
     except DivergenceError as error:
         raise DivergenceError(f"{name}: {error}" if name else str(error)) from error
 

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from rumjax.data.augmentation import Augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
+from rumjax.mesh import across_devices
 from rumjax.models import Model
 from rumjax.types import (
     Array,
@@ -117,16 +118,13 @@ class Sgd:
         return outputs, variables._replace(batch_stats=batch_stats)
 
     def batch(self, key: Key, data: Dataset, subset: Subset, order: Array, step: Array) -> Batch:
-        """Batch number `step` of a pass over the subset in the given order, augmented."""
+        """Batch number `step` of a pass over the subset in this order, augmented and shared out."""
         position = step * self.batch_size + jnp.arange(self.batch_size)
         chosen = order[position % jnp.maximum(subset.size, 1)]
         augment_key, forward_key = jax.random.split(key)
-        return Batch(
-            images=self.augmentation(augment_key, data.images[chosen]),
-            labels=data.labels[chosen],
-            weights=(position < subset.size).astype(jnp.float32),
-            key=forward_key,
-        )
+        images = self.augmentation(augment_key, data.images[chosen])
+        weights = (position < subset.size).astype(jnp.float32)
+        return Batch(*across_devices((images, data.labels[chosen], weights)), key=forward_key)
 
     def descend(
         self,

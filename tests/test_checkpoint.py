@@ -2,6 +2,7 @@ import contextlib
 import errno
 import gc
 import json
+import pathlib
 import resource
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from rumjax.checkpoint import WorkDirectory, differences, digest
-from rumjax.errors import WorkDirectoryError
+from rumjax.errors import InvalidInputError, WorkDirectoryError
 from rumjax.types import Variables
 
 
@@ -117,6 +118,18 @@ def test_a_full_disk_is_reported_by_every_kind_of_write(work, monkeypatch, write
     assert not files(work)
 
 
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("count", [1, 100_000])
+def test_a_device_without_room_leaves_neither_the_file_nor_a_part_of_it(work, count):
+    """Whether it is noticed when the file is written or when it is flushed."""
+    (work.path / ".partial-main-x.npz").symlink_to("/dev/full")
+    with pytest.raises(WorkDirectoryError, match="No space left on device") as raised:
+        work.write_arrays("x.npz", x=np.zeros(count))
+    message = f"{work.path}/x.npz could not be written (No space left on device); make room"
+    assert str(raised.value).startswith(message)
+    assert not list(work.path.glob("*x.npz"))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(work, error):
     work.write_text("a.txt", "old")
@@ -167,6 +180,26 @@ def test_damaged_files_are_named(work, damage):
         assert "delete it and start again" in str(raised.value)
 
 
+def test_no_flipped_byte_of_an_array_file_goes_unseen(work):
+    arrays = {"x": np.arange(24, dtype=np.float32), "y": np.zeros((0, 2), bool), "z": np.int8(3)}
+    work.write_arrays("arrays.npz", **arrays)
+    path = work.path / "arrays.npz"
+    content = path.read_bytes()
+    start = content.index(arrays["x"].tobytes())
+    for position in range(len(content)):
+        path.write_bytes(
+            content[:position] + bytes([content[position] ^ 0x10]) + content[position + 1 :]
+        )
+        try:
+            found = work.read_arrays("arrays.npz")
+        except WorkDirectoryError:
+            continue
+        # Dates and the like may change.
+        assert not start <= position < start + 4 * 24
+        assert found.keys() == arrays.keys()
+        same_bits(found, arrays)
+
+
 def test_a_missing_array_file_is_reported(work):
     with pytest.raises(WorkDirectoryError, match=r"none\.npz"):
         work.read_arrays("none.npz")
@@ -191,6 +224,42 @@ def test_a_directory_has_one_user_at_a_time(tmp_path):
         first.write_text("still", "mine")
     with WorkDirectory(tmp_path) as second:
         assert second.has("still")
+
+
+def test_a_directory_has_many_users_of_different_names(tmp_path):
+    with (
+        WorkDirectory(tmp_path) as first,
+        WorkDirectory(tmp_path, holder="worker1") as one,
+        WorkDirectory(tmp_path, holder="worker10"),
+    ):
+        for holder in ("main", "worker1", "worker10"):
+            with pytest.raises(WorkDirectoryError, match=rf"another process \({holder}\)"):
+                WorkDirectory(tmp_path, holder=holder)
+        first.write_text("a", "a")
+        one.write_text("b", "b")
+        assert first.names("?") == one.names("?") == ["a", "b"]
+    with WorkDirectory(tmp_path, holder="worker1") as again:
+        assert again.has("b")
+
+
+@pytest.mark.parametrize("holder", ["", "main-1", "a/b", "*", "a.b", "a\n"])
+def test_a_holder_has_a_name_that_no_other_begins_with(tmp_path, holder):
+    """As `.partial-main-*` would also be what main-1 writes."""
+    with pytest.raises(InvalidInputError, match="holder"):
+        WorkDirectory(tmp_path / "run", holder=holder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_process_is_writing_is_left_alone(work):
+    """However wide the pattern is."""
+    (work.path / "rows").mkdir()
+    temporary = work.path / "rows" / ".partial-worker1-a.json"
+    temporary.touch()
+    with WorkDirectory(work.path, holder="worker10"):
+        assert temporary.exists()
+    assert work.names("rows/*") == []
+    work.forget("rows/*", stages=())
+    assert temporary.exists()
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path):

@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from rumjax import gradients
+from rumjax.models import Model
 from rumjax.types import Subset
 
 CAPACITY = 11
@@ -118,3 +120,79 @@ def test_over_nothing_sums_are_zero(compiled):
     _, subset = chosen(0)
     assert not flat(compiled["mean"](subset)).any()
     assert not np.asarray(compiled["gram"](subset)).any()
+
+
+class Unusual(nn.Module):
+    """Dense layers whose gradients are no outer products of what one call sees, and one that is."""
+
+    @nn.compact
+    def __call__(self, images):
+        shared, rows = nn.Dense(16), images.reshape(*images.shape[:2], -1)
+        found = nn.Dense(4)(rows).reshape(len(images), -1)
+        found = nn.relu(shared(nn.relu(shared(found))))
+        found = nn.relu(nn.remat(nn.Dense)(5)(found))
+        found = nn.relu(nn.WeightNorm(nn.Dense(6))(found))
+        return nn.Dense(3)(found)
+
+
+@pytest.fixture(scope="module")
+def unusual(data):
+    model = Model(Unusual())
+    return model, jax.jit(lambda key: model.init(key, data.images))(jax.random.key(0))
+
+
+def factor_shapes(model, variables, data):
+    rows = jax.eval_shape(
+        lambda: gradients.gradient_rows(model, variables, data, jnp.arange(5), micro_batch=2)
+    )
+    return [(a.shape, b.shape) for a, b in rows.factors]
+
+
+def test_only_gradients_that_are_outer_products_are_held_as_factors(model, original, unusual, data):
+    assert factor_shapes(model, original, data) == [((5, 16), (5, 8)), ((5, 8), (5, 3))]
+    assert factor_shapes(*unusual, data) == [((5, 6), (5, 3))]
+
+
+def test_shared_and_wrapped_dense_layers_have_the_gradients_of_a_loop(unusual, data):
+    model, variables = unusual
+
+    @jax.jit
+    def together(images, labels):
+        return gradients.per_example_gradients(model, variables, images, labels)
+
+    @jax.jit
+    def alone(image, label):
+        def loss(params):
+            return gradients.example_losses(model, params, variables, image[None], label[None])[0]
+
+        return jax.grad(loss)(variables.params)
+
+    found = together(data.images[:4], data.labels[:4])
+    for i in range(4):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], found)
+        jax.tree.map(assert_close, one, alone(data.images[i], data.labels[i]))
+
+
+@pytest.mark.parametrize("held", [1, 4 * 4 * 250, 4 * 8 * 250])
+def test_the_gram_matrix_does_not_depend_on_how_many_gradients_are_held(
+    model, original, data, rows, monkeypatch, held
+):
+    monkeypatch.setattr(gradients, "HELD", held)
+    indices, subset = chosen(9)
+    wanted = np.zeros((CAPACITY, CAPACITY))
+    wanted[:9, :9] = rows[indices[:9]] @ rows[indices[:9]].T
+    gram = jax.jit(
+        lambda subset: gradients.gram_matrix(model, original, data, subset, micro_batch=2)
+    )
+    assert_close(gram(subset), wanted)
+
+
+@pytest.mark.parametrize(
+    ("examples_held", "block"), [(0, 4), (8, 4), (10, 4), (20, 8), (50, 24), (100, 100)]
+)
+def test_blocks_are_as_large_as_two_of_them_may_be_held(
+    model, original, data, monkeypatch, examples_held, block
+):
+    size = 4 * (16 + 8 + 8 + 3 + 8 + 8 + 8 + 3)  # factors; biases, and scale and bias of batch norm
+    monkeypatch.setattr(gradients, "HELD", examples_held * size)
+    assert gradients._block_size(model, original, data, 100, 4) == block

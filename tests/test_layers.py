@@ -13,12 +13,13 @@ MAY_IMPORT = {
     "errors": "",
     "types": "errors",
     "cluster": "errors",
+    "mesh": "errors",
     "data": "errors types",
-    "models": "errors types",
+    "models": "errors types mesh",
     "metrics": "errors",
     "progress": "",
-    "training": "errors types data models",
-    "gradients": "types models",
+    "training": "errors types mesh data models",
+    "gradients": "types mesh models",
     "unlearn.base": "errors types",
     "unlearn": "errors types models training gradients unlearn.base",
     "rum": "errors types unlearn.base",
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "experiment": "errors types data models training unlearn rum forget_sets scores",
     "stages": "errors types checkpoint experiment",
     "report": "errors types metrics checkpoint experiment",
-    "": "errors types data models metrics unlearn rum forget_sets scores",
+    "": "errors types mesh data models metrics unlearn rum forget_sets scores",
     "pipeline": "errors types cluster data models metrics progress unlearn rum forget_sets scores "
     "ensemble checkpoint bank experiment stages report",
     "launch": "errors cluster checkpoint experiment pipeline progress",
@@ -41,10 +42,12 @@ MAY_IMPORT = {
 
 ONLY = {
     "orbax": {"checkpoint"},
+    "etils": {"checkpoint"},
+    "fsspec": {"checkpoint"},
     "ml_collections": {"launch", "configs"},
     "absl": {"launch"},
     "tensorflow_datasets": {"data"},
-    "flax": {"models"},
+    "flax": {"models", "gradients"},
     "optax": {"training", "gradients", "unlearn"},
     "sklearn": {"metrics"},
     "matplotlib": {"report"},
@@ -136,7 +139,8 @@ def users(*names):
     return {module_of(path) for path in FILES if set(names) & set(calls(path))}
 
 
-def test_only_the_ensemble_knows_devices_and_only_runners_compile():
+def test_only_ensemble_and_mesh_share_out_work_and_only_runners_compile():
     assert users("jax.pmap", "jax.shard_map") == {"ensemble"}
+    assert users("jax.set_mesh", "jax.make_mesh", "jax.distributed") == {"mesh"}
     assert users("jax.jit") <= {"unlearn.base", "ensemble", "pipeline", "tune"}
     assert "unlearn.base" in users("jax.jit")

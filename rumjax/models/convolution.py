@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rumjax.errors import check_choice
+from rumjax.mesh import shared_out
 from rumjax.types import Array
 
 METHODS = ("auto", "dot", "lax")
@@ -93,7 +94,8 @@ def _group_size(images: Array, kernel: Array, strides: tuple[int, int]) -> int:
     count, height, width, channels = images.shape
     taps = kernel.shape[0] * kernel.shape[1]
     windows = 4 * taps * channels * height * width // (strides[0] * strides[1])
-    if taps == 1 or windows * count <= 2 * GROUP:
+    # Of images on several devices, a loop over groups would gather them all.
+    if taps == 1 or windows * count <= 2 * GROUP or shared_out():
         return count
     fitting = min(count, max(1, GROUP // windows))
     return next(each for each in range(fitting, 0, -1) if count % each == 0)

@@ -71,6 +71,7 @@ def scored(work: WorkDirectory, experiment: Experiment) -> figures.Scored | None
         labels=np.asarray(train.labels),
         class_names=experiment.data.class_names,
         proxy=found["c_proxy"] if name == "memorization" else None,
+        stability=work.read_json("bank/stability.json", missing=[]),
     )
 
 

@@ -71,6 +71,8 @@ class Scored(NamedTuple):
     class_names: Sequence[str]
     proxy: np.ndarray | None = None
     """float32[N], c_proxy, where `values` are memorization"""
+    stability: Sequence[Mapping[str, float]] = ()
+    """of memorization, by the number of models; see `rumjax.bank.ModelBank.stability`"""
 
     @property
     def shown_name(self) -> str:
@@ -93,6 +95,8 @@ def draw(results: Results, scored: Scored | None) -> list[Picture]:
             drawn += [histogram(scored), examples(scored)]
             if scored.proxy is not None:
                 drawn.append(agreement(scored, scored.proxy))
+            if scored.stability:
+                drawn.append(stability(scored.stability))
     return drawn
 
 
@@ -351,6 +355,29 @@ def agreement(scored: Scored, proxy: np.ndarray) -> Picture:
         "Memorization and its cheap stand-in",
         "C-proxy costs one training run, memorization a bank of models. The closer ρ is to 1, the "
         "safer it is to refine by the proxy alone.",
+        render(figure),
+    )
+
+
+def stability(table: Sequence[Mapping[str, float]]) -> Picture:
+    """How far two banks of so many models agree, in scores and in the sets made of them."""
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes: Axes = figure.subplots()
+    models = [row["models"] for row in table]
+    shown = {"spearman": "scores (Spearman’s ρ)", "high": "highest set", "low": "lowest set"}
+    shown["medium"] = "middle set"
+    for (name, label), marker in zip(shown.items(), "osvD", strict=True):
+        axes.plot(models, [row[name] for row in table], marker=marker, label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(models, [f"{each:g}" for each in models])
+    axes.set(xlabel="models in each of two banks", ylabel="agreement", ylim=(None, 1.02))
+    axes.legend()
+    return Picture(
+        "stability",
+        "How much the scores depend on the bank",
+        "Two halves of the bank that share no model: the rank correlation of their scores, and the "
+        "share of examples that they put into the same set. The whole bank, twice as large as the "
+        "last point, agrees better than that. Where a line is still rising, more models help.",
         render(figure),
     )
 
