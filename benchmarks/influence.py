@@ -11,7 +11,12 @@ peer/rumjax: above 1, rumjax is faster. Let nothing else run meanwhile.
 """
 
 import argparse
+import json
+import pathlib
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from typing import Any, NamedTuple
 
@@ -20,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 import pairs
 import peers
-import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 from rumjax import chain, data, gradients, influence, models, retrain, run, task
@@ -86,7 +90,6 @@ def jax_loop(problem):
     model, variables, dataset, vector, fisher, examples = problem
     images, labels = np.asarray(dataset.images), np.asarray(dataset.labels)
     direction, unravel = ravel_pytree(vector)
-    direction = np.asarray(direction)
 
     @jax.jit
     def gradient(params, image, label):
@@ -99,72 +102,63 @@ def jax_loop(problem):
         each = (gradient(variables.params, images[i], labels[i]) for i in range(count))
         return np.stack([np.asarray(row) for row in each])
 
+    # By JAX and not by NumPy, whose BLAS has threads of its own that are in the way of JAX's.
+    @jax.jit
+    def solved(found):
+        system = found @ found.T + DAMPING * fisher * jnp.eye(fisher)
+        weights = jax.scipy.linalg.solve(system, found @ direction, assume_a="pos")
+        return unravel((direction - weights @ found) / DAMPING)
+
     def solve():
-        found = rows(fisher)
-        system = found @ found.T + DAMPING * fisher * np.eye(fisher, dtype=np.float32)
-        factor = scipy.linalg.cho_factor(system, overwrite_a=True)
-        weights = scipy.linalg.cho_solve(factor, found @ direction)
-        return flat(unravel((direction - weights @ found) / DAMPING))
+        return flat(solved(rows(fisher)))
 
     return (lambda: rows(examples)), solve
 
 
-def torch_way(problem, rows_of):
-    """PyTorch, with gradients float32[count, d] by `rows_of(network, images, labels)`."""
-    import torch
+class Torch:
+    """PyTorch in a process of its own: thread pools of both sides would disturb each other."""
 
-    model, variables, dataset, vector, fisher, examples = problem
-    network = peers.load_cnn(variables.params)
-    mean, std = (torch.tensor(each).reshape(-1, 1, 1) for each in (model.mean, model.std))
-    images = (peers.turned(dataset.images[: max(fisher, examples)]) / 255 - mean) / std
-    labels = torch.from_numpy(np.array(dataset.labels, np.int64))
-    direction = torch.from_numpy(flat(vector))
-    wanted = model.apply(variables, dataset.images[: len(images)], train=False)[0].logits
-    found = network(images).detach().numpy()
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
+    def __init__(self, problem, path):
+        model, variables, dataset, vector, fisher, examples = problem
+        images = dataset.images[: max(fisher, examples)]
+        parameters = {f"parameter{i}": p for i, p in enumerate(peers.from_cnn(variables.params))}
+        np.savez(
+            path,
+            images=images,
+            labels=dataset.labels[: len(images)],
+            logits=model.apply(variables, images, train=False)[0].logits,
+            mean=model.mean,
+            std=model.std,
+            vector=flat(vector),
+            **parameters,
+        )
+        command = [sys.executable, str(pathlib.Path(__file__).with_name("peer_gradients.py"))]
+        command += ["--problem", str(path), "--fisher", str(fisher), "--examples", str(examples)]
+        command += ["--damping", str(DAMPING)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.about = self.answer()
+        print(f"PyTorch: {json.dumps(self.about)}", flush=True)
 
-    def rows(count):
-        return rows_of(network, images[:count], labels[:count])
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("PyTorch's process ended; its message is above")
+        return json.loads(line)
 
-    def solve():
-        found = rows(fisher)
-        system = found @ found.T + DAMPING * fisher * torch.eye(fisher)
-        factor = torch.linalg.cholesky(system)
-        weights = torch.cholesky_solve((found @ direction)[:, None], factor)[:, 0]
-        return ((direction - weights @ found) / DAMPING).numpy()
+    def way(self, name):
+        """What it does by that name, as `rumjax` and `jax_loop` give it."""
 
-    return (lambda: rows(examples)), solve
+        def ask(what):
+            print(what, name, file=self.process.stdin, flush=True)
+            return self.answer()["found"]
 
+        return (lambda: ask("gradients")), (lambda: np.load(ask("solve")))
 
-def torch_loop(problem):
-    import torch
-
-    def rows_of(network, images, labels):
-        parameters, found = list(network.parameters()), []
-        for image, label in zip(images, labels, strict=True):
-            loss = torch.nn.functional.cross_entropy(network(image[None]), label[None])
-            gradient = torch.autograd.grad(loss, parameters)
-            found.append(torch.cat([each.flatten() for each in gradient]))
-        return torch.stack(found)
-
-    return torch_way(problem, rows_of)
-
-
-def torch_vmap(problem):
-    import torch
-
-    def rows_of(network, images, labels):
-        parameters = {name: each.detach() for name, each in network.named_parameters()}
-
-        def loss(parameters, image, label):
-            logits = torch.func.functional_call(network, parameters, (image[None],))
-            return torch.nn.functional.cross_entropy(logits, label[None])
-
-        gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
-        found = gradients(parameters, images, labels).values()
-        return torch.cat([each.flatten(1) for each in found], dim=1)
-
-    return torch_way(problem, rows_of)
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def compared(what, own, others, runs):
@@ -199,13 +193,13 @@ def main():
     parser.add_argument("--examples", type=int, default=256, help="gradients to take")
     arguments = parser.parse_args()
 
-    import torch
-
     jax.config.update("jax_platforms", "cpu")
     problem = problem_of(arguments.fisher, arguments.examples)
     take, solve = rumjax(problem)
-    others = {"jax loop": jax_loop, "torch loop": torch_loop, "torch vmap": torch_vmap}
-    ways = {name: way(problem) for name, way in others.items()}
+    folder = tempfile.TemporaryDirectory()
+    torch = Torch(problem, pathlib.Path(folder.name, "problem.npz"))
+    ways = {"jax loop": jax_loop(problem)}
+    ways |= {f"torch {name}": torch.way(name) for name in ("loop", "vmap")}
     begin = time.perf_counter()
     wanted = solve()
     first = time.perf_counter() - begin
@@ -224,6 +218,8 @@ def main():
             "solve", solve, {name: way[1] for name, way in ways.items()}, arguments.runs
         ),
     }
+    torch.close()
+    folder.cleanup()
     pairs.finish(
         "influence",
         **{part: {what: each[part] for what, each in found.items()} for part in PARTS},
@@ -231,7 +227,8 @@ def main():
         fisher=arguments.fisher,
         examples=arguments.examples,
         runs=arguments.runs,
-        torch=torch.__version__,
+        threads=torch.about["threads"],
+        torch=torch.about["torch"],
     )
 
 

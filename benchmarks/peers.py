@@ -91,13 +91,13 @@ def from_cnn(params):
     return [np.ascontiguousarray(each) for each in found]
 
 
-def load_cnn(params):
-    """The PyTorch network with our parameters, see `from_cnn`."""
+def network_of(parameters):
+    """The PyTorch `cnn` with parameters that `from_cnn` has made of ours."""
     import torch
 
     network = cnn()
     with torch.no_grad():
-        for here, value in zip(network.parameters(), from_cnn(params), strict=True):
+        for here, value in zip(network.parameters(), parameters, strict=True):
             here.copy_(torch.from_numpy(value.copy()))
     return network
 

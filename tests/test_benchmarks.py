@@ -70,7 +70,8 @@ def test_the_converted_network_says_the_same(peers):
             model.apply(variables, images, train=False)[0].logits,
         )
     )(jax.random.key(0))
-    found = peers.load_cnn(variables.params)((peers.turned(images) / 255 - 0.3) / 0.4)
+    network = peers.network_of(peers.from_cnn(variables.params))
+    found = network((peers.turned(images) / 255 - 0.3) / 0.4)
     np.testing.assert_allclose(found.detach().numpy(), wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -104,7 +104,7 @@ def influence(
       damping: λ, added to the Fisher's diagonal.
       fisher_examples: N, examples of R that make the Fisher.
       batch_size: examples at a time in mean gradients.
-      micro_batch: per-example gradients held at a time, twice over.
+      micro_batch: per-example gradients taken at a time; see `rumjax.gradients.gram_matrix`.
     """
     return Influence(
         model=model,
