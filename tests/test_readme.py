@@ -7,19 +7,25 @@ import jax
 import numpy as np
 import pytest
 
+from rumjax.bank import ModelBank
+from rumjax.checkpoint import WorkDirectory
 from rumjax.types import Unlearner, task
 from rumjax.unlearn import chain, run
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+def example(word):
+    """What names the README's example that mentions a word leaves behind."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (found,) = (block for block in blocks if word in block)
+    names = {}
+    exec(compile(found, str(README), "exec"), names)
+    return names
 
 
 def test_the_example_on_arrays_of_ones_own_unlearns():
-    names = {}
-    exec(compile(blocks("python")[0], str(README), "exec"), names)
+    names = example("by_score")
     before, after = names["original"].params, names["unlearned"].params
     assert jax.tree.structure(before) == jax.tree.structure(after)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
@@ -27,11 +33,26 @@ def test_the_example_on_arrays_of_ones_own_unlearns():
 
 
 def test_the_example_of_a_new_algorithm_is_an_unlearner(model, original, data):
-    names = {}
-    exec(compile(blocks("python")[1], str(README), "exec"), names)
+    names = example("AscentThenDescent")
     unlearner: Unlearner = names["ascent_then_descent"](model, batch_size=16)
     found = run(jax.random.key(0), chain(task(np.arange(9), 60), unlearner), original, data)
     assert jax.tree.structure(found) == jax.tree.structure(original)
+
+
+def test_the_example_of_a_bank_reads_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with WorkDirectory("runs/fashion_mnist_rum") as work:
+        bank = ModelBank(work, {"seed": 0, "fraction": 0.5, "size": 6000, "examples": 6200})
+        random = np.random.default_rng(0)
+        for model in range(32):
+            correct = bank.member(model) | (random.random(6000) < 0.5)
+            correct = np.concatenate([correct, random.random(200) < 0.9])
+            bank.write(model, random.normal(size=6200), correct, seconds=1.0)
+    names = example("ModelBank.open")
+    assert names["scores"].values.shape == (6000,)
+    assert names["rows"].margins.shape == (32, 6200)
+    assert names["influence"].shape == (2, 100)
+    assert [row["models"] for row in names["table"]] == [16]
 
 
 @pytest.mark.parametrize("name", re.findall(r"--config=(\w+\.py)", README.read_text()))
