@@ -7,8 +7,8 @@ never at the same time. Peers: "tensors", one process with a thread a core and a
 "processes", one such process a core with one thread each, at the same time, the fastest way we know
 in PyTorch; "dataloader", the usual script with two loading workers. Prints seconds per model, and
 as its last line a JSON object with the ratio peer/rumjax: above 1, rumjax is faster. Neither counts
-what comes before training; rumjax's compilation is reported apart. Let
-nothing else run meanwhile: PyTorch with several threads suffers from it more than rumjax does.
+what comes before training; rumjax's compilation is reported apart. Let nothing else run meanwhile:
+PyTorch with several threads suffers from it more than rumjax does.
 """
 
 import argparse
@@ -16,8 +16,6 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 
 import jax
@@ -33,8 +31,8 @@ IMAGES = {"cnn": 3000, "resnet18": 1280}
 EPOCHS = {"cnn": 10, "resnet18": 1}
 
 
-class Peer:
-    """PyTorch in processes of its own, which sleep until they are told to train.
+class Peers:
+    """PyTorch in one process, or in one a core.
 
     OpenMP's threads wait as PyTorch has it, awake for some milliseconds: that is quicker on a
     machine with nothing else to do, and costs rumjax nothing.
@@ -42,36 +40,24 @@ class Peer:
 
     def __init__(self, kind, arguments, path):
         cores = os.cpu_count()
-        self.processes, threads = [], 1 if kind == "processes" else cores
-        command = [sys.executable, str(pathlib.Path(__file__).with_name("peers.py"))]
-        command += ["--network", arguments.network, "--epochs", str(arguments.epochs)]
-        command += ["--loop", "dataloader" if kind == "dataloader" else "tensors"]
-        command += ["--data", path, "--threads", str(threads)]
-        for _ in range(cores if kind == "processes" else 1):
-            self.processes.append(
-                subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-                )
-            )
-        self.about, *_ = [self.answer(process) for process in self.processes]
+        options = ["--network", arguments.network, "--epochs", arguments.epochs, "--data", path]
+        options += ["--loop", "dataloader" if kind == "dataloader" else "tensors"]
+        options += ["--threads", 1 if kind == "processes" else cores]
+        script = pathlib.Path(__file__).with_name("peers.py")
+        count = cores if kind == "processes" else 1
+        self.each = [pairs.Peer(script, *options) for _ in range(count)]
+        self.about = self.each[0].about
         print(f"{kind}: {json.dumps(self.about)}", flush=True)
-
-    def answer(self, process):
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit("PyTorch's process ended; its message is above")
-        return json.loads(line)
 
     def train(self, models):
         """Seconds per model."""
-        for process in self.processes:
-            print(models // len(self.processes), file=process.stdin, flush=True)
-        return max(self.answer(process)["seconds"] for process in self.processes) / models
+        for peer in self.each:
+            peer.tell(models // len(self.each))
+        return max(peer.answer()["seconds"] for peer in self.each) / models
 
     def close(self):
-        for process in self.processes:
-            process.stdin.close()
-            process.wait()
+        for peer in self.each:
+            peer.close()
 
 
 def ours(network, arguments, dataset, moments):
@@ -132,7 +118,7 @@ def main():
         path = str(pathlib.Path(folder, "images.npz"))
         np.savez(path, **dataset._asdict(), mean=moments[0], std=moments[1])
         kinds = PEERS if arguments.peer == "all" else (arguments.peer,)
-        peers = {kind: Peer(kind, arguments, path) for kind in kinds}
+        peers = {kind: Peers(kind, arguments, path) for kind in kinds}
     for peer in peers.values():
         assert peer.about["parameters"] == parameters, (peer.about["parameters"], parameters)
     print(f"{arguments.network}: {parameters} parameters on both sides")

@@ -14,8 +14,6 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Any, NamedTuple
@@ -132,33 +130,19 @@ class Torch:
             vector=flat(vector),
             **parameters,
         )
-        command = [sys.executable, str(pathlib.Path(__file__).with_name("peer_gradients.py"))]
-        command += ["--problem", str(path), "--fisher", str(fisher), "--examples", str(examples)]
-        command += ["--damping", str(DAMPING)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self.about = self.answer()
-        print(f"PyTorch: {json.dumps(self.about)}", flush=True)
-
-    def answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("PyTorch's process ended; its message is above")
-        return json.loads(line)
+        script = pathlib.Path(__file__).with_name("peer_gradients.py")
+        sizes = ["--fisher", fisher, "--examples", examples, "--damping", DAMPING]
+        self.peer = pairs.Peer(script, "--problem", path, *sizes)
+        print(f"PyTorch: {json.dumps(self.peer.about)}", flush=True)
 
     def way(self, name):
         """What it does by that name, as `rumjax` and `jax_loop` give it."""
 
         def ask(what):
-            print(what, name, file=self.process.stdin, flush=True)
-            return self.answer()["found"]
+            self.peer.tell(what, name)
+            return self.peer.answer()["found"]
 
         return (lambda: ask("gradients")), (lambda: np.load(ask("solve")))
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def compared(what, own, others, runs):
@@ -218,7 +202,7 @@ def main():
             "solve", solve, {name: way[1] for name, way in ways.items()}, arguments.runs
         ),
     }
-    torch.close()
+    torch.peer.close()
     folder.cleanup()
     pairs.finish(
         "influence",
@@ -227,8 +211,8 @@ def main():
         fisher=arguments.fisher,
         examples=arguments.examples,
         runs=arguments.runs,
-        threads=torch.about["threads"],
-        torch=torch.about["torch"],
+        threads=torch.peer.about["threads"],
+        torch=torch.peer.about["torch"],
     )
 
 

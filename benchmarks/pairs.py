@@ -3,10 +3,42 @@
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 
 import jax
 import numpy as np
+
+
+class Peer:
+    """A script in a process of its own, which sleeps until it is told something.
+
+    It answers every line, and its start, by a line of JSON. What it says at the start is `about`.
+    """
+
+    def __init__(self, script, *arguments):
+        self.process = subprocess.Popen(
+            [sys.executable, script, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self.about = self.answer()
+
+    def tell(self, *words):
+        print(*words, file=self.process.stdin, flush=True)
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("PyTorch's process ended; its message is above")
+        return json.loads(line)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def seconds(function):

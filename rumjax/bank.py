@@ -7,6 +7,7 @@ merged, and trained by any number of processes that share nothing but its direct
 
 import contextlib
 import functools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -63,7 +64,8 @@ class ModelBank:
         Raises:
           WorkDirectoryError: the directory has a bank with another header; names what differs.
         """
-        self.work, self.header = work, dict(header)
+        # As it is read again: a tuple, for instance, comes back as a list.
+        self.work, self.header = work, json.loads(json.dumps(header))
         recorded = work.read_json(f"{FOLDER}/bank.json")
         if recorded is None:
             work.write_json(f"{FOLDER}/bank.json", self.header)
@@ -276,6 +278,7 @@ def train(
     size = ensemble.at_once(per_device=per_device)[1]
     read = reader(recipe.model, keep=checkpoints)
     compile_seconds = 0.0
+    numbers = {f"model {model}": model for model in range(models)}
     with _Claims(bank.work, process, stale_after) as claims:
         works = (
             ensemble.training(
@@ -288,7 +291,7 @@ def train(
         )
         for made in ensemble.run(works, data, read=read, per_device=per_device):
             for position, name in enumerate(made.names):
-                model = int(name.removeprefix("model "))
+                model = numbers[name]
                 row, variables = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
                 if checkpoints:
                     bank.work.save_model(f"bank_{model:05d}", variables)

@@ -249,8 +249,7 @@ def _block_size(
     )
     fitting = HELD // (4 * sum(leaf.size for leaf in jax.tree.leaves(one)))
     # Two blocks are held unless there is only one.
-    wanted = capacity if capacity <= fitting else min(capacity, fitting // 2)
-    steps = wanted // micro_batch if capacity > fitting else -(-wanted // micro_batch)
+    steps = -(-capacity // micro_batch) if capacity <= fitting else fitting // 2 // micro_batch
     return max(1, steps) * micro_batch
 
 

@@ -163,7 +163,7 @@ def train_originals(context: Context) -> None:
     experiment, work = context.experiment, context.work
     steps = chain(task([], context.size), experiment.recipe)
     jobs = [
-        Job(seed, f"seed {seed}", stage_key(seed, "original"), steps, None)
+        Job(seed, stage_key(seed, "original"), steps)
         for seed in experiment.seeds
         if not (work.has_model(f"original_seed{seed}") and work.has(f"dynamics/seed{seed}.npz"))
     ]
@@ -186,10 +186,7 @@ def train_originals(context: Context) -> None:
 # Scores
 
 
-def score_examples(
-    context: Context,
-    process: Process = ALONE,
-) -> dict[str, Scores]:
+def score_examples(context: Context, process: Process = ALONE) -> dict[str, Scores]:
     """Memorization by the bank, and its proxies from the first original model, in `scores.npz`."""
     experiment, work = context.experiment, context.work
     if work.has("scores.npz"):
@@ -198,22 +195,18 @@ def score_examples(
         dynamics = work.read_arrays(f"dynamics/seed{experiment.seeds[0]}.npz")
         found = {name: dynamics[name] for name in scores.PROXIES}
         if experiment.needs_bank:
-            found |= train_bank(context, process)
+            found |= bank_scores(context, process)
         work.write_arrays("scores.npz", **found)
     standard_error = {"memorization": found.get("memorization_se")}
     return {name: Scores(found[name], standard_error.get(name)) for name in SCORES if name in found}
 
 
-def train_bank(context: Context, process: Process = ALONE) -> dict[str, np.ndarray]:
-    """The bank of models trained on random subsets of D, and what the scores need of it.
+def train_bank(context: Context, process: Process = ALONE) -> tuple[ModelBank, float]:
+    """The bank of models trained on random subsets of D, and the seconds of compilation.
 
     Args:
       context: the run's.
       process: which of how many processes this is; each returns when the bank is complete.
-
-    Returns:
-      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all,
-      and `bank_seconds_compiling`. How stable the scores are goes into `bank/stability.json`.
     """
     experiment, options = context.experiment, context.experiment.config["bank"]
     found = ModelBank(context.work, stages.bank_header(experiment))
@@ -227,7 +220,7 @@ def train_bank(context: Context, process: Process = ALONE) -> dict[str, np.ndarr
             for _ in made.names:
                 advance(f"{made.seconds:.1f} s per model")
 
-        compiling = bank.train(
+        compile_seconds = bank.train(
             found,
             experiment.recipe,
             context.data,
@@ -238,17 +231,28 @@ def train_bank(context: Context, process: Process = ALONE) -> dict[str, np.ndarr
             checkpoints=options.get("checkpoints", False),
             on_made=on_made,
         )
-    memorization = found.memorization(range(total))
-    seconds = sum(row.seconds for row in found.rows(range(total)))
-    if process.index == 0:
-        part = experiment.config["forget"].get("size", found.size // 20)
-        stability = found.stability(max(1, min(part, found.size // 4)), models=total)
-        context.work.write_json("bank/stability.json", stability)
+    return found, compile_seconds
+
+
+def bank_scores(context: Context, process: Process = ALONE) -> dict[str, np.ndarray]:
+    """What is read of the bank, once it is trained.
+
+    Returns:
+      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all,
+      and `bank_seconds_compiling`. How stable the scores are goes into `bank/stability.json`.
+    """
+    found, compile_seconds = train_bank(context, process)
+    config = context.experiment.config
+    models = range(config["bank"]["models"])
+    part = config["forget"].get("size", found.size // 20)
+    stability = found.stability(max(1, min(part, found.size // 4)), models=len(models))
+    context.work.write_json("bank/stability.json", stability)
+    memorization = found.memorization(models)
     return {
         "memorization": memorization.values,
         "memorization_se": np.asarray(memorization.standard_error),
-        "bank_seconds": np.asarray(seconds),
-        "bank_seconds_compiling": np.asarray(compiling),
+        "bank_seconds": np.asarray(sum(row.seconds for row in found.rows(models))),
+        "bank_seconds_compiling": np.asarray(compile_seconds),
     }
 
 
@@ -310,7 +314,7 @@ def train_oracles(context: Context, parts: Parts) -> None:
     steps = chain(task(forget_sets.union(parts, context.size), context.size), experiment.recipe)
     # All references first: the second ones are held against them.
     jobs = [
-        Job(seed, f"seed {seed}, {which}", stage_key(seed, f"oracle_{which}"), steps, None)
+        Job(seed, stage_key(seed, f"oracle_{which}"), steps, which=which)
         for which in ("reference", "second")
         for seed in experiment.seeds
         if not (
@@ -320,13 +324,13 @@ def train_oracles(context: Context, parts: Parts) -> None:
     ]
     with progress.stage(context.console, "Oracles", epochs_of(jobs), "epochs") as advance:
         for job, made in make(context, jobs, advance):
-            which = job.name.split(", ")[1]
-            work.save_model(f"oracle_{which}_seed{job.seed}", made.variables)
+            work.save_model(f"oracle_{job.which}_seed{job.seed}", made.variables)
             measured = measure(context, parts, job.seed, made.variables)
-            first = which == "reference"
+            first = job.which == "reference"
             reference = measured if first else measure_oracle(context, parts, job.seed)
             row = metrics.compare(measured, reference) | made.times | {"rte": 1.0}
-            write_row(work, f"retrain_{which}", "retrain", which, job.seed, row, made.curve)
+            labels = f"retrain_{job.which}", "retrain", job.which
+            write_row(work, *labels, job.seed, row, made.curve)
 
 
 # Unlearning
@@ -346,7 +350,7 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
         steps = steps_of(context, method, named, parts, seed)
         key = stage_key(seed, f"unlearn/{method.name}")
         original = require_model(context, f"original_seed{seed}")
-        return Job(seed, f"seed {seed}", key, steps, original)
+        return Job(seed, key, steps, original)
 
     oracles = functools.cache(lambda seed: measure_oracle(context, parts, seed))
     bank_seconds = float(work.read_arrays("scores.npz").get("bank_seconds", 0.0))
@@ -390,12 +394,17 @@ class Job(NamedTuple):
     """A model to be made."""
 
     seed: int
-    name: str
-    """what messages call it"""
     key: Key
     steps: tuple[Step, ...]
-    variables: Variables | None
+    variables: Variables | None = None
     """to start from; None before training from scratch"""
+    which: str = ""
+    """of several of one seed"""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"seed {self.seed}, {self.which}" if self.which else f"seed {self.seed}"
 
 
 class Made(NamedTuple):

@@ -1,10 +1,9 @@
 """What each stage of a run depends on and what it makes, so that a directory holds one run only."""
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -109,8 +108,7 @@ def bank_header(experiment: Experiment) -> dict[str, Any]:
     options = depends.pop("bank")
     size = len(train.labels)
     examples = size + len(experiment.data.test.labels)
-    header = {**options, "size": size, "examples": examples, **depends}
-    return cast(dict[str, Any], json.loads(json.dumps(header)))
+    return {**options, "size": size, "examples": examples, **depends}
 
 
 def fingerprint(data: Splits) -> str:

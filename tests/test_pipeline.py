@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -19,7 +18,7 @@ import rumjax
 from rumjax import experiment, launch, progress
 from rumjax.checkpoint import WorkDirectory
 from rumjax.scores import PROXIES, random_subset
-from tests.tiny import CLASSES, LEVEL, SIZE, TESTS, write_config, write_data
+from tests.tiny import CLASSES, LEVEL, SIZE, TESTS, environment, write_config, write_data
 
 LINES = {
     ("retrain", "reference"),
@@ -302,20 +301,13 @@ def test_a_killed_run_goes_on_and_devices_make_no_difference(place, finished, tm
     work = tmp_path / "run"
     command = [sys.executable, "-m", "rumjax.launch", f"--config={place / 'tiny.py'}"]
     command += [f"--workdir={work}", "--cpu_devices=2"]
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(pathlib.Path(rumjax.__file__).parents[1]),
-        # So that the second start need not compile what the first has.
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    variables = environment(tmp_path / "compiled")
     random = np.random.default_rng()
     moment = int(random.integers(1, 21))
     log = tmp_path / "log.txt"
     with (
         open(log, "w") as output,
-        subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process,
+        subprocess.Popen(command, env=variables, stdout=output, stderr=output) as process,
     ):
         while len(list(work.glob("[bcdr]*/*"))) < moment and process.poll() is None:
             time.sleep(0.01)
@@ -323,7 +315,7 @@ def test_a_killed_run_goes_on_and_devices_make_no_difference(place, finished, tm
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL, log.read_text()
     assert not (work / "summary.csv").exists(), moment
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    again = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert again.returncode == 0, f"{moment}: {again.stdout}{again.stderr}"
     same_results(work, finished)
 

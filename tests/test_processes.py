@@ -1,8 +1,6 @@
 """Several real processes on one directory: killed, told to stop, started twice, started again."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -11,7 +9,6 @@ import time
 import numpy as np
 import pytest
 
-import rumjax
 from rumjax import bank, experiment, launch, pipeline, stages
 from rumjax.bank import ModelBank
 from rumjax.checkpoint import WorkDirectory
@@ -37,13 +34,7 @@ def place(tmp_path_factory):
 def start(place, tmp_path):
     """Starts a process of several, and ends those that are left."""
     running = []
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(pathlib.Path(rumjax.__file__).parents[1]),
-        "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    environment = tiny.environment(place / "compiled")
 
     def start(*arguments):
         command = [sys.executable, "-m", "rumjax.launch", f"--config={place / 'tiny.py'}"]

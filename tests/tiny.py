@@ -1,6 +1,11 @@
 """Data and a configuration so small that a run takes seconds."""
 
+import os
+import pathlib
+
 import numpy as np
+
+import rumjax
 
 SIZE, TESTS, CLASSES, LEVEL = 120, 60, 3, 10
 CONFIG = """
@@ -50,3 +55,15 @@ def write_data(path, **changes):
 def write_config(folder, name="tiny.py", more="", data="data.npz"):
     text = CONFIG.replace("DATA", repr(str(folder / data))).replace("# MORE", more)
     (folder / name).write_text(text)
+
+
+def environment(compiled):
+    """Variables for processes of their own, which keep what they have compiled in a folder."""
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(pathlib.Path(rumjax.__file__).parents[1]),
+        # So that a second start need not compile what the first has.
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
