@@ -7,6 +7,7 @@ another configuration is refused.
 """
 
 import contextlib
+import copy
 import fcntl
 import hashlib
 import io
@@ -55,6 +56,16 @@ class WorkDirectory:
         self._files = _Bucket(os.fspath(path)) if remote else _Folder(path, holder)
         self.path = self._files.path
         self.holder = holder
+
+    def below(self, folder: str) -> "WorkDirectory":
+        """A folder of this directory, which need not be there yet; names are relative to it.
+
+        It is held, and released, with the whole directory.
+        """
+        found = copy.copy(self)
+        found._files = self._files.below(folder)
+        found.path = found._files.path
+        return found
 
     def close(self) -> None:
         """Releases the lock."""
@@ -302,9 +313,14 @@ class _Folder:
                 f"({error.strerror}); choose another one with --workdir"
             ) from error
         mine = f".partial-{holder}-*"
-        for pattern in (mine, f"*/{mine}", f"*/*/{mine}"):
+        for pattern in (mine, f"*/{mine}", f"*/*/{mine}", f"cases/*/*/{mine}"):
             for leftover in self.path.glob(pattern):
                 leftover.unlink(missing_ok=True)
+
+    def below(self, folder: str) -> "_Folder":
+        found = copy.copy(self)
+        found.path = self.path / folder
+        return found
 
     def close(self) -> None:
         self._lock.close()
@@ -372,6 +388,11 @@ class _Bucket:
             ) from error
         self.root = root.rstrip("/")
         self.path = epath.Path(uri)
+
+    def below(self, folder: str) -> "_Bucket":
+        found = copy.copy(self)
+        found.root, found.path = f"{self.root}/{folder}", self.path / folder
+        return found
 
     def close(self) -> None:
         """There is nothing to release."""

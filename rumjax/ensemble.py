@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import DivergenceError, InvalidInputError, check_choice, check_count
 from rumjax.training import Recipe
-from rumjax.types import Array, Dataset, Key, PyTree, Subset, Task, Unlearner, Variables
+from rumjax.types import Array, Dataset, Key, PyTree, Subset, Task, Variables
 from rumjax.unlearn.base import Step, all_finite, check_finite
 
 WITHIN = ("map", "vmap")
@@ -32,7 +32,8 @@ class Work(NamedTuple):
     keys: Key
     """as `rumjax.run` wants them, [m]"""
     steps: Sequence[Step]
-    """the same for all; each index set of their tasks is int32[m, capacity], its size int32[]"""
+    """the same for all, up to examples and the unlearners' numbers, which have a leading axis of m;
+    each index set of their tasks is int32[m, capacity], its size int32[]"""
     variables: Variables | None
     """to start from, with a leading axis of m; None before training from scratch"""
 
@@ -57,6 +58,8 @@ class Made(NamedTuple):
     """what `read` makes of them: NumPy arrays with a leading axis of m"""
     curves: Sequence[list[dict[str, Any]]]
     """of each, the metrics of every epoch, with the step's name as `part` and `epoch` from 1"""
+    diverged: Sequence[DivergenceError | None]
+    """of each, what went wrong; always None unless `run` was told to go on"""
     seconds: float
     """that one took, of those that the devices made at the same time, without compilation"""
     compile_seconds: float
@@ -85,7 +88,7 @@ def training(recipe: Recipe, names: Sequence[str], keys: Key, subsets: np.ndarra
     none = np.zeros((len(subsets), 0), np.int32)
     retain = Subset(jnp.asarray(subsets), jnp.int32(subsets.shape[1]))
     task = Task(forget=Subset(jnp.asarray(none), jnp.int32(0)), retain=retain)
-    return Work(names, keys, [Step("training", recipe, task)], None)
+    return Work(names, keys, [Step("training", stacked([recipe] * len(names)), task)], None)
 
 
 def together(
@@ -99,11 +102,12 @@ def together(
     Args:
       names: m of them.
       keys: [m].
-      steps: of each model; all as the first one's, but for the examples in their tasks.
+      steps: of each model; all as the first one's, but for the examples in their tasks and the
+        numbers of their unlearners, epochs included: a grid of settings is one work.
       variables: of each model, or None for all before training from scratch.
 
     Raises:
-      InvalidInputError: the steps differ in more than the examples.
+      InvalidInputError: the steps differ in more than that.
     """
 
     def one(*each: Step) -> Step:
@@ -114,15 +118,24 @@ def together(
                 f"step {each[0].name!r}: the tasks of {', '.join(names)} differ in size; run them "
                 "one by one"
             )
+        if len({jax.tree.structure(step.unlearner) for step in each}) > 1:
+            raise InvalidInputError(
+                f"step {each[0].name!r}: the unlearners of {', '.join(names)} differ in more than "
+                "their numbers; run them one by one"
+            )
         parts = zip(*(step.task for step in each), strict=True)
-        stacked = (
+        examples = (
             Subset(jnp.stack([part.indices for part in same]), same[0].size) for same in parts
         )
-        return each[0]._replace(task=Task(*stacked))
+        return Step(each[0].name, stacked([step.unlearner for step in each]), Task(*examples))
 
     # Without variables there is nothing to stack, and `None` comes of it.
-    stacked = jax.tree.map(lambda *each: jnp.stack(each), *variables)
-    return Work(names, keys, [one(*each) for each in zip(*steps, strict=True)], stacked)
+    return Work(names, keys, [one(*each) for each in zip(*steps, strict=True)], stacked(variables))
+
+
+def stacked(trees: Sequence[PyTree]) -> PyTree:
+    """Trees of one structure as one, whose leaves have a leading axis for them; on the host."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(each) for each in leaves]), *trees)
 
 
 def at_once(
@@ -156,6 +169,7 @@ def run(
     within: str | None = None,
     watch: Read = nothing,
     on_epoch: Callable[[Epoch], None] | None = None,
+    diverging: str = "stops",
 ) -> Iterator[Made]:
     """Makes models, as many at a time as each work has; what `rumjax.run` does for one.
 
@@ -170,14 +184,17 @@ def run(
       per_device: models a device holds at a time.
       within: "map" or "vmap"; by default what `within_device` says.
       watch: like `read`, after every epoch.
-      on_epoch: called after every epoch.
+      on_epoch: called after every epoch, of the models that have not done all of theirs.
+      diverging: whether a model whose loss or parameters are not finite "stops" them all, or is
+        "noted" in `Made.diverged`.
 
     Raises:
-      DivergenceError: a model's loss or parameters are not finite; names the model.
+      DivergenceError: a model has diverged, and that stops them all; names the model.
       InvalidInputError: a work of no models, or of more than the devices hold.
     """
     devices, size = at_once(devices, per_device)
     within = check_choice("within", within or within_device(), WITHIN)
+    check_choice("diverging", diverging, ("stops", "noted"))
     compiled = _compiled(read, watch, devices, within)
     compile_seconds = None
     for work in works:
@@ -189,12 +206,9 @@ def run(
             _warm_up(compiled, work, data, picked)
             compile_seconds = time.perf_counter() - begin
         begin = time.perf_counter()
-        found, curves = _make(compiled, work, data, picked, on_epoch)
+        found, curves, diverged = _make(compiled, work, data, picked, on_epoch, diverging)
         seconds = (time.perf_counter() - begin) / size
-        yield Made(work.names, found, curves, seconds, compile_seconds)
-
-
-_Shared = tuple[Unlearner[Any], Dataset]
+        yield Made(work.names, found, curves, diverged, seconds, compile_seconds)
 
 
 class _Compiled(NamedTuple):
@@ -211,35 +225,52 @@ def _make(
     data: Dataset,
     picked: np.ndarray,
     on_epoch: Callable[[Epoch], None] | None,
-) -> tuple[PyTree, list[list[dict[str, Any]]]]:
-    """Runs a work; what is read of its models, and their curves."""
+    diverging: str,
+) -> tuple[PyTree, list[list[dict[str, Any]]], list[DivergenceError | None]]:
+    """Runs a work; what is read of its models, their curves, and what went wrong."""
+    count = len(work.names)
 
     def to_host(tree: PyTree) -> PyTree:
         return jax.tree.map(
-            lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[: len(work.names)], tree
+            lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[:count], tree
         )
 
     curves: list[list[dict[str, Any]]] = [[] for _ in work.names]
+    diverged: list[DivergenceError | None] = [None] * count
     variables = _spread(work.variables, picked)
     for position, step in enumerate(work.steps):
-        unlearner = step.unlearner
+        each = [jax.tree.map(lambda leaf, m=m: leaf[m], step.unlearner) for m in range(count)]
         keys, task = _fold_in(work.keys, position)[picked], _spread_task(step.task, picked)
-        shared = (unlearner, data)
-        state = compiled.start(shared, keys, variables, task)
-        for epoch in range(unlearner.epochs):
-            state, finite, metrics = compiled.advance(shared, state, task)
+        unlearner = _spread(step.unlearner, picked)
+        state = compiled.start(data, unlearner, keys, variables, task)
+        for epoch in range(max(int(one.epochs) for one in each)):
+            state, finite, metrics = compiled.advance(data, unlearner, state, task, epoch)
             finite, metrics = to_host((finite, metrics))
-            numbers = []
-            for model, name in enumerate(work.names):
-                own = {key: values[model] for key, values in metrics.items()}
-                where = f"{step.name}, {name}"
-                numbers.append(check_finite(where, unlearner, epoch, finite[model], own))
-                curves[model].append({"part": step.name, "epoch": epoch + 1, **numbers[-1]})
+            going = [m for m in range(count) if epoch < each[m].epochs and diverged[m] is None]
+            for m in going:
+                own = {key: values[m] for key, values in metrics.items()}
+                try:
+                    where = f"{step.name}, {work.names[m]}"
+                    numbers = check_finite(where, each[m], epoch, finite[m], own)
+                except DivergenceError as error:
+                    if diverging == "stops":
+                        raise
+                    diverged[m] = error
+                else:
+                    curves[m].append({"part": step.name, "epoch": epoch + 1, **numbers})
             if on_epoch is not None:
-                watched = to_host(compiled.watch(shared, state))
-                on_epoch(Epoch(work.names, step, epoch, numbers, watched))
-        variables = compiled.finish(shared, state)
-    return to_host(compiled.read(variables, data)), curves
+                watched = to_host(compiled.watch(data, unlearner, state))
+                on_epoch(
+                    Epoch(
+                        [work.names[m] for m in going],
+                        step,
+                        epoch,
+                        [curves[m][-1] for m in going],
+                        jax.tree.map(lambda leaf, going=going: leaf[np.array(going, int)], watched),
+                    )
+                )
+        variables = compiled.finish(unlearner, state)
+    return to_host(compiled.read(variables, data)), curves, diverged
 
 
 def _warm_up(compiled: _Compiled, work: Work, data: Dataset, picked: np.ndarray) -> None:
@@ -247,18 +278,18 @@ def _warm_up(compiled: _Compiled, work: Work, data: Dataset, picked: np.ndarray)
     variables = _spread(work.variables, picked)
     for step in work.steps:
         task = jax.tree.map(jnp.zeros_like, _spread_task(step.task, picked))
-        shared = (step.unlearner, data)
-        state = compiled.start(shared, work.keys[picked], variables, task)
-        if step.unlearner.epochs:
-            state, _, _ = compiled.advance(shared, state, task)
-            jax.block_until_ready(compiled.watch(shared, state))
-        variables = compiled.finish(shared, state)
+        unlearner = _spread(step.unlearner, picked)
+        state = compiled.start(data, unlearner, work.keys[picked], variables, task)
+        if np.any(step.unlearner.epochs):
+            state, _, _ = compiled.advance(data, unlearner, state, task, 0)
+            jax.block_until_ready(compiled.watch(data, unlearner, state))
+        variables = compiled.finish(unlearner, state)
     jax.block_until_ready(compiled.read(variables, data))
 
 
-def _spread(variables: Variables | None, picked: np.ndarray) -> PyTree:
+def _spread(tree: PyTree, picked: np.ndarray) -> PyTree:
     # `None` would be an axis to `one_after_another`.
-    return () if variables is None else jax.tree.map(lambda leaf: leaf[picked], variables)
+    return () if tree is None else jax.tree.map(lambda leaf: leaf[picked], tree)
 
 
 def _spread_task(task: Task, picked: np.ndarray) -> Task:
@@ -277,32 +308,37 @@ def _compiled(read: Read, watch: Read, devices: tuple[jax.Device, ...], within: 
     # A size is the same for all models: a loop of as many steps for each needs no masks.
     tasks: Any = Task(*[Subset(0, None)] * 2)  # type: ignore[arg-type]
 
-    # An unlearner may have no numbers. Where an axis is `None`, `pmap` takes an argument of no
-    # leaves for one of one leaf; so it comes together with the data.
-    def start(shared: _Shared, key: Key, old: Any, task: Task) -> Any:
-        unlearner, data = shared
-        return unlearner.init(key, old or None, data, task)  # type: ignore[arg-type]
+    def start(data: Dataset, unlearner: Any, key: Key, old: Any, task: Task) -> Any:
+        return unlearner.init(key, old or None, data, task)
 
-    def advance(shared: _Shared, state: Any, task: Task) -> Any:
-        unlearner, data = shared
-        state, metrics = unlearner.epoch(state, data, task)
+    def advance(data: Dataset, unlearner: Any, state: Any, task: Task, epoch: Array) -> Any:
+        def go(state: Any) -> Any:
+            return unlearner.epoch(state, data, task)
+
+        def rest(state: Any) -> Any:
+            metrics = jax.eval_shape(go, state)[1]
+            return state, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), metrics)
+
+        # Of settings that differ in epochs, those that are done rest while the others go on.
+        state, metrics = jax.lax.cond(epoch < unlearner.epochs, go, rest, state)
         return state, all_finite(unlearner.finish(state)), metrics
 
-    def finish(shared: _Shared, state: Any) -> Variables:
-        return shared[0].finish(state)
+    def finish(unlearner: Any, state: Any) -> Variables:
+        found: Variables = unlearner.finish(state)
+        return found
 
-    def look(shared: _Shared, state: Any) -> PyTree:
-        return watch(finish(shared, state), shared[1])
+    def look(data: Dataset, unlearner: Any, state: Any) -> PyTree:
+        return watch(finish(unlearner, state), data)
 
     def spread(function: Callable[..., Any], in_axes: tuple[Any, ...], **kwargs: Any) -> Any:
         mapped = over_models(function, in_axes)
         return jax.pmap(mapped, in_axes=in_axes, devices=devices, **kwargs)
 
     return _Compiled(
-        spread(start, (None, 0, 0, tasks)),
-        spread(advance, (None, 0, tasks), donate_argnums=1),
-        spread(finish, (None, 0)),
-        spread(look, (None, 0)),
+        spread(start, (None, 0, 0, 0, tasks)),
+        spread(advance, (None, 0, 0, tasks, None), donate_argnums=2),
+        spread(finish, (0, 0)),
+        spread(look, (None, 0, 0)),
         spread(read, (0, None)),
     )
 

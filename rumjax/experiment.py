@@ -4,6 +4,9 @@ A configuration's sections are keyword arguments: `data` of `rumjax.data.load`, 
 `rumjax.models.build`, `training` of `rumjax.training.recipe`, `forget` of the function of
 `rumjax.forget_sets` that its `by` names, and each unlearner's of its factory. `methods` are written
 with `vanilla`, `shuffle`, `rum_f` and `rum` below: four values of one form.
+
+A study looks at several forget sets: its `cases` have each a `forget` and maybe `methods` of their
+own, and share everything else.
 """
 
 import dataclasses
@@ -19,12 +22,12 @@ from rumjax.data.augmentation import augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
 from rumjax.models import Model
 from rumjax.rum import LEVELS, Parts, Refine, at_random, by_class, by_score, whole
-from rumjax.scores import PROXIES
+from rumjax.scores import EXTRA_PROXIES, PROXIES
 from rumjax.training import Recipe, SgdOptions, recipe
 from rumjax.types import Scores, Splits, Unlearner
 from rumjax.unlearn import ALGORITHMS
 
-SCORES = ("memorization", *PROXIES)
+SCORES = ("memorization", *PROXIES, *EXTRA_PROXIES)
 FORGET: dict[str, Callable[..., Parts]] = {
     **dict.fromkeys(SCORES, forget_sets.by_score),
     "entanglement": forget_sets.by_entanglement,
@@ -34,7 +37,14 @@ FORGET: dict[str, Callable[..., Parts]] = {
 }
 ORACLES = ("retrain_reference", "retrain_second")
 """What the oracles' rows are called, and so no method."""
-REFINEMENTS = ("whole", "random", "class", *SCORES)
+REFINEMENTS = ("whole", "random", "class", "entanglement", "rescored", *SCORES)
+"""What F may go by. "entanglement" is nearness to the mean embedding; "rescored" is hold-out
+retraining of the very model that is to forget, which is not θo once requests have come before."""
+ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
+"""Scores that are made only where something in the run looks at them."""
+CRITERIA = ("oracle", "validation")
+"""What settings are judged by; see `rumjax.tuning`."""
+STUDIES = ("difficulty", "rum", "proxies", "requests")
 SECTIONS = (
     "name",
     "seed",
@@ -48,6 +58,7 @@ SECTIONS = (
     "methods",
     "attack",
 )
+OPTIONAL = ("cases", "study", "tuning", "scores")
 SHUFFLED = ("first", "second", "third")
 
 Options = Mapping[str, Any]
@@ -175,29 +186,59 @@ class Experiment:
     model: Model
     recipe: Recipe
     methods: tuple[Method, ...]
+    """of all cases, where there are several"""
     seeds: tuple[int, ...]
+    cases: "tuple[Experiment, ...]" = ()
+    """a study's, each with a forget set of its own, in the order in which they are run"""
+    folder: str = ""
+    """of a case, in the work directory"""
+    after: "Experiment | None" = None
+    """the case whose unlearned models this one goes on from"""
+
+    goes_on: bool = False
+    """whether another case goes on from this one's unlearned models, so that they are kept"""
+
+    @property
+    def each(self) -> "tuple[Experiment, ...]":
+        """The cases, or the run itself if it has none."""
+        return self.cases or (self,)
+
+    @property
+    def looked_at(self) -> set[str]:
+        """The scores that anything in the run looks at."""
+        found = {method.refine for method in self.methods}
+        found |= {each.config["forget"]["by"] for each in self.each}
+        if self.config.get("study", {}).get("kind") == "proxies":
+            found |= {"entanglement", *SCORES}
+        return found
 
     @property
     def needs_bank(self) -> bool:
-        """Whether anything in the run looks at memorization scores."""
-        refiners = {method.refine for method in self.methods}
-        return "memorization" in refiners | {self.config["forget"]["by"]}
+        """Whether anything in the run looks at memorization scores, and they are not given."""
+        return "memorization" in self.looked_at and "scores" not in self.config
+
+    @property
+    def on_demand(self) -> tuple[str, ...]:
+        """Those of `ON_DEMAND` that anything in the run looks at."""
+        return tuple(name for name in ON_DEMAND if name in self.looked_at)
 
 
 def build(config: Mapping[str, Any]) -> Experiment:
     """The experiment that a configuration describes.
 
-    Every section of `SECTIONS` is needed; `tuning` is for `rumjax.tune` and may be absent.
+    Every section of `SECTIONS` is needed, and those of `OPTIONAL` may be absent. Where there are
+    `cases`, `forget` and `methods` are what they share, and may be absent too.
 
     Raises:
       InvalidInputError: an unknown section, option, algorithm, model or data set; a value out of
         range; data that cannot be had.
     """
     for section in config:
-        check_choice("section of the configuration", section, (*SECTIONS, "tuning"))
-    if missing := sorted(set(SECTIONS) - set(config)):
-        raise InvalidInputError(f"the configuration lacks {', '.join(missing)}")
-    for section in set(SECTIONS) - {"name", "seed", "seeds"}:
+        check_choice("section of the configuration", section, (*SECTIONS, *OPTIONAL))
+    lacking = set(SECTIONS) - set(config) - ({"forget", "methods"} if "cases" in config else set())
+    if lacking:
+        raise InvalidInputError(f"the configuration lacks {', '.join(sorted(lacking))}")
+    for section in set(config) - {"name", "seed", "seeds"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
     if not (isinstance(config["name"], str) and config["name"]):
@@ -212,25 +253,94 @@ def build(config: Mapping[str, Any]) -> Experiment:
         mean=mean,
         std=std,
     )
-    accepted("forget", FORGET, config["forget"], "by")
     call("bank", check_bank, config["bank"])
     call("attack", check_attack, config["attack"])
+    if "scores" in config:
+        call("scores", check_scores, config["scores"])
+    if "tuning" in config:
+        call("tuning", check_tuning, config["tuning"])
+    if "study" in config:
+        check_choice("kind of study", config["study"].get("kind"), STUDIES)
     known = dict.fromkeys(name for each in ALGORITHMS.values() for name in names_of(each))
     for option in config["unlearning"]:
         check_choice("option in unlearning", option, known)
     first = check_count("seed", config["seed"], least=0)
-    return Experiment(
+    whole_run = Experiment(
         name=config["name"],
         config=config,
         data=splits,
         model=model,
         recipe=call("training", recipe, _with_augmentation(config["training"]), model=model),
-        methods=tuple(
-            build_method(name, options, config, model, splits.num_classes)
-            for name, options in {"original": FLOOR, **config["methods"]}.items()
-        ),
+        methods=(),
         seeds=tuple(range(first, first + check_count("seeds", config["seeds"]))),
     )
+    if "cases" not in config:
+        return with_methods(whole_run)
+    cases = build_cases(whole_run)
+    methods = tuple(method for each in cases for method in each.methods)
+    return dataclasses.replace(whole_run, cases=cases, methods=methods)
+
+
+def with_methods(run: Experiment) -> Experiment:
+    """The experiment with the methods that its configuration describes.
+
+    Raises:
+      InvalidInputError: see `build_method`; or an unknown kind of forget set.
+    """
+    accepted("forget", FORGET, forget_options(run.config["forget"]), "by")
+    methods = tuple(
+        build_method(name, options, run.config, run.model, run.data.num_classes)
+        for name, options in {"original": FLOOR, **run.config["methods"]}.items()
+    )
+    return dataclasses.replace(run, methods=methods)
+
+
+def build_cases(run: Experiment) -> tuple[Experiment, ...]:
+    """A study's cases, each after the one whose unlearned models it goes on from.
+
+    Raises:
+      InvalidInputError: no case, a name that cannot be a folder's, an unknown option, a case that
+        comes after one that is none or in a circle; see `with_methods` besides.
+    """
+    waiting = dict(run.config["cases"])
+    if not waiting:
+        raise InvalidInputError("cases: there is none")
+    made: dict[str | None, Experiment | None] = {None: None}
+    while waiting:
+        ready = [name for name, case in waiting.items() if case.get("after") in made]
+        if not ready:
+            raise InvalidInputError(
+                f"cases: {', '.join(waiting)} come after cases that are none, or in a circle"
+            )
+        for name in ready:
+            made[name] = build_case(run, name, waiting.pop(name), made)
+    return tuple(case for case in made.values() if case is not None)
+
+
+def build_case(
+    run: Experiment, name: str, options: Options, made: Mapping[str | None, Experiment | None]
+) -> Experiment:
+    """One case of a study; see `build_cases`."""
+    where = f"cases.{name}"
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
+    for option in options:
+        check_choice(f"option in {where}", option, ("forget", "methods", "after"))
+    shared = {key: value for key, value in run.config.items() if key not in ("cases", "study")}
+    own = {key: value for key, value in options.items() if key != "after"}
+    config = {"methods": {}, **shared, **own, "name": f"{run.name}, {name}"}
+    if "forget" not in config:
+        raise InvalidInputError(f"{where}: it has no forget set, and the configuration neither")
+    others = run.config["cases"].values()
+    case = dataclasses.replace(
+        run,
+        name=config["name"],
+        config=config,
+        folder=f"cases/{name}",
+        after=made[options.get("after")],
+        goes_on=any(each.get("after") == name for each in others),
+    )
+    return with_methods(case)
 
 
 def check_bank(
@@ -264,6 +374,50 @@ def check_attack(samples: int | None) -> None:
     """
     if samples is not None:
         check_count("attack.samples", samples)
+
+
+def check_tuning(
+    seeds: Sequence[int],
+    grids: Options,
+    settings: int | None = None,
+    criterion: str = "oracle",
+    adopt: bool = False,
+    select: Options | None = None,
+    like: Mapping[str, str] | None = None,
+) -> None:
+    """Checks the section `tuning`, whose options `rumjax.tuning` explains.
+
+    Raises:
+      InvalidInputError: a value out of range, or an unknown criterion.
+    """
+    del grids, select, like
+    for seed in seeds:
+        check_count("tuning.seeds", seed, least=0)
+    if not seeds:
+        raise InvalidInputError("tuning.seeds: there must be one")
+    if settings is not None:
+        check_count("tuning.settings", settings)
+    check_choice("tuning.criterion", criterion, CRITERIA)
+    if not isinstance(adopt, bool):
+        raise InvalidInputError(f"tuning.adopt: wanted True or False, got {adopt!r}")
+
+
+def check_scores(memorization: Options) -> None:
+    """Checks the section `scores`, of memorization scores that need no bank.
+
+    Args:
+      memorization: {"published": NAME} for scores that come with rumjax, see
+        `rumjax.scores.load_published`; or {"path": FILE, "key": NAME or None} for a file, see
+        `rumjax.scores.load_scores`.
+
+    Raises:
+      InvalidInputError: neither of these.
+    """
+    if set(memorization) not in ({"published"}, {"path", "key"}):
+        raise InvalidInputError(
+            'scores.memorization: wanted {"published": NAME} or {"path": FILE, "key": NAME}, got '
+            f"{memorization!r}"
+        )
 
 
 def build_method(
@@ -413,6 +567,11 @@ def refinement(
     return by_score(scores[method.refine], parts=method.parts)
 
 
+def forget_options(options: Options) -> dict[str, Any]:
+    """The section `forget` without what makes requests of a forget set."""
+    return {key: value for key, value in options.items() if key not in ("requests", "until")}
+
+
 def forget_parts(
     experiment: Experiment,
     named: Mapping[str, Scores],
@@ -423,7 +582,8 @@ def forget_parts(
     Raises:
       InvalidInputError: it cannot be made of this data.
     """
-    options = dict(experiment.config["forget"])
+    section = experiment.config["forget"]
+    options = forget_options(section)
     by = options.pop("by")
     labels = np.asarray(experiment.data.train.labels)
     extra: dict[str, Any]
@@ -435,6 +595,8 @@ def forget_parts(
     else:
         extra = {"labels": labels} if by == "class" else {"count": len(labels)}
     parts: Parts = call("forget", FORGET[by], options, **extra)
+    if "requests" in section:
+        parts = forget_sets.requests(parts, section["requests"], until=section.get("until"))
     if reserved := {"all", "forget", "retain"} & parts.keys():
         raise InvalidInputError(f"forget set: no part may be called {', '.join(sorted(reserved))}")
     forget_sets.union(parts, len(labels))

@@ -12,6 +12,7 @@ import numpy as np
 
 from rumjax.errors import InvalidInputError, check_count, check_indices
 from rumjax.rum import LEVELS, Parts, ascending
+from rumjax.scores import distances
 from rumjax.types import Scores
 
 
@@ -40,8 +41,7 @@ def by_score(
     """
     values = np.asarray(scores.values, np.float64)
     check_count("size", size)
-    if unknown := set(levels) - set(LEVELS):
-        raise InvalidInputError(f"levels: {sorted(unknown)} are not among {', '.join(LEVELS)}")
+    _check_levels(levels)
     if 3 * size >= len(values):
         raise InvalidInputError(
             f"size: three levels of {size} leave nothing of {len(values)} examples to retain"
@@ -60,6 +60,7 @@ def by_entanglement(
     *,
     groups: int = 15,
     centers: tuple[int, int, int] = (14, 12, 3),
+    levels: Sequence[str] = LEVELS,
     seed: int = 0,
 ) -> Parts:
     """Low, medium and high entanglement, by distance from the mean embedding.
@@ -72,14 +73,16 @@ def by_entanglement(
       size: examples per level; each level is the run of `size` examples around its group's middle.
       groups: how many equal groups D is cut into.
       centers: the groups of low, medium and high; the paper's are 14, 12 and 3 of 15.
+      levels: which of "low", "medium" and "high" to return.
       seed: of the permutation that breaks ties.
 
     Raises:
-      InvalidInputError: a group outside the range, or levels that overlap at this size.
+      InvalidInputError: a group outside the range, an unknown level, or levels that overlap at this
+        size.
     """
+    _check_levels(levels)
     count = len(embeddings)
-    distance = np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1)
-    order = ascending(distance, seed=seed)
+    order = ascending(distances(embeddings), seed=seed)
     check_count("size", size)
     parts: Parts = {}
     for level, group in zip(LEVELS, centers, strict=True):
@@ -94,7 +97,7 @@ def by_entanglement(
             f"size: levels of {size} examples around groups {centers} of {groups} overlap or run "
             f"out of {count} examples; use a smaller size or centers further apart"
         )
-    return parts
+    return {level: parts[level] for level in levels}
 
 
 def at_random(count: int, size: int, *, seed: int = 0) -> Parts:
@@ -163,6 +166,40 @@ def from_file(path: str | pathlib.Path, count: int) -> Parts:
     return parts
 
 
+def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 0) -> Parts:
+    """A forget set dealt out at random into requests that arrive one after another.
+
+    Each gets an equal share of every part, so that none is easier than another; where a part does
+    not divide, the first ones get one more.
+
+    Args:
+      parts: the forget set of all requests together.
+      count: how many requests there are.
+      until: how many of them to return, the first ones; by default all.
+      seed: of the deal, which does not depend on `until`.
+
+    Returns:
+      Parts "request_1", "request_2" and so on.
+
+    Raises:
+      InvalidInputError: more requests than examples of a part, or `until` beyond `count`.
+    """
+    check_count("requests", count)
+    until = count if until is None else check_count("until", until)
+    smallest = min(map(len, parts.values()))
+    if count > smallest or until > count:
+        raise InvalidInputError(
+            f"requests: {until} of {count} wanted, of parts of {smallest} examples or more; "
+            "there must be an example for each, and no more than all can have come"
+        )
+    random = np.random.default_rng(seed)
+    dealt = [np.array_split(random.permutation(part), count) for part in parts.values()]
+    return {
+        f"request_{number + 1}": np.sort(np.concatenate([shares[number] for shares in dealt]))
+        for number in range(until)
+    }
+
+
 def union(parts: Parts, count: int) -> np.ndarray:
     """S, the union of disjoint parts, int32, ascending.
 
@@ -175,6 +212,11 @@ def union(parts: Parts, count: int) -> np.ndarray:
     if len(forget) == count:
         raise InvalidInputError(f"forget set: it covers all {count} examples, nothing is retained")
     return forget
+
+
+def _check_levels(levels: Sequence[str]) -> None:
+    if unknown := set(levels) - set(LEVELS):
+        raise InvalidInputError(f"levels: {sorted(unknown)} are not among {', '.join(LEVELS)}")
 
 
 def _joined(parts: Parts) -> np.ndarray:

@@ -114,6 +114,97 @@ def mean_gradient_magnitude(
     return sum_over(batch_sum, variables.params, data, chosen, weights, batch_size)
 
 
+def loss_curvature(
+    model: Model,
+    variables: Variables,
+    images: AnyArray,
+    labels: AnyArray,
+    *,
+    step: float = 0.01,
+    batch_size: int = 256,
+) -> Array:
+    """‖∇_x CE(x + h·z) − ∇_x CE(x)‖ of every example, z the sign of ∇_x CE(x) scaled to norm 1.
+
+    How fast the loss bends around an image, by a finite difference in the direction in which it
+    grows; averaged over the epochs of training it is a proxy of memorization (Garg et al., ICML
+    2024). An example without a gradient has 0.
+
+    Args:
+      model: the architecture.
+      variables: of the model.
+      images: uint8[N, H, W, C], or floats on the scale of 0…1.
+      labels: int32[N].
+      step: h, on the scale of 0…1.
+      batch_size: examples at a time.
+
+    Returns:
+      float32[N].
+    """
+
+    def batch(images: Array, labels: Array) -> Array:
+        def total(inputs: Array) -> Array:
+            return example_losses(model, variables.params, variables, inputs, labels).sum()
+
+        slope = jax.grad(total)
+        inputs = images / 255 if images.dtype == jnp.uint8 else images
+        before = slope(inputs)
+        sign = jnp.sign(before)
+        norm = jnp.sqrt(jnp.sum(sign**2, axis=(1, 2, 3), keepdims=True))
+        after = slope(inputs + step * sign / jnp.maximum(norm, 1))
+        return jnp.sqrt(jnp.sum((after - before) ** 2, axis=(1, 2, 3)))
+
+    return _in_batches(batch, images, labels, batch_size)
+
+
+def self_influence(
+    model: Model,
+    variables: Variables,
+    images: AnyArray,
+    labels: AnyArray,
+    *,
+    batch_size: int = 32,
+) -> Array:
+    """‖∇_θ CE‖² of every example: how much a step on it lowers its own loss.
+
+    TracIn's self-influence (Pruthi et al., NeurIPS 2020, section 3) for one checkpoint, without the
+    learning rate.
+
+    Args:
+      model: the architecture.
+      variables: of the model.
+      images: uint8[N, H, W, C], or floats on the scale of 0…1.
+      labels: int32[N].
+      batch_size: examples whose gradients are held at a time; dense kernels' never are.
+
+    Returns:
+      float32[N].
+    """
+
+    def norm(image: Array, label: Array) -> Array:
+        plain, factors = _factored(model, variables, image, label)
+        # The squared norm of an outer product is the product of its factors'.
+        dense = (jnp.sum(a**2) * jnp.sum(slope**2) for a, slope in factors.values())
+        return sum((jnp.sum(leaf**2) for leaf in plain.values()), start=sum(dense, jnp.float32(0)))
+
+    return _in_batches(jax.vmap(norm), images, labels, batch_size)
+
+
+def _in_batches(
+    function: Callable[[Array, Array], Array],
+    images: AnyArray,
+    labels: AnyArray,
+    batch_size: int,
+) -> Array:
+    """A function of images and labels, float32[B], on N of them; the last batch is filled up."""
+    count = len(labels)
+    batch_size = max(1, min(batch_size, count))
+    batches = -(-count // batch_size)
+    position = jnp.arange(batches * batch_size).reshape(batches, batch_size) % max(count, 1)
+    images, labels = jnp.asarray(images), jnp.asarray(labels)
+    found = jax.lax.map(lambda at: function(images[at], labels[at]), position)
+    return found.reshape(-1)[:count]
+
+
 def members(chosen: Subset) -> Array:
     """1 where the subset has an example, 0 where it has padding; float32[capacity]."""
     return (jnp.arange(chosen.indices.shape[0]) < chosen.size).astype(jnp.float32)

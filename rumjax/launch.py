@@ -153,7 +153,8 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
         required=True,
         metavar="FILE",
         help="a path, or a bare file name: looked up in the working directory, in configs/, and "
-        "among the configurations that come with rumjax",
+        "among the configurations that come with rumjax; for a study, followed by a colon and a "
+        "setting, difficulty.py:cifar10 for instance",
     )
     parser.add_argument(
         "--workdir", metavar="DIR", help="where results go (default: runs/ and the config's name)"
@@ -208,13 +209,18 @@ def find_configuration(name: str) -> pathlib.Path:
 def configuration(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Reads a configuration and applies overrides of the form `--config.section.key=value`.
 
+    What follows the file's name after a colon is the argument of its `get_config`.
+
     Raises:
       InvalidInputError: there is no such file, it has no `get_config`, or an override is unknown,
         malformed or of another type.
     """
-    path = find_configuration(name)
+    file, _, setting = name.partition(".py:")
+    path = find_configuration(f"{file}.py" if setting else name)
     try:
-        config = ConfigDict(runpy.run_path(str(path))["get_config"]())
+        config = ConfigDict(runpy.run_path(str(path))["get_config"](*[setting] * bool(setting)))
+    except InvalidInputError:
+        raise
     except Exception as error:  # whatever the file's author got wrong
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f", line {each.lineno}" for each in frames if each.filename == str(path)]

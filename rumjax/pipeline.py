@@ -6,54 +6,50 @@ A run can be killed at any moment. Every stage looks first for what it has alrea
 a model, a chunk of the bank, or a row of the results, and is written whole or not at all.
 """
 
+import dataclasses
 import functools
 import platform
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 import rumjax
-from rumjax import bank, ensemble, forget_sets, metrics, progress, report, scores, stages
-from rumjax.bank import ModelBank
+from rumjax import (
+    forget_sets,
+    metrics,
+    progress,
+    report,
+    scores,
+    stages,
+    tuning,
+)
 from rumjax.checkpoint import WorkDirectory
 from rumjax.cluster import ALONE, Process
-from rumjax.errors import DivergenceError
-from rumjax.experiment import SCORES, Experiment, Method, forget_parts, refinement
-from rumjax.models import Model, predict, require_embeddings
-from rumjax.rum import Parts, rum
-from rumjax.types import Array, Dataset, Key, Scores, Variables, task
-from rumjax.unlearn import Step, chain
+from rumjax.context import (
+    Context,
+    Job,
+    epochs_of,
+    first_embeddings,
+    make,
+    measure,
+    measure_oracle,
+    on_device,
+    require_start,
+    stage_key,
+    steps_of,
+)
+from rumjax.errors import InvalidInputError, check_choice
+from rumjax.experiment import SCORES, Experiment, Method, forget_parts
+from rumjax.models import predict, require_embeddings
+from rumjax.rum import Parts
+from rumjax.scoring import rescored, score_examples, train_bank, train_originals, watched
+from rumjax.types import Scores, task
+from rumjax.unlearn import chain
 
 MMD_SAMPLES = 4000
-
-
-class Context(NamedTuple):
-    """What every stage needs."""
-
-    experiment: Experiment
-    work: WorkDirectory
-    console: Console
-    data: Dataset
-    """D and then T, on the device; indices below N are D's"""
-
-    @property
-    def size(self) -> int:
-        """N, the number of examples of D."""
-        return len(self.experiment.data.train.labels)
-
-
-class Predictions(NamedTuple):
-    """Softmax probabilities on D and on T, on the host."""
-
-    train: np.ndarray
-    """float32[N, K]"""
-    test: np.ndarray
-    """float32[T, K]"""
 
 
 def run_experiment(
@@ -64,7 +60,7 @@ def run_experiment(
     recompute: Sequence[str] = (),
     process: Process = ALONE,
 ) -> list[dict[str, Any]]:
-    """Everything from images to the report; returns the rows of `results.csv`.
+    """Everything from images to the report; returns the rows of `results.csv` of all cases.
 
     Args:
       experiment: from `rumjax.experiment.build`.
@@ -77,14 +73,22 @@ def run_experiment(
       RumjaxError: with what went wrong and what to do about it.
     """
     context = open_context(experiment, work, console or Console(), recompute)
-    train_originals(context)
+    train_originals(context, watched(experiment))
     score = score_examples(context, process)
-    parts = choose_forget_set(context, score)
-    for method in experiment.methods:  # finds mistakes before anything more is trained
-        steps_of(context, method, score, parts, experiment.seeds[0])
-    train_oracles(context, parts)
-    unlearn_all(context, score, parts)
-    return report.write(context.work, experiment, context.console)
+    rows: list[dict[str, Any]] = []
+    done: list[Experiment] = []
+    for case in context.cases:
+        parts = choose_forget_set(case, score)
+        for method in case.experiment.methods:  # finds mistakes before anything more is trained
+            check_method(case, method, score, parts)
+        train_oracles(case, parts)
+        case = adopt(case, score, parts)
+        unlearn_all(case, score, parts)
+        rows += report.write(case.place, case.experiment, case.console)
+        done.append(case.experiment)
+    if "study" in experiment.config:
+        report.write_study(work, experiment, done, context.console)
+    return rows
 
 
 def train_share(
@@ -117,16 +121,6 @@ def open_context(
     return on_device(experiment, work, console)
 
 
-def on_device(experiment: Experiment, work: WorkDirectory, console: Console) -> Context:
-    """The images on the device, with the rest that stages need."""
-    train, test = experiment.data.train, experiment.data.test
-    data = Dataset(
-        jnp.asarray(np.concatenate([train.images, test.images])),
-        jnp.asarray(np.concatenate([train.labels, test.labels])),
-    )
-    return Context(experiment, work, console, data)
-
-
 def check(experiment: Experiment) -> None:
     """Finds out before anything is trained what would go wrong after hours of training.
 
@@ -152,108 +146,8 @@ def check(experiment: Experiment) -> None:
     def embeddings() -> np.ndarray:
         return np.zeros((size, require_embeddings(outputs).shape[1]), np.float32)
 
-    forget_parts(experiment, dict.fromkeys(SCORES, nothing), embeddings)
-
-
-# Original models
-
-
-def train_originals(context: Context) -> None:
-    """θo of every seed, with the training dynamics that proxies are made from."""
-    experiment, work = context.experiment, context.work
-    steps = chain(task([], context.size), experiment.recipe)
-    jobs = [
-        Job(seed, stage_key(seed, "original"), steps)
-        for seed in experiment.seeds
-        if not (work.has_model(f"original_seed{seed}") and work.has(f"dynamics/seed{seed}.npz"))
-    ]
-    labels = np.asarray(experiment.data.train.labels)
-    dynamics = {job.name: scores.TrainingDynamics(labels) for job in jobs}
-
-    def on_epoch(done: ensemble.Epoch) -> None:
-        for name, seen in zip(done.names, done.watched, strict=True):
-            dynamics[name].add(seen[: context.size])
-
-    watch = watcher(experiment.model)
-    with progress.stage(context.console, "Original models", epochs_of(jobs), "epochs") as advance:
-        for job, made in make(context, jobs, advance, watch=watch, on_epoch=on_epoch):
-            proxies = {name: score.values for name, score in dynamics[job.name].scores().items()}
-            losses = np.array([each["loss"] for each in made.curve])
-            work.write_arrays(f"dynamics/seed{job.seed}.npz", loss=losses, **proxies)
-            work.save_model(f"original_seed{job.seed}", made.variables)
-
-
-# Scores
-
-
-def score_examples(context: Context, process: Process = ALONE) -> dict[str, Scores]:
-    """Memorization by the bank, and its proxies from the first original model, in `scores.npz`."""
-    experiment, work = context.experiment, context.work
-    if work.has("scores.npz"):
-        found = work.read_arrays("scores.npz")
-    else:
-        dynamics = work.read_arrays(f"dynamics/seed{experiment.seeds[0]}.npz")
-        found = {name: dynamics[name] for name in scores.PROXIES}
-        if experiment.needs_bank:
-            found |= bank_scores(context, process)
-        work.write_arrays("scores.npz", **found)
-    standard_error = {"memorization": found.get("memorization_se")}
-    return {name: Scores(found[name], standard_error.get(name)) for name in SCORES if name in found}
-
-
-def train_bank(context: Context, process: Process = ALONE) -> tuple[ModelBank, float]:
-    """The bank of models trained on random subsets of D, and the seconds of compilation.
-
-    Args:
-      context: the run's.
-      process: which of how many processes this is; each returns when the bank is complete.
-    """
-    experiment, options = context.experiment, context.experiment.config["bank"]
-    found = ModelBank(context.work, stages.bank_header(experiment))
-    for model in found.discard_damaged():
-        context.console.print(f"the row of model {model} of the bank is damaged: it is made anew")
-    total = options["models"]
-    lacking = total - sum(model < total for model in found.done())
-    with progress.stage(context.console, "Bank", lacking, "models") as advance:
-
-        def on_made(made: ensemble.Made) -> None:
-            for _ in made.names:
-                advance(f"{made.seconds:.1f} s per model")
-
-        compile_seconds = bank.train(
-            found,
-            experiment.recipe,
-            context.data,
-            stage_key(options["seed"], "bank"),
-            models=total,
-            per_device=options["per_device"],
-            process=process,
-            checkpoints=options.get("checkpoints", False),
-            on_made=on_made,
-        )
-    return found, compile_seconds
-
-
-def bank_scores(context: Context, process: Process = ALONE) -> dict[str, np.ndarray]:
-    """What is read of the bank, once it is trained.
-
-    Returns:
-      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all,
-      and `bank_seconds_compiling`. How stable the scores are goes into `bank/stability.json`.
-    """
-    found, compile_seconds = train_bank(context, process)
-    config = context.experiment.config
-    models = range(config["bank"]["models"])
-    part = config["forget"].get("size", found.size // 20)
-    stability = found.stability(max(1, min(part, found.size // 4)), models=len(models))
-    context.work.write_json("bank/stability.json", stability)
-    memorization = found.memorization(models)
-    return {
-        "memorization": memorization.values,
-        "memorization_se": np.asarray(memorization.standard_error),
-        "bank_seconds": np.asarray(sum(row.seconds for row in found.rows(models))),
-        "bank_seconds_compiling": np.asarray(compile_seconds),
-    }
+    for case in experiment.each:
+        forget_parts(case, dict.fromkeys(SCORES, nothing), embeddings)
 
 
 # Forget set
@@ -261,7 +155,7 @@ def bank_scores(context: Context, process: Process = ALONE) -> dict[str, np.ndar
 
 def choose_forget_set(context: Context, named: Mapping[str, Scores]) -> Parts:
     """S as named parts, from `forget_sets.npz`, where S itself and R are kept too."""
-    work = context.work
+    work = context.place
     if work.has("forget_sets.npz"):
         found = work.read_arrays("forget_sets.npz")
     else:
@@ -274,13 +168,6 @@ def choose_forget_set(context: Context, named: Mapping[str, Scores]) -> Parts:
     if not work.has("forget_sets.json"):
         work.write_json("forget_sets.json", describe(context, named, found["forget"], parts))
     return parts
-
-
-def first_embeddings(context: Context) -> np.ndarray:
-    """Embeddings of D by the first seed's original model, float32[N, E]."""
-    variables = require_model(context, f"original_seed{context.experiment.seeds[0]}")
-    images = context.data.images[: context.size]
-    return np.asarray(_predict(context.experiment.model, variables, images).embeddings)
 
 
 def describe(
@@ -308,14 +195,16 @@ def describe(
 # Oracles
 
 
-def train_oracles(context: Context, parts: Parts) -> None:
+def train_oracles(
+    context: Context, parts: Parts, kinds: Sequence[str] = ("reference", "second")
+) -> None:
     """Two independent oracles of every seed: the reference, and a second one to calibrate with."""
-    experiment, work = context.experiment, context.work
+    experiment, work = context.experiment, context.place
     steps = chain(task(forget_sets.union(parts, context.size), context.size), experiment.recipe)
     # All references first: the second ones are held against them.
     jobs = [
         Job(seed, stage_key(seed, f"oracle_{which}"), steps, which=which)
-        for which in ("reference", "second")
+        for which in kinds
         for seed in experiment.seeds
         if not (
             work.has_model(f"oracle_{which}_seed{seed}")
@@ -333,27 +222,138 @@ def train_oracles(context: Context, parts: Parts) -> None:
             write_row(work, *labels, job.seed, row, made.curve)
 
 
+# Tuning
+
+
+def adopt(context: Context, named: Mapping[str, Scores], parts: Parts) -> Context:
+    """The context with the settings and selections that tuning finds, if they are to be adopted.
+
+    A case that goes on from another keeps what was found for the first.
+    """
+    experiment = context.experiment
+    if not experiment.config.get("tuning", {}).get("adopt"):
+        return context
+    first = context
+    while first.before is not None:
+        first = first.before
+    found = tuned_options(first) or {}
+    if first is context and found.keys() != set(tuning.searched(experiment)):
+        found = tune(context, named, parts)
+    like = experiment.config["tuning"].get("like", {})
+
+    def adopted(method: Method) -> Method:
+        options = found.get(method.name, method.options)
+        if method.name in like:
+            options = tuning.alike(method, found[like[method.name]])
+        return tuning.rebuilt(context, method, options["select"], options["order"])
+
+    methods = tuple(adopted(method) for method in experiment.methods)
+    return context._replace(experiment=dataclasses.replace(experiment, methods=methods))
+
+
+def tuned_options(context: Context) -> dict[str, Any]:
+    """The options that tuning has found for a case, by method."""
+    names = tuning.searched(context.experiment)
+    pieces = {name: context.place.read_json(f"tuning/{name}.json") for name in names}
+    return {name: piece["options"] for name, piece in pieces.items() if piece is not None}
+
+
+def tune(
+    context: Context,
+    named: Mapping[str, Scores],
+    parts: Parts,
+    only: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Searches what the section `tuning` says, and keeps what is found.
+
+    `tuning.csv` lists all that was tried, `tuned_methods.py` holds the best as Python.
+
+    Args:
+      context: of a case.
+      named: scores by name.
+      parts: S as named parts.
+      only: names of methods, if not all that are to be searched.
+
+    Returns:
+      The options of the best, by method.
+
+    Raises:
+      InvalidInputError: no section `tuning`, or a method for which it has nothing to search.
+    """
+    experiment, place = context.experiment, context.place
+    options = experiment.config.get("tuning")
+    if not options:
+        raise InvalidInputError("the configuration has no section tuning")
+    searched = tuning.searched(experiment)
+    for name in only:
+        check_choice("method to tune", name, searched)
+    unreported = context._replace(
+        experiment=dataclasses.replace(experiment, seeds=tuple(options["seeds"]))
+    )
+    train_originals(unreported)
+    if options.get("criterion", "oracle") == "oracle":
+        train_oracles(unreported, parts, ("reference",))
+    trial = tuning.Trial(unreported, named, parts)
+    wanted = [each for each in experiment.methods if each.name in (only or searched)]
+    total = sum(searched[each.name] for each in wanted)
+    with progress.stage(context.console, "Tuning", total, "settings") as advance:
+        found = tuning.search(trial, wanted, advance)
+    for name, (method, score) in found.items():
+        place.write_json(f"tuning/{name}.json", {"options": method.options, "score": score})
+    tried = [name for each in searched for name in place.names(f"tuning/{each}_{'?' * 12}.json")]
+    rows = [place.read_json(name) for name in tried]
+    place.write_text("tuning.csv", tuning.table(rows))
+    place.write_text("tuned_methods.py", tuning.fragment([each for each, _ in found.values()]))
+    report.write_tuning(place, rows)
+    return {name: method.options for name, (method, _) in found.items()}
+
+
+def tune_experiment(
+    experiment: Experiment,
+    work: WorkDirectory,
+    *,
+    console: Console | None = None,
+    only: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """What `python -m rumjax.tune` does: `tune` of every case; its results by case and method.
+
+    Raises:
+      RumjaxError: with what went wrong and what to do about it.
+    """
+    context = open_context(experiment, work, console or Console())
+    train_originals(context, watched(experiment))
+    score = score_examples(context)
+    return {
+        case.experiment.name: tune(case, score, choose_forget_set(case, score), only)
+        for case in context.cases
+        if case.before is None
+    }
+
+
 # Unlearning
 
 
 def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> None:
     """Every method on every seed, each judged against its seed's reference oracle."""
-    experiment, work = context.experiment, context.work
+    experiment, work = context.experiment, context.place
     missing = [
         (method, seed)
         for method in experiment.methods
         for seed in experiment.seeds
-        if not work.has(f"rows/{method.name}_seed{seed}.json")
+        if not (
+            work.has(f"rows/{method.name}_seed{seed}.json")
+            and (not experiment.goes_on or work.has_model(f"unlearned_{method.name}_seed{seed}"))
+        )
     ]
 
     def job(method: Method, seed: int) -> Job:
-        steps = steps_of(context, method, named, parts, seed)
-        key = stage_key(seed, f"unlearn/{method.name}")
-        original = require_model(context, f"original_seed{seed}")
-        return Job(seed, key, steps, original)
+        start = require_start(context, method, seed)
+        scored = rescored(context, method, named, start, seed)
+        steps = steps_of(context, method, scored, parts, seed)
+        return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start)
 
     oracles = functools.cache(lambda seed: measure_oracle(context, parts, seed))
-    bank_seconds = float(work.read_arrays("scores.npz").get("bank_seconds", 0.0))
+    seconds_of = context.work.read_json("scores.json", missing={})
     total = sum(method.epochs for method, _ in missing)
     with progress.stage(context.console, "Unlearning", total, "epochs") as advance:
         for method in experiment.methods:
@@ -361,178 +361,29 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
             name = f"{method.algorithm} {method.strategy}"
             for done, made in make(context, jobs, advance, name):
                 row = work.read_json(f"rows/retrain_reference_seed{done.seed}.json")["row"]
-                scored = bank_seconds if method.refine == "memorization" else 0.0
                 measured = measure(context, parts, done.seed, made.variables)
                 seconds = made.times["seconds"]
                 relative = {
                     "rte": seconds / row["seconds"],
-                    "rte_with_scores": (seconds + scored) / row["seconds"],
+                    "rte_with_scores": (seconds + seconds_of.get(method.refine, 0.0))
+                    / row["seconds"],
                 }
                 found = metrics.compare(measured, oracles(done.seed)) | made.times | relative
                 labels = method.name, method.algorithm, method.strategy
+                if experiment.goes_on:
+                    work.save_model(f"unlearned_{method.name}_seed{done.seed}", made.variables)
                 write_row(work, *labels, done.seed, found, made.curve)
 
 
-def steps_of(
-    context: Context, method: Method, named: Mapping[str, Scores], parts: Parts, seed: int
-) -> tuple[Step, ...]:
-    """A method's steps on the run's forget set."""
-    forget = forget_sets.union(parts, context.size)
-    return rum(
-        forget,
-        np.setdiff1d(np.arange(context.size), forget),
-        refine=refinement(method, named, np.asarray(context.experiment.data.train.labels), seed),
-        select=method.select,
-        order=method.order,
-    )
+def check_method(
+    context: Context, method: Method, named: Mapping[str, Scores], parts: Parts
+) -> None:
+    """Raises `InvalidInputError` if a method's parts, order and selection do not fit the case."""
+    zeros = Scores(np.zeros(context.size, np.float32))
+    steps_of(context, method, {**named, "rescored": zeros}, parts, context.experiment.seeds[0])
 
 
-# What the stages share
-
-
-class Job(NamedTuple):
-    """A model to be made."""
-
-    seed: int
-    key: Key
-    steps: tuple[Step, ...]
-    variables: Variables | None = None
-    """to start from; None before training from scratch"""
-    which: str = ""
-    """of several of one seed"""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return f"seed {self.seed}, {self.which}" if self.which else f"seed {self.seed}"
-
-
-class Made(NamedTuple):
-    """A model, once made."""
-
-    variables: Variables
-    times: dict[str, float]
-    """`seconds` that it took, and `seconds_compiling` before it and others like it"""
-    curve: list[dict[str, Any]]
-    """its metrics, epoch by epoch"""
-
-
-def epochs_of(jobs: Sequence[Job]) -> int:
-    """Epochs of all their steps."""
-    return sum(step.unlearner.epochs for job in jobs for step in job.steps)
-
-
-def make(
-    context: Context,
-    jobs: Sequence[Job],
-    advance: progress.Advance,
-    name: str = "",
-    *,
-    watch: ensemble.Read = ensemble.nothing,
-    on_epoch: Callable[[ensemble.Epoch], None] | None = None,
-) -> Iterator[tuple[Job, Made]]:
-    """Makes models of several seeds at the same time, as many as suit the devices.
-
-    Args:
-      context: the run's.
-      jobs: all of the same steps, up to the examples in their tasks.
-      advance: called after every epoch of every model.
-      name: what messages call them all.
-      watch: of every model after every epoch; see `rumjax.ensemble.run`.
-      on_epoch: called after every epoch too.
-
-    Raises:
-      DivergenceError: a loss or a parameter is not finite.
-    """
-    if not jobs:
-        return
-    most = context.experiment.config["bank"]["per_device"]
-    devices, per_device = ensemble.fitting(len(jobs), most=most)
-    size = len(devices) * per_device
-    groups = [jobs[first : first + size] for first in range(0, len(jobs), size)]
-    works = (
-        ensemble.together(
-            [job.name for job in group],
-            jnp.stack([job.key for job in group]),
-            [job.steps for job in group],
-            [job.variables for job in group],
-        )
-        for group in groups
-    )
-
-    def after_epoch(done: ensemble.Epoch) -> None:
-        if on_epoch is not None:
-            on_epoch(done)
-        for each in done.names:
-            advance(f"{name} {each}".strip())
-
-    chunks = ensemble.run(
-        works,
-        context.data,
-        read=ensemble.whole,
-        devices=devices,
-        per_device=per_device,
-        watch=watch,
-        on_epoch=after_epoch,
-    )
-    try:
-        for group, made in zip(groups, chunks, strict=True):
-            for position, job in enumerate(group):
-                variables = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
-                times = {"seconds": made.seconds, "seconds_compiling": made.compile_seconds}
-                yield job, Made(variables, times, made.curves[position])
-    except DivergenceError as error:
-        raise DivergenceError(f"{name}: {error}" if name else str(error)) from error
-
-
-@functools.cache
-def watcher(model: Model) -> ensemble.Read:
-    """Softmax probabilities on D and T of a model in training, float32[N + T, K]."""
-
-    def watch(variables: Variables, data: Dataset) -> Array:
-        return jax.nn.softmax(predict(model, variables, data.images).logits)
-
-    return watch
-
-
-def measure(context: Context, parts: Parts, seed: int, variables: Variables) -> metrics.Measured:
-    """What the measures need of a model; `seed` is that of the attack's sample of R."""
-    train, test = context.experiment.data.train, context.experiment.data.test
-    found = probabilities(context, variables)
-    return metrics.measure(
-        metrics.Predictions(found.train, np.asarray(train.labels)),
-        metrics.Predictions(found.test, np.asarray(test.labels)),
-        parts,
-        samples=context.experiment.config["attack"]["samples"],
-        seed=seed,
-    )
-
-
-def measure_oracle(context: Context, parts: Parts, seed: int) -> metrics.Measured:
-    """The same of a seed's reference oracle."""
-    return measure(context, parts, seed, require_model(context, f"oracle_reference_seed{seed}"))
-
-
-_predict = jax.jit(predict, static_argnums=0)
-
-
-def probabilities(context: Context, variables: Variables) -> Predictions:
-    """A model's softmax probabilities on D and T."""
-    logits = _predict(context.experiment.model, variables, context.data.images).logits
-    everything = np.asarray(jax.nn.softmax(logits))
-    return Predictions(everything[: context.size], everything[context.size :])
-
-
-def stage_key(seed: int, name: str) -> Key:
-    """The key of a stage: of its seed and name alone, so that adding others changes nothing."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-
-
-def require_model(context: Context, name: str) -> Variables:
-    """A model that an earlier stage has saved."""
-    data = context.data
-    like = jax.eval_shape(context.experiment.model.init, jax.random.key(0), data.images[:1])
-    return context.work.load_model(name, like)
+# What the run leaves
 
 
 def write_row(

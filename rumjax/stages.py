@@ -2,7 +2,7 @@
 
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,54 +21,87 @@ def claim(work: WorkDirectory, experiment: Experiment, recompute: Sequence[str] 
     Args:
       work: the run's directory.
       experiment: what is to be run there.
-      recompute: of `STAGES`, to be made anew with those after them, or "unlearn/NAME".
+      recompute: of `STAGES`, to be made anew with those after them in all cases; or a single one
+        of a case or method, "oracle/CASE" or "unlearn/NAME" for instance.
 
     Raises:
       InvalidInputError: an unknown stage.
       WorkDirectoryError: a stage that is to stay was made with another configuration.
     """
     wanted, made = dependencies(experiment), files(experiment)
-    known = (*STAGES, *(stage for stage in wanted if "/" in stage))
+    known = dict.fromkeys(begun for stage in (*STAGES, *wanted) for begun in beginnings(stage))
     for name in recompute:
         check_choice("stage to recompute", name, known)
-    doomed = {
-        stage
-        for name in recompute
-        for stage in made
-        if stage == name or ("/" not in name and stage.split("/")[0] in since(name))
-    }
+    doomed = {stage for name in recompute for stage in since(name, made)}
+    for case in experiment.each:  # each comes later than the one it goes on from
+        if case.after is not None and doomed & {
+            *since(f"forget_sets{case_name(case.after)}", made)
+        }:
+            doomed |= {*since(f"unlearn{case_name(case)}", made)}
     # Nothing is deleted before the rest is known to agree.
     work.claim({stage: wanted[stage] for stage in wanted if stage not in doomed}, made)
     work.forget(*(pattern for stage in doomed for pattern in made[stage]), stages=tuple(doomed))
     if any("/" not in name for name in recompute):
         # What methods made that are no longer configured would outlive what they came from.
-        oracles = {row for pattern in made["oracle"] for row in work.names(pattern)}
-        rows = set(work.names("rows/*")) - oracles
-        work.forget(*rows, "tuning/*", stages=("unlearn",))
+        for prefix in prefixes(experiment):
+            oracles = {row for each in ORACLES for row in work.names(f"{prefix}rows/{each}_seed*")}
+            rows = set(work.names(f"{prefix}rows/*")) - oracles
+            leftovers = (f"{prefix}tuning/*", f"{prefix}checkpoints/unlearned_*")
+            work.forget(*rows, *leftovers, stages=("unlearn",))
     work.claim(wanted, made)
 
 
-def since(stage: str) -> tuple[str, ...]:
-    """A stage and those after it."""
-    return STAGES[STAGES.index(stage) :]
+def beginnings(stage: str) -> list[str]:
+    """A stage's name, cut at each of its slashes."""
+    words = stage.split("/")
+    return ["/".join(words[: count + 1]) for count in range(len(words))]
+
+
+def since(name: str, stages: Iterable[str]) -> list[str]:
+    """Of some stages, those that a name means or begins, and those after them in the same cases."""
+    kind, _, rest = name.partition("/")
+    later = STAGES[STAGES.index(kind) :]
+    return [
+        stage
+        for stage in stages
+        if stage.partition("/")[0] in later
+        and (not rest or rest in beginnings(stage.partition("/")[2]))
+    ]
+
+
+def prefixes(experiment: Experiment) -> list[str]:
+    """What the names of each case's files begin with; nothing where there are no cases."""
+    return [f"{case.folder}/" if case.folder else "" for case in experiment.each]
 
 
 def files(experiment: Experiment) -> dict[str, tuple[str, ...]]:
-    """Patterns of what each stage makes; "unlearn/NAME" for each method."""
-    return {
+    """Patterns of what each stage makes.
+
+    A stage of a case has the case's name after its own, and "unlearn" the method's at the end.
+    """
+    found: dict[str, tuple[str, ...]] = {
         "original": ("checkpoints/original_*", "dynamics/*"),
         "bank": ("bank/*", "checkpoints/bank_*"),
-        "scores": ("scores.npz",),
-        "forget_sets": ("forget_sets.*",),
-        "oracle": ("checkpoints/oracle_*", *(f"rows/{name}_seed*" for name in ORACLES)),
-        **{
-            f"unlearn/{method.name}": (
-                f"rows/{method.name}_seed*",
-                f"tuning/{method.name}_{'?' * 12}.json",
-            )
-            for method in experiment.methods
-        },
+        "scores": ("scores.*",),
     }
+    for case, prefix in zip(experiment.each, prefixes(experiment), strict=True):
+        own = case_name(case)
+        oracles = (f"{prefix}rows/{name}_seed*" for name in ORACLES)
+        found[f"forget_sets{own}"] = (f"{prefix}forget_sets.*",)
+        found[f"oracle{own}"] = (f"{prefix}checkpoints/oracle_*", *oracles)
+        for method in case.methods:
+            found[f"unlearn{own}/{method.name}"] = (
+                f"{prefix}rows/{method.name}_seed*",
+                f"{prefix}tuning/{method.name}_{'?' * 12}.json",
+                f"{prefix}tuning/{method.name}.json",
+                f"{prefix}checkpoints/unlearned_{method.name}_seed*",
+            )
+    return found
+
+
+def case_name(case: Experiment) -> str:
+    """What the names of a case's stages have besides: "/NAME"; nothing where it is the run."""
+    return case.folder.removeprefix("cases")
 
 
 def dependencies(experiment: Experiment) -> dict[str, Any]:
@@ -83,23 +116,35 @@ def dependencies(experiment: Experiment) -> dict[str, Any]:
     }
     bank = {**training, "bank": {key: config["bank"][key] for key in ("fraction", "seed")}}
     scored = {**bank, "models": config["bank"]["models"]} if experiment.needs_bank else training
-    chosen = dict(config["forget"])
-    if chosen["by"] == "file":
-        content = pathlib.Path(chosen.pop("path")).read_bytes()
-        chosen["sha256"] = hashlib.sha256(content).hexdigest()[:16]
-    forget = {**scored, "forget": chosen, "first_seed": experiment.seeds[0]}
-    methods = {
-        f"unlearn/{method.name}": {**forget, "attack": config["attack"], "method": method.options}
-        for method in experiment.methods
-    }
-    return {
-        "original": training,
+    on_demand = {"on_demand": experiment.on_demand} if experiment.on_demand else {}
+    given = {"scores": config["scores"]} if "scores" in config else {}
+    scored = {**scored, **on_demand, **given, "first_seed": experiment.seeds[0]}
+    found: dict[str, Any] = {
+        "original": training | on_demand,
         **({"bank": bank} if experiment.needs_bank else {}),
-        "scores": {**scored, "first_seed": experiment.seeds[0]},
-        "forget_sets": forget,
-        "oracle": {**forget, "attack": config["attack"]},
-        **methods,
+        "scores": scored,
     }
+    for case in experiment.each:
+        own, forget = case_name(case), {**scored, "forget": chosen(case)}
+        if case.after is not None:
+            forget["after"] = case_name(case.after)
+        judged = {**forget, "attack": config["attack"]}
+        found[f"forget_sets{own}"] = forget
+        found[f"oracle{own}"] = judged
+        tuning = config.get("tuning", {})
+        adopted = {"tuning": tuning} if tuning.get("adopt") else {}
+        for method in case.methods:
+            found[f"unlearn{own}/{method.name}"] = {**judged, "method": method.options, **adopted}
+    return found
+
+
+def chosen(case: Experiment) -> dict[str, Any]:
+    """The section `forget`, with the content of a file in place of its path."""
+    section = dict(case.config["forget"])
+    if section["by"] == "file":
+        content = pathlib.Path(section.pop("path")).read_bytes()
+        section["sha256"] = hashlib.sha256(content).hexdigest()[:16]
+    return section
 
 
 def bank_header(experiment: Experiment) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rumjax import experiment, launch, models, pipeline
+from rumjax import experiment, launch, models, pipeline, settings
 from rumjax.checkpoint import WorkDirectory
 from rumjax.types import Dataset, Outputs, task
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
 SHAPES = {  # height and width, channels, classes
     "fashion_mnist_mini": (28, 1, 10),
+    "fashion_mnist": (28, 1, 10),
     "cifar10": (32, 3, 10),
     "cifar100": (32, 3, 100),
     "tiny_imagenet": (64, 3, 200),
@@ -46,9 +47,14 @@ def write_data(path, side, channels, classes):
     np.savez(path, **arrays)
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+STUDIES = ("difficulty", "refinement", "proxies", "requests")
+TRACED = [path.name for path in CONFIGS if path.stem not in STUDIES]
+TRACED += [f"difficulty.py:{name}" for name in settings.SETTINGS]
+
+
+@pytest.fixture(params=[path.name for path in CONFIGS])
 def config(request):
-    return launch.configuration(str(request.param))
+    return launch.configuration(request.param)
 
 
 def with_images(config, path, *shape):
@@ -69,23 +75,47 @@ def shrunk(config):
 
     most = {"epochs": 3, "max_epochs": 1}
 
-    def brief(method):
-        select = {
-            part: {key: min(value, most.get(key, value)) for key, value in given.items()}
-            for part, given in method["select"].items()
+    def small(options):
+        firsts = {
+            key: each[0] if isinstance(each, tuple) else each for key, each in options.items()
         }
+        return {key: min(each, most.get(key, each)) for key, each in firsts.items()}
+
+    def brief(method):
+        select = {part: small(given) for part, given in method["select"].items()}
         return {**method, "select": select}
+
+    def one(grid):
+        if isinstance(next(iter(grid.values())), dict):
+            return {part: one(each) for part, each in grid.items()}
+        return {key: (value,) for key, value in small(grid).items()}
+
+    def fewer(section, size):
+        return {**section, "forget": {**section["forget"], "size": size}}
+
+    cases = {
+        name: fewer(case, 5 if "after" in case else 3)
+        for name, case in config.get("cases", {}).items()
+    }
+    tuning = dict(config.get("tuning", {"grids": {}}))
+    tuning |= {"seeds": (7,), "settings": None}
+    tuning["grids"] = {name: one(grid) for name, grid in tuning["grids"].items()}
+    if "select" in tuning:
+        select = tuning["select"].items()
+        tuning["select"] = {name: {**options, "budget": 3} for name, options in select}
 
     training = {**config["training"], "epochs": 3, "batch_size": 16, "augmentation": "none"}
     if "milestones" in training:
         training["milestones"] = (1, 2)
     return {
         **config,
+        **({"cases": cases} if cases else fewer(config, 3)),
+        **({"study": {**config["study"], "size": 5}} if "study" in config else {}),
+        "tuning": tuning,
         "seeds": 1,
         "model": {"name": f"{__name__}:Linear"},
         "training": training,
         "bank": {**config["bank"], "models": 16, "fraction": 0.5, "per_device": 1},
-        "forget": {**config["forget"], "size": 3},
         "methods": {name: brief(method) for name, method in config["methods"].items()},
         "attack": {"samples": None},
     }
@@ -95,7 +125,9 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-def test_training_and_every_unlearner_can_be_traced_at_full_size(config, tmp_path):
+@pytest.mark.parametrize("name", TRACED)
+def test_training_and_every_unlearner_can_be_traced_at_full_size(name, tmp_path):
+    config = launch.configuration(name)
     side, channels, classes = SHAPES[config["data"]["name"]]
     built = experiment.build(with_images(config, tmp_path / "data.npz", side, channels, classes))
     images = jax.ShapeDtypeStruct((TRAIN, side, side, channels), np.uint8)
@@ -118,10 +150,13 @@ def test_training_and_every_unlearner_can_be_traced_at_full_size(config, tmp_pat
 
 def test_the_whole_pipeline_runs(config, tmp_path, monkeypatch, quick_compilation):
     monkeypatch.setattr("rumjax.report.figures.draw", lambda *_: [])
+    monkeypatch.setattr("rumjax.report.write_tuning", lambda *_: None)
     built = experiment.build(with_images(shrunk(config), tmp_path / "data.npz", 8, 3, 10))
     with WorkDirectory(tmp_path / "run") as work:
         rows = pipeline.run_experiment(built, work, console=Console(quiet=True))
+    assert (tmp_path / "run" / "study.html").exists() == ("study" in config)
     lines = {"original", "retrain_reference", "retrain_second", *config["methods"]}
     assert {row["name"] for row in rows} == lines
     assert all(np.isfinite(row["tow"]) for row in rows)
-    assert (tmp_path / "run" / "report.html").exists()
+    for case in built.each:
+        assert (tmp_path / "run" / case.folder / "report.html").exists()

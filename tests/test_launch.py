@@ -174,7 +174,16 @@ def test_what_is_configured_is_plain(made_up):
 def test_every_shipped_configuration_is_listed_and_read():
     names = launch.known_configurations()
     assert {"fashion_mnist_rum.py", "cifar10_rum.py"} <= set(names)
-    assert all(launch.configuration(name)["name"] == name.removesuffix(".py") for name in names)
+    for name in names:
+        found = launch.configuration(name)["name"]
+        assert found in (name.removesuffix(".py"), f"fashion_mnist_mini_{name.removesuffix('.py')}")
+
+
+@pytest.mark.parametrize("study", ["difficulty", "refinement", "proxies", "requests"])
+def test_a_study_takes_its_setting_after_a_colon(study):
+    assert launch.configuration(f"{study}.py:cifar100")["name"] == f"cifar100_{study}"
+    with pytest.raises(InvalidInputError, match="cifar100"):
+        launch.configuration(f"{study}.py:cifar101")
 
 
 def test_an_interruption_is_no_error(capsys):

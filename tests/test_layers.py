@@ -23,20 +23,26 @@ MAY_IMPORT = {
     "unlearn.base": "errors types",
     "unlearn": "errors types models training gradients unlearn.base",
     "rum": "errors types unlearn.base",
-    "forget_sets": "errors types rum",
     "scores": "errors types",
+    "forget_sets": "errors types rum scores",
     "ensemble": "errors types training unlearn.base",
     "checkpoint": "errors types",
     "bank": "errors types cluster models training forget_sets scores ensemble checkpoint",
     "experiment": "errors types data models training unlearn rum forget_sets scores",
     "stages": "errors types checkpoint experiment",
-    "report": "errors types metrics checkpoint experiment",
+    "report": "errors types metrics rum forget_sets checkpoint experiment",
     "": "errors types mesh data models metrics unlearn rum forget_sets scores",
-    "pipeline": "errors types cluster data models metrics progress unlearn rum forget_sets scores "
-    "ensemble checkpoint bank experiment stages report",
+    "context": "errors types models metrics progress unlearn rum forget_sets ensemble checkpoint "
+    "experiment",
+    "settings": "errors",
+    "scoring": "errors types cluster models progress unlearn gradients scores ensemble bank "
+    "experiment stages context",
+    "tuning": "errors types metrics progress rum forget_sets ensemble bank experiment context "
+    "scoring",
+    "pipeline": "errors types cluster models metrics progress unlearn rum forget_sets scores "
+    "checkpoint experiment stages report context scoring tuning",
     "launch": "errors cluster checkpoint experiment pipeline progress",
-    "tune": "errors types metrics progress unlearn rum forget_sets checkpoint experiment pipeline "
-    "launch",
+    "tune": "checkpoint experiment pipeline launch",
 }
 """the partial order of rooms; "" is rumjax/__init__.py, which knows the version"""
 
@@ -142,5 +148,5 @@ def users(*names):
 def test_only_ensemble_and_mesh_share_out_work_and_only_runners_compile():
     assert users("jax.pmap", "jax.shard_map") == {"ensemble"}
     assert users("jax.set_mesh", "jax.make_mesh", "jax.distributed") == {"mesh"}
-    assert users("jax.jit") <= {"unlearn.base", "ensemble", "pipeline", "tune"}
+    assert users("jax.jit") <= {"unlearn.base", "ensemble", "context", "scoring", "tuning"}
     assert "unlearn.base" in users("jax.jit")

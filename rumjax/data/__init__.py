@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rumjax.data import folders, sources, tfds
+from rumjax.data import folders, idx, sources, tfds
 from rumjax.data.augmentation import Augmentation, augmentation
 from rumjax.data.sources import EMBEDDED, PathLike
 from rumjax.data.splits import check_same_shape, checked, stratified_split
@@ -14,6 +14,7 @@ __all__ = ["Augmentation", "augmentation", "checked", "load", "stratified_split"
 OPTIONS = {
     EMBEDDED: set[str](),
     "npz": {"data_dir"},
+    "idx": {"data_dir"},
     "image_folder": {"data_dir", "image_size"},
     "tiny_imagenet": {"data_dir"},
 }
@@ -37,6 +38,7 @@ def load(
       name: one of
         "fashion_mnist_mini": 6 000, 1 000 and 2 000 images that come with the package;
         "npz": `data_dir` is an .npz file, see `rumjax.data.sources.npz`;
+        "idx": `data_dir` holds MNIST's four files, see `rumjax.data.idx.read`;
         "image_folder": `data_dir` holds train/CLASS/IMAGE and test/CLASS/IMAGE, or val/ where
         there is no test/;
         "tiny_imagenet": `data_dir` is the folder tiny-imagenet-200, whose official validation set
@@ -75,6 +77,8 @@ def load(
         source = sources.embedded()
     elif name == "npz":
         source = sources.npz(data_dir)
+    elif name == "idx":
+        source = idx.read(data_dir)
     elif name == "image_folder":
         source = folders.image_folder(data_dir, image_size)
     elif name == "tiny_imagenet":

@@ -12,13 +12,16 @@ from rumjax.metrics.membership import (
     membership_attack,
     modified_entropy,
 )
+from rumjax.metrics.trends import Correlation, Trend, jonckheere, overlap, rank_correlation
 from rumjax.metrics.tug_of_war import Accuracies, tug_of_war, tug_of_war_mia
 
 __all__ = [
     "SIGNALS",
     "Accuracies",
+    "Correlation",
     "Measured",
     "Predictions",
+    "Trend",
     "accuracy",
     "all_attacks",
     "compare",
@@ -26,10 +29,13 @@ __all__ = [
     "correctness",
     "disagreement",
     "entropy",
+    "jonckheere",
     "mean_and_half_width",
     "measure",
     "membership_attack",
     "modified_entropy",
+    "overlap",
+    "rank_correlation",
     "tug_of_war",
     "tug_of_war_mia",
 ]

@@ -1,5 +1,6 @@
 """The report of a run: tables, figures, and one page that holds them all."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -7,16 +8,17 @@ from rich.console import Console
 
 from rumjax.checkpoint import WorkDirectory
 from rumjax.experiment import Experiment
-from rumjax.report import columns, figures, page, tables
+from rumjax.report import columns, exports, figures, page, studies, tables, tuning
 
-__all__ = ["write"]
+__all__ = ["write", "write_study", "write_tuning"]
 
 
 def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list[dict[str, Any]]:
     """Makes the report from what the work directory holds; a run may be partial.
 
-    It writes `results.csv`, `summary.csv`, `metrics.jsonl`, `figures/*.png` and `report.html`, each
-    whole or not at all, and prints the summary.
+    It writes `results.csv`, `summary.csv`, `metrics.jsonl`, `report.html`, the summary as
+    `tables/summary.*` and what it shows as `figures/*`, each whole or not at all, and prints the
+    summary.
 
     Returns:
       The rows of `results.csv`.
@@ -31,15 +33,15 @@ def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list
     work.write_text("metrics.jsonl", tables.to_jsonl([*losses, *epochs]))
     pictures = figures.draw(results, scored(work, experiment))
     for picture in pictures:
-        with work.writing(f"figures/{picture.name}.png") as file:
-            file.write(picture.png)
+        picture.write(work)
+    exports.write(work, exports.summary(results))
     environment = work.read_json("environment.json", missing={})
     work.write_text(
         "report.html",
         page.page(
             experiment,
             results,
-            forget_sets(work),
+            tables.forget_sets(work),
             work.read_json("forget_sets.json", missing={}),
             pictures,
             environment,
@@ -56,7 +58,9 @@ def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list
 def scored(work: WorkDirectory, experiment: Experiment) -> figures.Scored | None:
     """What the figures of scores need: memorization, or C-proxy without a bank; None before."""
     parts = {
-        name: part for name, part in forget_sets(work).items() if name not in ("forget", "retain")
+        name: part
+        for name, part in tables.forget_sets(work).items()
+        if name not in ("forget", "retain")
     }
     if not parts or not work.has("scores.npz"):
         return None
@@ -75,6 +79,28 @@ def scored(work: WorkDirectory, experiment: Experiment) -> figures.Scored | None
     )
 
 
-def forget_sets(work: WorkDirectory) -> dict[str, np.ndarray]:
-    """`forget_sets.npz`: S as "forget", R as "retain", and the parts of S; empty before."""
-    return work.read_arrays("forget_sets.npz") if work.has("forget_sets.npz") else {}
+def write_study(
+    work: WorkDirectory, experiment: Experiment, cases: Sequence[Experiment], console: Console
+) -> None:
+    """Makes the page of a study, `study.html` and `study.md`, with its tables and figures.
+
+    Args:
+      work: the study's directory.
+      experiment: the study.
+      cases: its cases, with the methods as they were run.
+      console: where the answers are printed.
+
+    Raises:
+      WorkDirectoryError: a file is damaged or cannot be written.
+    """
+    page = studies.write(work, studies.collect(work, experiment, cases))
+    for answer in page.answers:
+        console.print(answer, markup=False, highlight=False)
+    console.print(str(work.path / "study.html"), markup=False, highlight=False, soft_wrap=True)
+
+
+def write_tuning(work: WorkDirectory, tried: Sequence[Mapping[str, Any]]) -> None:
+    """Draws what tuning has tried, `figures/tuning_*`; see `rumjax.tuning.Trial`."""
+    with figures.style():
+        for name in dict.fromkeys(row["method"] for row in tried):
+            tuning.picture(name, [row for row in tried if row["method"] == name]).write(work)

@@ -1,4 +1,4 @@
-"""The figures of a report, as PNG; the same numbers give the same bytes.
+"""The figures of a report, as PNG and PDF; the same numbers give the same bytes.
 
 Colors are Okabe and Ito's, which the color-blind tell apart, and mean the same in every figure:
 `COLORS` for strategies, `SHADES` for parts of the forget set, black and gray for the calibration.
@@ -10,6 +10,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
@@ -21,8 +22,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
+from rumjax.checkpoint import WorkDirectory
 from rumjax.report.columns import STRATEGIES, show_method
-from rumjax.report.tables import ORIGINAL, REFERENCE, SECOND, Results, Summary
+from rumjax.report.tables import ORIGINAL, REFERENCE, SECOND, Results, Row, Summary, to_csv
 
 COLORS = {"vanilla": "#0072B2", "shuffle": "#CC79A7", "rum_f": "#009E73", "rum": "#E69F00"}
 SHADES = ("#56B4E9", "#F0E442", "#D55E00")
@@ -45,14 +47,30 @@ STYLE = {
 }
 
 
+class Drawn(NamedTuple):
+    """A figure as files."""
+
+    png: bytes
+    pdf: bytes
+    data: str
+    """what is drawn, as CSV"""
+
+
 class Picture(NamedTuple):
     """A figure and what to look for in it."""
 
     name: str
-    """of its file, without .png"""
+    """of its file, without the ending"""
     title: str
     caption: str
-    png: bytes
+    drawn: Drawn
+
+    def write(self, work: WorkDirectory) -> None:
+        """Writes `figures/NAME.png`, `.pdf`, and `.csv` with what is drawn."""
+        for ending, content in {"png": self.drawn.png, "pdf": self.drawn.pdf}.items():
+            with work.writing(f"figures/{self.name}.{ending}") as file:
+                file.write(content)
+        work.write_text(f"figures/{self.name}.csv", self.drawn.data)
 
 
 class Scored(NamedTuple):
@@ -80,10 +98,15 @@ class Scored(NamedTuple):
         return {"c_proxy": "C-proxy"}.get(self.name, self.name.capitalize())
 
 
+def style() -> AbstractContextManager[None]:
+    """How all figures look, while it lasts."""
+    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # its keys are literals there
+
+
 def draw(results: Results, scored: Scored | None) -> list[Picture]:
     """Every figure that there are numbers for."""
     drawn: list[Picture] = []
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]  # its keys are literals there
+    with style():
         if results.methods:
             drawn += [tug_of_war(results), accuracies(results)]
             tow = [f"tow_{part}" for part in scored.parts] if scored else []
@@ -150,7 +173,7 @@ def _panels(
     measures: Mapping[str, str],
     marks: Sequence[tuple[str, str]],
     sharex: Literal["all", "none"] = "all",
-) -> bytes:
+) -> Drawn:
     """Panels side by side: algorithms downwards, a dot with its interval for every strategy."""
     groups: dict[str, list[Summary]] = {}
     for each in results.methods:
@@ -175,7 +198,24 @@ def _panels(
     axes[0].set_ylim(len(groups) - 0.5, -0.5)
     handles = [*_strategy_handles(results), *_mark_handles(results, marks)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return render(figure)
+    return render(figure, numbers(results, measures))
+
+
+def numbers(results: Results, measures: Iterable[str]) -> list[Row]:
+    """The means and half-widths of some measures, a row each."""
+    return [
+        {
+            "name": summary.line.name,
+            "method": summary.line.method,
+            "strategy": summary.line.strategy,
+            "measure": measure,
+            "mean": summary.measures[measure].mean,
+            "half_width": summary.measures[measure].half_width,
+        }
+        for summary in results.summaries
+        for measure in measures
+        if measure in summary.measures
+    ]
 
 
 def _offsets(count: int) -> np.ndarray:
@@ -253,7 +293,7 @@ def times(results: Results) -> Picture:
         "What it costs",
         "Upper left is best. Right of the gray line, at 1, a method takes longer than retraining, "
         "which is exact. Scores are not counted; results.csv has rte_with_scores too.",
-        render(figure),
+        render(figure, numbers(results, ("rte", "tow"))),
     )
 
 
@@ -276,6 +316,11 @@ def histogram(scored: Scored) -> Picture:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes: Axes = figure.subplots()
     edges = np.histogram_bin_edges(scored.values, bins=60).tolist()
+    counts = [
+        {"set": name, "from": edges[bar], "to": edges[bar + 1], "examples": int(count)}
+        for name, part in {"D": np.arange(len(scored.values)), **scored.parts}.items()
+        for bar, count in enumerate(np.histogram(scored.values[part], edges)[0])
+    ]
     axes.hist(scored.values, edges, color=PALE, label=f"all of D ({len(scored.values):,})")
     for (name, part), color in zip(scored.parts.items(), _shades(scored.parts), strict=False):
         label = f"{_plain(name)} ({len(part):,})"
@@ -293,7 +338,7 @@ def histogram(scored: Scored) -> Picture:
         f"{scored.shown_name} of the training set",
         "How many training examples have which score, on a logarithmic axis. Colored are the parts "
         "of the forget set. Memorization is an estimate, so that it can be below zero by chance.",
-        render(figure),
+        render(figure, counts),
     )
 
 
@@ -314,6 +359,16 @@ def examples(scored: Scored, *, columns: int = 8) -> Picture:
         "in between": ordered[middle : middle + columns],
         "most memorized": ordered[::-1][:columns],
     }
+    shown = [
+        {
+            "row": name,
+            "index": int(index),
+            "class": str(scored.class_names[scored.labels[index]]),
+            scored.name: float(scored.values[index]),
+        }
+        for name, chosen in rows.items()
+        for index in chosen
+    ]
     figure = Figure(figsize=(10, 5.6), layout="constrained")
     strips: Any = figure.subfigures(3, 1)
     for strip, (name, chosen) in zip(strips, rows.items(), strict=True):
@@ -325,7 +380,7 @@ def examples(scored: Scored, *, columns: int = 8) -> Picture:
         "The least and the most memorized images of the forget set",
         f"With their classes and {scored.shown_name.lower()}. Expect the least memorized to be "
         "typical of their class, and the most memorized unusual, ambiguous or mislabelled.",
-        render(figure),
+        render(figure, shown),
     )
 
 
@@ -355,7 +410,13 @@ def agreement(scored: Scored, proxy: np.ndarray) -> Picture:
         "Memorization and its cheap stand-in",
         "C-proxy costs one training run, memorization a bank of models. The closer ρ is to 1, the "
         "safer it is to refine by the proxy alone.",
-        render(figure),
+        render(
+            figure,
+            [
+                {"c_proxy": float(x), scored.name: float(y)}
+                for x, y in zip(proxy, scored.values, strict=True)
+            ],
+        ),
     )
 
 
@@ -378,7 +439,7 @@ def stability(table: Sequence[Mapping[str, float]]) -> Picture:
         "Two halves of the bank that share no model: the rank correlation of their scores, and the "
         "share of examples that they put into the same set. The whole bank, twice as large as the "
         "last point, agrees better than that. Where a line is still rising, more models help.",
-        render(figure),
+        render(figure, [dict(row) for row in table]),
     )
 
 
@@ -391,12 +452,23 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def render(figure: Figure) -> bytes:
-    """A figure as PNG, without a date or a version in it."""
-    file = io.BytesIO()
+def render(figure: Figure, data: Sequence[Row]) -> Drawn:
+    """A figure as PNG and PDF, without a date or a version in them.
+
+    Args:
+      figure: to be drawn.
+      data: what is drawn, a row each.
+    """
     FigureCanvasAgg(figure)
+    undated = {"CreationDate": None, "Producer": None, "Creator": None}
+    found: list[bytes] = []
     with warnings.catch_warnings():
         # Class names may be in a script that the font lacks; boxes are shown for them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(file, format="png", dpi=144, metadata={"Software": None})
-    return file.getvalue()
+        for form, metadata in {"png": {"Software": None}, "pdf": undated}.items():
+            file = io.BytesIO()
+            figure.savefig(file, format=form, dpi=144, metadata=metadata)
+            found.append(file.getvalue())
+    columns = dict.fromkeys(key for row in data for key in row)
+    png, pdf = found
+    return Drawn(png, pdf, to_csv(list(columns), data))

@@ -1,7 +1,7 @@
 """The page: one HTML file that needs nothing else."""
 
 import base64
-import importlib.resources
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,27 +35,45 @@ def page(
       pictures: the figures, in order.
       environment: what it ran on.
     """
-    source = importlib.resources.files(__package__).joinpath("page.html.jinja")
-    engine = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    return (
+        engine()
+        .get_template("page.html.jinja")
+        .render(
+            name=experiment.name,
+            sentences=answer(results),
+            missing=missing(results),
+            facts=facts(experiment, forget_sets) | hardness_facts(hardness),
+            columns=columns.shown_columns(results),
+            table=table(results),
+            labels=columns.LABELS,
+            seeds=len(experiment.seeds),
+            pictures=[(each, encoded(each)) for each in pictures],
+            config=json.dumps(experiment.config, indent=2, ensure_ascii=False),
+            environment={
+                key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                for key, value in environment.items()
+            },
+        )
     )
-    engine.filters["superscript"] = superscript
-    return engine.from_string(source.read_text(encoding="utf-8")).render(
-        name=experiment.name,
-        sentences=answer(results),
-        missing=missing(results),
-        facts=facts(experiment, forget_sets) | hardness_facts(hardness),
-        columns=columns.shown_columns(results),
-        table=table(results),
-        labels=columns.LABELS,
-        seeds=len(experiment.seeds),
-        pictures=[(each, base64.b64encode(each.png).decode()) for each in pictures],
-        config=json.dumps(experiment.config, indent=2, ensure_ascii=False),
-        environment={
-            key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            for key, value in environment.items()
-        },
+
+
+@functools.cache
+def engine() -> jinja2.Environment:
+    """What turns the templates of this folder into pages."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("rumjax.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    found.filters["superscript"] = superscript
+    return found
+
+
+def encoded(picture: Picture) -> str:
+    """A figure's PNG, to be put into a page."""
+    return base64.b64encode(picture.drawn.png).decode()
 
 
 def superscript(text: str) -> Markup:

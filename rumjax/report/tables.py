@@ -130,6 +130,11 @@ def collect(work: WorkDirectory, experiment: Experiment) -> tuple[Results, list[
     return Results(rows, summarize(rows, lines(experiment), names), tuple(names), missing), epochs
 
 
+def forget_sets(work: WorkDirectory) -> dict[str, np.ndarray]:
+    """`forget_sets.npz`: S as "forget", R as "retain", and the parts of S; empty before."""
+    return work.read_arrays("forget_sets.npz") if work.has("forget_sets.npz") else {}
+
+
 def original_epochs(work: WorkDirectory, seeds: Iterable[int]) -> list[Row]:
     """The losses of the original models' own training, a row per epoch."""
     found: list[Row] = []

@@ -1,6 +1,14 @@
 """Scores of examples and of forget sets: memorization, its proxies, entanglement."""
 
-from rumjax.scores.entanglement import entanglement_score, mmd_squared
+from rumjax.scores.entanglement import distances, entanglement_score, mmd_squared
+from rumjax.scores.files import (
+    about_published,
+    image_hashes,
+    load_published,
+    load_scores,
+    publish,
+    published,
+)
 from rumjax.scores.memorization import (
     Tally,
     influence,
@@ -9,17 +17,35 @@ from rumjax.scores.memorization import (
     random_subset,
     tally,
 )
-from rumjax.scores.proxies import PROXIES, TrainingDynamics
+from rumjax.scores.proxies import (
+    EXTRA_PROXIES,
+    GRADIENT_PROXIES,
+    PROXIES,
+    TrainingDynamics,
+    holdout_retraining,
+    symmetric_kl,
+)
 
 __all__ = [
+    "EXTRA_PROXIES",
+    "GRADIENT_PROXIES",
     "PROXIES",
     "Tally",
     "TrainingDynamics",
+    "about_published",
+    "distances",
     "entanglement_score",
+    "holdout_retraining",
+    "image_hashes",
     "influence",
+    "load_published",
+    "load_scores",
     "memorization",
     "memorization_of",
     "mmd_squared",
+    "publish",
+    "published",
     "random_subset",
+    "symmetric_kl",
     "tally",
 ]

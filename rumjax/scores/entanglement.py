@@ -43,6 +43,15 @@ def entanglement_score(
     return float(within / between) if between > 0 else float("inf")
 
 
+def distances(embeddings: np.ndarray) -> np.ndarray:
+    """‖φ − μ‖ of every example, μ the mean of all; float32[N] of float[N, E].
+
+    The nearer to the mean, the more entangled (Zhao et al., NeurIPS 2024, section 4).
+    """
+    exact = embeddings.astype(np.float64)
+    return np.linalg.norm(exact - exact.mean(axis=0), axis=1).astype(np.float32)
+
+
 def mmd_squared(
     embeddings: np.ndarray,
     forget: np.ndarray,

@@ -1,14 +1,20 @@
-"""Proxies of memorization, from the predictions of the original model during its own training.
+"""Proxies of memorization, most of them from the original model during its own training.
 
-(Zhao & Triantafillou, arXiv 2410.16516; Jiang et al., ICML 2021.) NumPy on the host.
+(Zhao & Triantafillou, arXiv 2410.16516; Jiang et al., ICML 2021.) NumPy on the host; what needs
+gradients comes from `rumjax.gradients`.
 """
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_choice
 from rumjax.types import Scores
 
 PROXIES = ("c_proxy", "max_confidence", "entropy", "binary_accuracy")
+"""Those that predictions suffice for, made whenever an original model is trained."""
+GRADIENT_PROXIES = ("loss_curvature", "self_influence")
+"""Those that take gradients after every epoch, functions of `rumjax.gradients`."""
+EXTRA_PROXIES = ("holdout_retraining", *GRADIENT_PROXIES)
+"""Those that cost more than a look at predictions."""
 
 
 class TrainingDynamics:
@@ -20,13 +26,35 @@ class TrainingDynamics:
         self.epochs = 0
         self.sums = {name: np.zeros(len(labels)) for name in PROXIES}
 
-    def add(self, probabilities: np.ndarray) -> None:
-        """Takes in one epoch's softmax probabilities, float32[N, K], without augmentation."""
+    def add(self, probabilities: np.ndarray, **measured: np.ndarray) -> None:
+        """Takes in one epoch.
+
+        Args:
+          probabilities: the softmax's, float32[N, K], without augmentation.
+          **measured: of `GRADIENT_PROXIES`, float32[N]; the same ones after every epoch.
+
+        Raises:
+          InvalidInputError: another shape, numbers that are not finite, or measured by other names
+            than before.
+        """
         if probabilities.shape[0] != len(self.labels) or not np.isfinite(probabilities).all():
             raise InvalidInputError(
                 f"probabilities: wanted finite [{len(self.labels)}, K], "
                 f"got {list(probabilities.shape)}"
             )
+        for name, values in measured.items():
+            check_choice("measure of an epoch", name, GRADIENT_PROXIES)
+            if values.shape != self.labels.shape or not np.isfinite(values).all():
+                raise InvalidInputError(
+                    f"{name}: wanted finite [{len(self.labels)}], got {list(values.shape)}"
+                )
+        if self.epochs and {*PROXIES, *measured} != set(self.sums):
+            raise InvalidInputError(
+                "training dynamics: wanted the same measures after every epoch, "
+                f"{sorted(set(self.sums) - {*PROXIES})} as before, got {sorted(measured)}"
+            )
+        for name, values in measured.items():
+            self.sums[name] = self.sums.get(name, 0.0) + values.astype(np.float64)
         probabilities = probabilities.astype(np.float64)
         logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
         self.epochs += 1
@@ -36,10 +64,10 @@ class TrainingDynamics:
         self.sums["binary_accuracy"] += probabilities.argmax(axis=1) == self.labels
 
     def scores(self) -> dict[str, Scores]:
-        """The four proxies by name, each NEGATED so that larger means more memorized.
+        """The proxies by name, averaged over the epochs; larger means more memorized.
 
         c_proxy is the true label's probability, max_confidence the largest one, entropy the sum of
-        p·log p, binary_accuracy whether the prediction is right; all averaged over the epochs.
+        p·log p, binary_accuracy whether the prediction is right, and so these are NEGATED.
 
         Raises:
           InvalidInputError: no epoch was added.
@@ -47,6 +75,42 @@ class TrainingDynamics:
         if self.epochs == 0:
             raise InvalidInputError("training dynamics: no epoch was added")
         return {
-            name: Scores((-total / self.epochs).astype(np.float32))
+            name: Scores(((-total if name in PROXIES else total) / self.epochs).astype(np.float32))
             for name, total in self.sums.items()
         }
+
+
+def holdout_retraining(before: np.ndarray, after: np.ndarray) -> Scores:
+    """How much predictions move when a copy of θo is fine-tuned on data that it never saw.
+
+    (Carlini et al., arXiv 1910.13427, section 3.2; Zhao & Triantafillou, arXiv 2410.16516.) That
+    data should be validation data: the test set is for judging.
+
+    Args:
+      before: θo's softmax probabilities on D, float[N, K].
+      after: the copy's.
+
+    Raises:
+      InvalidInputError: shapes differ, or one of the models diverged.
+    """
+    return Scores(symmetric_kl(before, after).astype(np.float32))
+
+
+def symmetric_kl(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """½·KL(p‖q) + ½·KL(q‖p) in nats for each row of float[N, K] probabilities; float64[N].
+
+    0·log 0 = 0. In logarithms, probabilities are bounded below by the smallest normal float32, so
+    that the divergence is finite where one model excludes what the other does not.
+
+    Raises:
+      InvalidInputError: shapes other than one [N, K], or numbers that are not finite.
+    """
+    p, q = (np.asarray(each, np.float64) for each in (first, second))
+    if p.shape != q.shape or p.ndim != 2 or not (np.isfinite(p) & np.isfinite(q)).all():
+        raise InvalidInputError(
+            f"symmetric KL: wanted finite [N, K] probabilities of both models, got "
+            f"{list(p.shape)} and {list(q.shape)}"
+        )
+    least = np.finfo(np.float32).tiny
+    difference = np.log(np.maximum(p, least)) - np.log(np.maximum(q, least))
+    return np.sum((p - q) * difference, axis=1) / 2

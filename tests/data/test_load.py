@@ -121,7 +121,7 @@ def test_a_single_array_is_no_npz(tmp_path):
         data.load("npz", data_dir=tmp_path / "one.npy")
 
 
-@pytest.mark.parametrize("name", ["npz", "image_folder", "tiny_imagenet"])
+@pytest.mark.parametrize("name", ["npz", "idx", "image_folder", "tiny_imagenet"])
 def test_a_path_is_needed_and_has_to_exist(name, tmp_path):
     with pytest.raises(InvalidInputError, match=f"'{name}' needs data_dir"):
         data.load(name)
@@ -152,6 +152,7 @@ def test_a_limit_that_is_no_count_is_refused(limit):
         ("fashion_mnist_mini", {"data_dir": "here"}),
         ("tiny_imagenet", {"image_size": 32}),
         ("npz", {"test_split": "val"}),
+        ("idx", {"image_size": 28}),
         ("image_folder", {"train_split": "training"}),
         ("cifar10", {"image_size": 32}),
     ],

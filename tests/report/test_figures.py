@@ -1,3 +1,4 @@
+import csv
 import io
 
 import numpy as np
@@ -21,14 +22,33 @@ def scored(work, experiment):
 def rendered(monkeypatch):
     """The figures that were drawn, instead of their pixels."""
     drawn = []
-    monkeypatch.setattr(figures, "render", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr(figures, "render", lambda figure, _: drawn.append(figure))
     return drawn
 
 
 def test_the_same_numbers_give_the_same_bytes(scored):
-    first, second = figures.histogram(scored).png, figures.histogram(scored).png
+    first, second = figures.histogram(scored).drawn, figures.histogram(scored).drawn
     assert first == second
-    assert Image.open(io.BytesIO(first)).size == (1440, 518)
+    assert Image.open(io.BytesIO(first.png)).size == (1440, 518)
+    assert first.pdf.startswith(b"%PDF")
+
+
+def test_what_a_figure_shows_is_written_beside_it(work, experiment, scored):
+    results, _ = tables.collect(work, experiment)
+    for picture in figures.draw(results, scored):
+        picture.write(work)
+        rows = list(csv.DictReader(io.StringIO(picture.drawn.data)))
+        assert rows
+        assert all(rows[0])
+        for ending in ("png", "pdf", "csv"):
+            assert work.has(f"figures/{picture.name}.{ending}")
+    rows = csv.DictReader(io.StringIO(figures.tug_of_war(results).drawn.data))
+    shown = {(row["name"], row["measure"]): float(row["mean"]) for row in rows}
+    for each in results.summaries:
+        assert shown[each.line.name, "tow"] == each.measures["tow"].mean
+    rows = list(csv.DictReader(io.StringIO(figures.histogram(scored).drawn.data)))
+    counted = sum(int(row["examples"]) for row in rows if row["set"] == "D")
+    assert counted == len(scored.values)
 
 
 def test_every_method_is_a_dot_at_its_mean_with_its_interval(work, experiment, rendered):
@@ -56,7 +76,7 @@ def test_floor_and_ceiling_are_where_the_calibration_is(work, experiment, render
 def test_a_single_seed_can_be_drawn(work, experiment):
     results, _ = tables.collect(work, changed(experiment, seeds=experiment.seeds[:1]))
     drawn = [figures.tug_of_war(results), figures.times(results)]
-    assert all(Image.open(io.BytesIO(each.png)).verify() is None for each in drawn)
+    assert all(Image.open(io.BytesIO(each.drawn.png)).verify() is None for each in drawn)
 
 
 def test_a_method_that_takes_no_time_is_left_out_of_a_logarithmic_axis(work, experiment, rendered):
@@ -82,7 +102,7 @@ def test_color_images_and_odd_class_names_can_be_drawn(scored):
     names = ("$\\frac{$", "犬", "a name that is much too long for a caption")
     images = np.repeat(scored.images, 3, axis=-1)
     picture = figures.examples(scored._replace(images=images, class_names=names), columns=2)
-    assert Image.open(io.BytesIO(picture.png)).verify() is None
+    assert Image.open(io.BytesIO(picture.drawn.png)).verify() is None
 
 
 @pytest.mark.parametrize("sizes", [{"random": 2}, {"class_0": 5, "class_1": 4, "$a": 3, "d": 2}])
@@ -90,7 +110,9 @@ def test_any_parts_of_any_size_can_be_drawn(scored, sizes):
     ends = np.cumsum(list(sizes.values()))
     parts = dict(zip(sizes, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     for picture in (figures.histogram, figures.examples):
-        assert Image.open(io.BytesIO(picture(scored._replace(parts=parts)).png)).verify() is None
+        assert (
+            Image.open(io.BytesIO(picture(scored._replace(parts=parts)).drawn.png)).verify() is None
+        )
 
 
 def test_the_correlation_shown_is_that_of_the_ranks(scored, rendered):

@@ -1,0 +1,43 @@
+"""Which cheap score can stand in for memorization?
+
+Six proxies (Zhao & Triantafillou, arXiv 2410.16516) and self-influence are held against the
+memorization that a bank of models estimates: rank correlation, which sets they induce, what they
+cost, and how well RUM^F does that refines by them.
+
+    python -m rumjax.launch --config=proxies.py:fashion_mnist_mini
+
+Settings are as for difficulty.py.
+"""
+
+from ml_collections import ConfigDict
+
+from rumjax.experiment import SCORES, rum_f, shuffle, vanilla
+from rumjax.settings import first, setting
+
+ALGORITHM = "salun"
+DRIVEN = {each: f"refined_by_{each}" for each in (*SCORES, "entanglement")}
+
+
+def get_config(name="fashion_mnist_mini"):
+    config = setting(name)
+    size, spaces = config.pop("size"), config.pop("spaces")
+    config.pop("entanglement", None)
+    base = {"algorithm": ALGORITHM, **first(spaces[ALGORITHM])}
+    config["name"] = f"{name}_proxies"
+    config["forget"] = {"by": "memorization", "size": size // 3}
+    config["methods"] = {
+        "vanilla": vanilla(base),
+        "shuffle": shuffle(base),
+        **{method: rum_f(base, refine=score) for score, method in DRIVEN.items()},
+    }
+    config["study"] = {"kind": "proxies", "size": size, "driven": DRIVEN}
+    tuned = DRIVEN["memorization"]
+    config["tuning"] |= {
+        "adopt": True,
+        "grids": {
+            "vanilla": spaces[ALGORITHM],
+            tuned: {**spaces[ALGORITHM], "epochs": (2,)},
+        },
+        "like": {method: tuned for method in ("shuffle", *DRIVEN.values()) if method != tuned},
+    }
+    return ConfigDict(config)

@@ -1,0 +1,129 @@
+"""Tables in every form in which people want them: CSV, Markdown, LaTeX."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from rumjax.checkpoint import WorkDirectory
+from rumjax.report import columns
+from rumjax.report.tables import Interval, Results, to_csv
+
+Cell: TypeAlias = str | int | float | Interval | None
+"""None where there is nothing."""
+
+LATEX = {
+    **{each: rf"\{each}" for each in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "→": r"$\to$",
+    "–": "--",
+    "²": r"$^2$",
+    "ρ": r"$\rho$",
+    "τ": r"$\tau$",
+    "×": r"$\times$",
+}
+
+
+class Table(NamedTuple):
+    """A table to be read, and the numbers to be computed with."""
+
+    name: str
+    """of its files, without the ending"""
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+
+
+def summary(results: Results) -> Table:
+    """The summary of a run: what its report shows."""
+    shown = columns.shown_columns(results)
+    return Table(
+        "summary",
+        "Results",
+        ("Method", "Strategy", *(column.title for column in shown)),
+        [
+            (
+                columns.show_method(each.line),
+                columns.show_strategy(each.line),
+                *(each.measures.get(column.measure) for column in shown),
+            )
+            for each in results.summaries
+        ],
+    )
+
+
+def text(cell: Cell) -> str:
+    """A cell as it is read: three digits after the point, "mean ± half-width"."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, Interval):
+        mean, half_width = columns.show_both(cell)
+        return f"{mean} ± {half_width}" if half_width not in ("", "–") else mean
+    if isinstance(cell, float):
+        if not math.isfinite(cell):
+            return "–"
+        plain = cell == 0 or 0.001 <= abs(cell) < 1000
+        return f"{cell + 0.0:.3f}" if plain else f"{cell:.3g}"
+    return str(cell)
+
+
+def csv(table: Table) -> str:
+    """Every number in full; an interval is two columns, the second its half-width."""
+    split = [
+        any(isinstance(row[position], Interval) for row in table.rows)
+        for position in range(len(table.columns))
+    ]
+    names = [
+        name
+        for column, both in zip(table.columns, split, strict=True)
+        for name in ((column, f"{column} half-width") if both else (column,))
+    ]
+    rows = []
+    for row in table.rows:
+        found: dict[str, Cell] = {}
+        for column, both, cell in zip(table.columns, split, row, strict=True):
+            if isinstance(cell, Interval):
+                found |= {column: cell.mean, f"{column} half-width": cell.half_width}
+            else:
+                found |= {column: "" if cell is None else cell}
+                found |= {f"{column} half-width": ""} if both else {}
+        rows.append(found)
+    return to_csv(names, rows)
+
+
+def markdown(table: Table) -> str:
+    """A pipe table."""
+    lines = [table.columns, ["---"] * len(table.columns)]
+    lines += [[text(cell).replace("|", r"\|") for cell in row] for row in table.rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(table: Table) -> str:
+    """A tabular with the rules of booktabs; it needs no other package."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(re.sub(".", lambda m: LATEX.get(m[0], m[0]), each) for each in cells)
+
+    body = [line([text(cell) for cell in row]) for row in table.rows]
+    form = "l" + "r" * (len(table.columns) - 1)
+    lines = [
+        rf"\begin{{tabular}}{{{form}}}",
+        r"\toprule",
+        line(table.columns) + r" \\",
+        r"\midrule",
+    ]
+    lines += [rf"{each} \\" for each in body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def write(work: WorkDirectory, table: Table) -> None:
+    """Writes `tables/NAME.csv`, `.md` and `.tex`."""
+    for ending, form in {"csv": csv, "md": markdown, "tex": latex}.items():
+        work.write_text(f"tables/{table.name}.{ending}", form(table))

@@ -1,0 +1,162 @@
+"""What the pages of all studies are made of."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rumjax import metrics
+from rumjax.report.columns import show_method
+from rumjax.report.exports import Table
+from rumjax.report.figures import Picture
+from rumjax.report.tables import Interval, Results, Summary, paired
+from rumjax.types import Scores
+
+MEASURES = {
+    "tow": "ToW",
+    "tow_mia": "ToW-MIA",
+    "mia_gap": "MIA gap",
+    "forget_accuracy": "Acc. S",
+    "retain_accuracy": "Acc. R",
+    "test_accuracy": "Acc. T",
+    "disagreement": "Disagreement %",
+}
+
+
+class Case(NamedTuple):
+    """One forget set of a study, and what came of it."""
+
+    name: str
+    results: Results
+    parts: Mapping[str, np.ndarray]
+    """S as named parts, indices into D"""
+    hardness: Mapping[str, Mapping[str, float]]
+    """of S ("all") and each part, what `forget_sets.json` holds"""
+
+
+class Study(NamedTuple):
+    """All that a study's page is made from."""
+
+    kind: str
+    name: str
+    options: Mapping[str, Any]
+    """the configuration's section `study`"""
+    cases: Mapping[str, Case]
+    scores: Mapping[str, Scores]
+    score_seconds: Mapping[str, float]
+    labels: np.ndarray
+    """int32[N]"""
+    facts: Mapping[str, str]
+    """data, model, training and so on, in words"""
+
+
+class Page(NamedTuple):
+    """What a study says."""
+
+    title: str
+    question: str
+    answers: Sequence[str]
+    """sentences computed from the numbers, the most important first"""
+    tables: Sequence[Table]
+    pictures: Sequence[Picture]
+
+
+def summary_of(case: Case, name: str) -> Summary | None:
+    """The line of a method by its name in the configuration, if it has results."""
+    found = [each for each in case.results.summaries if each.line.name == name]
+    return found[0] if found else None
+
+
+def mean_of(case: Case, name: str, measure: str) -> Interval | None:
+    """A method's mean of a measure over the seeds."""
+    found = summary_of(case, name)
+    return None if found is None else found.measures.get(measure)
+
+
+def difference(case: Case, name: str, other: str, measure: str) -> Interval | None:
+    """How far a method is above another, over the seeds that both have."""
+    first, second = summary_of(case, name), summary_of(case, other)
+    return None if first is None or second is None else paired(first, second, measure)
+
+
+def by_seed(case: Case, name: str, measure: str) -> np.ndarray:
+    """A method's measure on each seed, finite ones only."""
+    found = summary_of(case, name)
+    values = [] if found is None else [row[measure] for row in found.rows if measure in row]
+    return np.array([each for each in values if math.isfinite(each)])
+
+
+def verdict(found: Interval) -> str:
+    """Whether a difference is more than chance explains: "higher", "lower", or "level"."""
+    if math.isnan(found.half_width):
+        return "undecided (one seed)"
+    if abs(found.mean) <= found.half_width:
+        return "level"
+    return "higher" if found.mean > 0 else "lower"
+
+
+def said(found: Interval | None, *, sign: str = "") -> str:
+    """An interval in running text; `sign` "+" is that of a difference."""
+    if found is None or not math.isfinite(found.mean):
+        return "–"
+    mean = f"{found.mean:{sign}.3f}".replace("-", "−")
+    return mean if math.isnan(found.half_width) else f"{mean} ± {found.half_width:.3f}"
+
+
+def chance(p_value: float) -> str:
+    """A p-value in running text."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words in running text, "none" if there are none."""
+    *most, last = [*words] or ["none"]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def shown_name(summary: Summary) -> str:
+    """A method in a table of its study, whose configuration has named it."""
+    line = summary.line
+    known = {
+        "retrain_reference": "oracle",
+        "retrain_second": "oracle again",
+        "original": "original",
+    }
+    if line.name in known:
+        return known[line.name]
+    return show_method(line) if ">" in line.method else line.name.replace("_", " ")
+
+
+def spread_of(values: Sequence[float]) -> float:
+    """Highest less lowest."""
+    return float(np.ptp(values)) if len(values) else math.nan
+
+
+def methods_table(case: Case, names: Mapping[str, str], name: str, title: str) -> Table:
+    """Measures of some methods and of the calibration, one a row.
+
+    Args:
+      case: where they were run.
+      names: of methods in the configuration, by what the table calls them.
+      name: of the table's files.
+      title: of the table.
+    """
+    calibration = {
+        "original": "original",
+        "oracle": "retrain_reference",
+        "oracle again": "retrain_second",
+    }
+    shown = {**MEASURES, "rte": "RTE", "rte_with_scores": "RTE with scores"}
+    rows = []
+    for label, method in {**calibration, **names}.items():
+        found = summary_of(case, method)
+        if found is not None:
+            rows.append((label, *(found.measures.get(measure) for measure in shown)))
+    note = "RTE is the time of unlearning over that of retraining, without and with the scores'."
+    return Table(name, title, ("Method", *shown.values()), rows, note)
+
+
+def correlation(values: np.ndarray, others: np.ndarray) -> metrics.Correlation:
+    """Spearman's ρ."""
+    return metrics.rank_correlation(values, others)

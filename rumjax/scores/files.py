@@ -1,0 +1,205 @@
+"""Memorization scores from files: anyone's, and those that come with rumjax. NumPy on the host."""
+
+import hashlib
+import importlib.resources
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rumjax.errors import InvalidInputError, check_choice
+from rumjax.types import Scores
+
+PUBLISHED = importlib.resources.files("rumjax.scores") / "published"
+KEYS = ("memorization", "tr_mem")
+"""What scores are called, where the caller does not say; see `load_scores`."""
+STORED = {
+    "index": np.int32,
+    "memorization": np.float32,
+    "memorization_se": np.float32,
+    "c_proxy": np.float32,
+}
+"""What a published file has for each image, besides its hash; the last may be missing."""
+
+
+def load_scores(
+    path: str | os.PathLike[str], key: str | None = None, *, size: int | None = None
+) -> Scores:
+    """Scores from an .npz, by any key, or from an .npy; larger must mean more memorized.
+
+    What Feldman & Zhang (NeurIPS 2020) publish is read as it is: `cifar100_infl_matrix.npz` has the
+    memorization of CIFAR-100's 50 000 training examples as `tr_mem`, in the order of the data set's
+    own files, to which its `tr_labels` belong; `imagenet_index.npz` has `tr_mem` in the order of
+    its `tr_filenames`. Neither has standard errors. TFDS and a held-out validation set change the
+    order of examples: scores are matched by position alone.
+
+    Args:
+      path: of the file.
+      key: of the array in an .npz; by default one of `KEYS`, or else the only array of floats in
+        one dimension. Standard errors are looked for under the same key with "_se" at its end.
+      size: N, which there must be as many scores as.
+
+    Raises:
+      InvalidInputError: the file cannot be read, has no such key, or holds other than `size` finite
+        numbers; names the keys that there are.
+    """
+    file = pathlib.Path(path).expanduser()
+    try:
+        with file.open("rb") as opened:
+            held = np.load(opened)
+            if isinstance(held, np.ndarray):
+                if key:
+                    raise InvalidInputError(
+                        f"scores: {file} is a single array without keys; leave out {key!r}"
+                    )
+                return _checked(str(file), held, None, size)
+            key = key or _only_key(file, held)
+            check_choice(f"key in {file}", key, held.files)
+            error = held[f"{key}_se"] if f"{key}_se" in held.files else None
+            return _checked(f"{file}, {key}", held[key], error, size)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own
+        raise InvalidInputError(
+            f"scores: {file} cannot be read as .npz or .npy: {error}; write it with numpy.savez"
+        ) from error
+
+
+def _only_key(file: pathlib.Path, archive: Mapping[str, np.ndarray]) -> str:
+    if usual := [key for key in KEYS if key in archive]:
+        return usual[0]
+    arrays = {name: archive[name] for name in archive}
+    floats = [name for name, each in arrays.items() if each.ndim == 1 and each.dtype.kind == "f"]
+    errors = [f"{name}_se" for name in floats]
+    scores = [name for name in floats if name not in errors]
+    if len(scores) != 1:
+        raise InvalidInputError(
+            f"scores: {file} holds {', '.join(arrays) or 'nothing'}; say which with a key"
+        )
+    return scores[0]
+
+
+def _checked(what: str, values: np.ndarray, error: np.ndarray | None, size: int | None) -> Scores:
+    wanted = (len(np.atleast_1d(values)) if size is None else size,)
+    for array in (values,) if error is None else (values, error):
+        real = array.dtype.kind in "fiu"
+        if array.shape != wanted or not real or not np.isfinite(array).all():
+            raise InvalidInputError(
+                f"scores: {what}: wanted {wanted[0]} finite numbers, one for each training example "
+                f"in the order of the data, got {array.dtype}{list(array.shape)}"
+            )
+    return Scores(values.astype(np.float32), None if error is None else error.astype(np.float32))
+
+
+def published() -> list[str]:
+    """The names of the scores that come with rumjax."""
+    files = (file.name for file in PUBLISHED.iterdir()) if PUBLISHED.is_dir() else ()
+    return sorted(name.removesuffix(".npz") for name in files if name.endswith(".npz"))
+
+
+def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
+    """Published scores of these very images, whatever their order and split.
+
+    Images are known by their content: of identical ones, all get the scores of the first.
+
+    Args:
+      name: of `published`.
+      images: uint8[N, H, W, C].
+
+    Returns:
+      `memorization` with its standard error, and `c_proxy` if that was published.
+
+    Raises:
+      InvalidInputError: no such scores, or images that have none.
+    """
+    known = _read_published(name)
+    hashes, first = np.unique(known["hashes"], return_index=True)
+    wanted = image_hashes(images)
+    if missing := int(np.sum(~np.isin(wanted, hashes))):
+        about = json.loads(str(known["about"]))
+        raise InvalidInputError(
+            f"published scores {name!r}: {missing} of {len(images)} images are none of theirs; "
+            f"they are of {about['data']}, with the same validation set held out"
+        )
+    rows = first[np.searchsorted(hashes, wanted)]
+    found = {"memorization": Scores(known["memorization"][rows], known["memorization_se"][rows])}
+    if "c_proxy" in known:
+        found["c_proxy"] = Scores(known["c_proxy"][rows])
+    return found
+
+
+def about_published(name: str) -> dict[str, Any]:
+    """What published scores were made with: data, model, training, the bank, accuracies.
+
+    Raises:
+      InvalidInputError: no such scores.
+    """
+    found: dict[str, Any] = json.loads(str(_read_published(name)["about"]))
+    return found
+
+
+def _read_published(name: str) -> dict[str, np.ndarray]:
+    check_choice("published scores", name, published())
+    with (PUBLISHED / f"{name}.npz").open("rb") as opened, np.load(opened) as archive:
+        return dict(archive)
+
+
+def publish(
+    path: str | os.PathLike[str],
+    images: np.ndarray,
+    index: np.ndarray,
+    scores: Mapping[str, Scores],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes a file such as `load_published` reads.
+
+    Args:
+      path: of the .npz.
+      images: uint8[N, H, W, C] that the scores are of; they themselves are not kept.
+      index: int32[N], where each is in the data set's own training files.
+      scores: `memorization`, with a standard error, and perhaps `c_proxy`.
+      about: what they were made with, as JSON has it; "data" must be among it.
+
+    Raises:
+      InvalidInputError: scores or an entry missing, or other than N of something.
+    """
+    hashes, values = image_hashes(images), {name: each.values for name, each in scores.items()}
+    errors = {f"{name}_se": each.standard_error for name, each in scores.items()}
+    found = {"index": index, **values, **errors}
+    arrays = {
+        name: np.asarray(found.get(name), dtype)
+        for name, dtype in STORED.items()
+        if name != "c_proxy" or name in found
+    }
+    for name, array in arrays.items():
+        if array.shape != hashes.shape:
+            raise InvalidInputError(
+                f"published scores: wanted {name} of {len(hashes)} images, got {list(array.shape)}"
+            )
+    if "data" not in about:
+        raise InvalidInputError("published scores: `about` must name the data set as 'data'")
+    np.savez_compressed(path, hashes=hashes, **arrays, about=np.array(json.dumps({**about})))
+
+
+def image_hashes(images: np.ndarray) -> np.ndarray:
+    """What images are known by, uint64[N].
+
+    The first 8 bytes, the lowest first, of the SHA-256 of "(H, W, C)" in digits and the H·W·C bytes
+    of the image, row by row, the channels of a pixel together.
+
+    Args:
+      images: uint8[N, H, W, C].
+
+    Raises:
+      InvalidInputError: another dtype or number of dimensions.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise InvalidInputError(
+            f"images: wanted uint8[N, H, W, C], got {images.dtype}{list(images.shape)}"
+        )
+    shape = str(images.shape[1:]).encode()
+    digests = (hashlib.sha256(shape + each.tobytes()).digest()[:8] for each in images)
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
