@@ -195,13 +195,19 @@ def _in_batches(
     labels: AnyArray,
     batch_size: int,
 ) -> Array:
-    """A function of images and labels, float32[B], on N of them; the last batch is filled up."""
+    """A function of images and labels, float32[B], on N of them, which may be 0; a batch at a time.
+
+    What fills the last batch is black and of class 0.
+    """
     count = len(labels)
     batch_size = max(1, min(batch_size, count))
     batches = -(-count // batch_size)
-    position = jnp.arange(batches * batch_size).reshape(batches, batch_size) % max(count, 1)
-    images, labels = jnp.asarray(images), jnp.asarray(labels)
-    found = jax.lax.map(lambda at: function(images[at], labels[at]), position)
+
+    def cut(array: AnyArray) -> Array:
+        fill = ((0, batches * batch_size - count), *[(0, 0)] * (array.ndim - 1))
+        return jnp.pad(array, fill).reshape(batches, batch_size, *array.shape[1:])
+
+    found = jax.lax.map(lambda batch: function(*batch), (cut(images), cut(labels)))
     return found.reshape(-1)[:count]
 
 

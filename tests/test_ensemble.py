@@ -280,3 +280,58 @@ def test_more_work_than_the_devices_hold_is_refused(recipe, data):
     options = {"devices": jax.local_devices()[:2], "read": ensemble.whole}
     with pytest.raises(InvalidInputError, match="work of 3 models: wanted 1 to 2"):
         list(ensemble.run(works(recipe, 3, 3), data, **options))
+
+
+# Settings
+
+
+def test_settings_side_by_side_are_those_one_after_another(plain_model, plain_original, data):
+    options = [(0.01, 1), (0.1, 3), (0.05, 2)]
+    each = [
+        chain(task(range(6), 60), finetune(plain_model, learning_rate=rate, epochs=epochs))
+        for rate, epochs in options
+    ]
+    keys = jax.random.split(KEY, len(each))
+    work = ensemble.together(names(range(3)), keys, each, [plain_original] * 3)
+    for within in ensemble.WITHIN:
+        (made,) = ensemble.run(
+            [work],
+            data,
+            read=ensemble.whole,
+            devices=jax.local_devices()[:2],
+            per_device=2,
+            within=within,
+        )
+        assert [len(curve) for curve in made.curves] == [epochs for _, epochs in options]
+        for position, steps in enumerate(each):
+            alone = run(keys[position], steps, plain_original, data)
+            assert_close(jax.tree.map(lambda leaf, m=position: leaf[m], made.read), alone)
+
+
+def test_of_settings_only_those_that_diverge_are_noted(plain_model, plain_original, data):
+    rates = (0.01, 1e30, 0.1)
+    each = [
+        chain(task(range(6), 60), finetune(plain_model, learning_rate=rate, epochs=2))
+        for rate in rates
+    ]
+    keys = jax.random.split(KEY, len(each))
+    work = ensemble.together(names(range(3)), keys, each, [plain_original] * 3)
+    options = {"read": ensemble.whole, "devices": jax.local_devices()[:3]}
+    (made,) = ensemble.run([work], data, diverging="noted", **options)
+    assert [error is None for error in made.diverged] == [True, False, True]
+    assert "model 1" in str(made.diverged[1])
+    assert "learning_rate below 1e+30" in str(made.diverged[1])
+    for position in (0, 2):
+        alone = run(keys[position], each[position], plain_original, data)
+        assert_close(jax.tree.map(lambda leaf, m=position: leaf[m], made.read), alone)
+    with pytest.raises(DivergenceError, match="model 1"):
+        list(ensemble.run([work], data, **options))
+
+
+def test_algorithms_that_differ_in_more_than_numbers_are_not_one_program(
+    plain_model, plain_original
+):
+    work = task(range(6), 60)
+    each = [chain(work, finetune(plain_model, epochs=1, batch_size=size)) for size in (16, 32)]
+    with pytest.raises(InvalidInputError, match="more than their numbers"):
+        ensemble.together(names(range(2)), jax.random.split(KEY, 2), each, [plain_original] * 2)

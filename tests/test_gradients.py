@@ -12,7 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from rumjax import gradients
 from rumjax.models import Model
-from rumjax.types import Subset
+from rumjax.types import Subset, Variables
+from tests.references.network import softmax
 
 CAPACITY = 11
 few = hypothesis.settings(deadline=None, max_examples=12)
@@ -158,7 +159,8 @@ def test_shared_and_wrapped_dense_layers_have_the_gradients_of_a_loop(unusual, d
 
     @jax.jit
     def together(images, labels):
-        return gradients.per_example_gradients(model, variables, images, labels)
+        found = gradients.per_example_gradients(model, variables, images, labels)
+        return found, gradients.self_influence(model, variables, images, labels, batch_size=3)
 
     @jax.jit
     def alone(image, label):
@@ -167,10 +169,12 @@ def test_shared_and_wrapped_dense_layers_have_the_gradients_of_a_loop(unusual, d
 
         return jax.grad(loss)(variables.params)
 
-    found = together(data.images[:4], data.labels[:4])
+    found, influences = together(data.images[:4], data.labels[:4])
     for i in range(4):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], found)
-        jax.tree.map(assert_close, one, alone(data.images[i], data.labels[i]))
+        wanted = alone(data.images[i], data.labels[i])
+        jax.tree.map(assert_close, one, wanted)
+        assert_close(influences[i], (flat(wanted) ** 2).sum())
 
 
 @pytest.mark.parametrize("held", [1, 4 * 4 * 250, 4 * 8 * 250])
@@ -196,3 +200,130 @@ def test_blocks_are_as_large_as_two_of_them_may_be_held(
     size = 4 * (16 + 8 + 8 + 3 + 8 + 8 + 8 + 3)  # factors; biases, and scale and bias of batch norm
     monkeypatch.setattr(gradients, "HELD", examples_held * size)
     assert gradients._block_size(model, original, data, 100, 4) == block
+
+
+SCORES = (gradients.loss_curvature, gradients.self_influence)
+
+
+class Linear(nn.Module):
+    """Softmax regression on flattened images."""
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(3)(images.reshape(len(images), -1))
+
+
+@pytest.fixture
+def linear(data):
+    """A linear model of channels that are normalized, two of whose pixels count for nothing."""
+    model = Model(Linear(), mean=(0.3,), std=(0.5,))
+    kernel = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    kernel[[2, 11]] = 0
+    dense = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray([0.1, 0.0, -0.2])}
+    return model, Variables({"Dense_0": dense}, {})
+
+
+def linear_slopes(variables, inputs, labels):
+    """p − e_y in float64[N, K] of images in 0…1 that are flat."""
+    dense = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables.params["Dense_0"])
+    probabilities = softmax((inputs - 0.3) / 0.5 @ dense["kernel"] + dense["bias"])
+    return probabilities - np.eye(3)[np.asarray(labels)]
+
+
+@pytest.mark.parametrize("step", [0.01, 0.3])
+def test_the_curvature_of_a_linear_model_is_that_of_its_probabilities(linear, data, step):
+    # ∇_x CE = W(p − e_y)/σ, of which only p changes with x.
+    model, variables = linear
+    inputs = np.asarray(data.images, np.float64).reshape(60, -1) / 255
+    kernel = np.asarray(variables.params["Dense_0"]["kernel"], np.float64)
+    before = linear_slopes(variables, inputs, data.labels)
+    sign = np.sign(before @ kernel.T)
+    assert (np.abs(sign).sum(1) == 14).all()
+    after = linear_slopes(variables, inputs + step * sign / np.sqrt(14), data.labels)
+    wanted = np.linalg.norm((after - before) @ kernel.T / 0.5, axis=1)
+    found = gradients.loss_curvature(model, variables, data.images, data.labels, step=step)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+    assert wanted.min() > 1e-4
+
+
+def test_the_self_influence_of_a_linear_model_is_its_error_times_its_input(linear, data):
+    model, variables = linear
+    inputs = np.asarray(data.images, np.float64).reshape(60, -1) / 255
+    error = linear_slopes(variables, inputs, data.labels)
+    wanted = (error**2).sum(1) * ((((inputs - 0.3) / 0.5) ** 2).sum(1) + 1)
+    found = gradients.self_influence(model, variables, data.images, data.labels)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_self_influence_is_the_squared_norm_of_the_gradients_of_a_loop(model, original, data, rows):
+    found = gradients.self_influence(model, original, data.images, data.labels, batch_size=7)
+    assert (found.shape, found.dtype) == ((60,), jnp.float32)
+    np.testing.assert_allclose(found, (rows**2).sum(1), rtol=1e-4, atol=1e-7)
+
+
+def test_curvature_is_that_of_each_example_alone(model, original, data):
+    @jax.jit
+    def alone(image, label):
+        def loss(inputs):
+            return gradients.example_losses(
+                model, original.params, original, inputs[None], label[None]
+            )[0]
+
+        inputs = image / 255
+        sign = jnp.sign(jax.grad(loss)(inputs))
+        moved = inputs + 0.1 * sign / jnp.linalg.norm(sign)
+        return jnp.linalg.norm(jax.grad(loss)(moved) - jax.grad(loss)(inputs))
+
+    wanted = [alone(*each) for each in zip(data.images, data.labels, strict=True)]
+    found = gradients.loss_curvature(
+        model, original, data.images, data.labels, step=0.1, batch_size=7
+    )
+    assert (found.shape, found.dtype) == ((60,), jnp.float32)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+    assert max(wanted) > 0.01
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_an_example_without_a_gradient_scores_zero(linear, data, score):
+    model, variables = linear
+    # So certain of what is true that the softmax rounds to it, and certain of nothing else.
+    sure = variables._replace(
+        params={"Dense_0": {"kernel": jnp.zeros((16, 3)), "bias": jnp.asarray([200.0, 0.0, 0.0])}}
+    )
+    found = np.asarray(score(model, sure, data.images, data.labels))
+    right = np.asarray(data.labels) == 0
+    assert right.any()
+    assert not right.all()
+    np.testing.assert_array_equal(found[right], 0)
+    # Without weights no image has a gradient, while the bias still has.
+    assert (found[~right] > 0).all() == (score is gradients.self_influence)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_neither_order_nor_batches_nor_the_kind_of_pixels_matter(model, original, data, score):
+    wanted = np.asarray(score(model, original, data.images, data.labels))
+    order = np.random.default_rng(0).permutation(60)
+    scaled = data.images.astype(jnp.float32) / 255
+    found = score(model, original, scaled[order], data.labels[order], batch_size=11)
+    np.testing.assert_allclose(found, wanted[order], rtol=1e-3, atol=1e-5)
+    assert len(np.unique(wanted)) > 50
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_of_no_examples_there_are_no_scores(model, original, data, score):
+    assert score(model, original, data.images[:0], data.labels[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_several_models_may_be_scored_at_once(model, original, data, score):
+    halved = original._replace(params=jax.tree.map(lambda leaf: leaf / 2, original.params))
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), original, halved)
+
+    def one(variables):
+        return score(model, variables, data.images[:9], data.labels[:9], batch_size=4)
+
+    alone = jax.jit(one)
+    wanted = [alone(original), alone(halved)]
+    mapped = functools.partial(jax.lax.map, one)
+    for several in (jax.jit(jax.vmap(one)), jax.pmap(one), jax.jit(mapped)):
+        np.testing.assert_allclose(several(both), wanted, rtol=1e-3, atol=1e-5)

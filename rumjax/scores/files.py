@@ -16,13 +16,6 @@ from rumjax.types import Scores
 PUBLISHED = importlib.resources.files("rumjax.scores") / "published"
 KEYS = ("memorization", "tr_mem")
 """What scores are called, where the caller does not say; see `load_scores`."""
-STORED = {
-    "index": np.int32,
-    "memorization": np.float32,
-    "memorization_se": np.float32,
-    "c_proxy": np.float32,
-}
-"""What a published file has for each image, besides its hash; the last may be missing."""
 
 
 def load_scores(
@@ -58,8 +51,8 @@ def load_scores(
                 return _checked(str(file), held, None, size)
             key = key or _only_key(file, held)
             check_choice(f"key in {file}", key, held.files)
-            error = held[f"{key}_se"] if f"{key}_se" in held.files else None
-            return _checked(f"{file}, {key}", held[key], error, size)
+            standard_error = held[f"{key}_se"] if f"{key}_se" in held.files else None
+            return _checked(f"{file}, {key}", held[key], standard_error, size)
     except InvalidInputError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy each raise their own
@@ -166,22 +159,24 @@ def publish(
     Raises:
       InvalidInputError: scores or an entry missing, or other than N of something.
     """
-    hashes, values = image_hashes(images), {name: each.values for name, each in scores.items()}
-    errors = {f"{name}_se": each.standard_error for name, each in scores.items()}
-    found = {"index": index, **values, **errors}
-    arrays = {
-        name: np.asarray(found.get(name), dtype)
-        for name, dtype in STORED.items()
-        if name != "c_proxy" or name in found
-    }
-    for name, array in arrays.items():
-        if array.shape != hashes.shape:
-            raise InvalidInputError(
-                f"published scores: wanted {name} of {len(hashes)} images, got {list(array.shape)}"
-            )
+    check_choice("score to publish", "memorization", scores)
     if "data" not in about:
-        raise InvalidInputError("published scores: `about` must name the data set as 'data'")
-    np.savez_compressed(path, hashes=hashes, **arrays, about=np.array(json.dumps({**about})))
+        raise InvalidInputError("scores to publish: `about` must name the data set as 'data'")
+    memorization, c_proxy = scores["memorization"], scores.get("c_proxy")
+    arrays: dict[str, Any] = {
+        "hashes": image_hashes(images),
+        "index": np.asarray(index, np.int32),
+        "memorization": np.asarray(memorization.values, np.float32),
+        "memorization_se": np.asarray(memorization.standard_error, np.float32),
+    }
+    if c_proxy is not None:
+        arrays["c_proxy"] = np.asarray(c_proxy.values, np.float32)
+    for name, array in arrays.items():
+        if array.shape != (len(images),):
+            raise InvalidInputError(
+                f"scores to publish: wanted {name} of {len(images)} images, got {list(array.shape)}"
+            )
+    np.savez_compressed(path, **arrays, about=np.array(json.dumps(dict(about))))
 
 
 def image_hashes(images: np.ndarray) -> np.ndarray:
