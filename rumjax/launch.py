@@ -41,12 +41,14 @@ Every value of a configuration can be overridden, for example
   --config.seeds=5 --config.training.learning_rate=0.05 --config.data.name=cifar10
 
 results, in the work directory:
-  report.html            the page to look at
+  report.html            the page to look at; study.html and study.md for a study
   results.csv            a row per method, strategy and seed
   summary.csv            means and half-widths of 95 % intervals over the seeds
   scores.npz             memorization, its standard error, and its proxies
   forget_sets.npz        indices of the forget set, its parts, and the retain set
+  tables/ figures/       what the pages show, to be put into papers
   checkpoints/           the original models and the oracles
+  cases/NAME/            the same for each forget set of a study
 """
 
 
