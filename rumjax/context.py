@@ -94,6 +94,8 @@ class Made(NamedTuple):
     """`seconds` that it took, and `seconds_compiling` before it and others like it"""
     curve: list[dict[str, Any]]
     """its metrics, epoch by epoch"""
+    diverged: DivergenceError | None
+    """what went wrong, if that is to be noted"""
 
 
 def epochs_of(jobs: Sequence[Job]) -> int:
@@ -109,6 +111,7 @@ def make(
     *,
     watch: ensemble.Read = ensemble.nothing,
     on_epoch: Callable[[ensemble.Epoch], None] | None = None,
+    diverging: str = "stops",
 ) -> Iterator[tuple[Job, Made]]:
     """Makes models of several seeds at the same time, as many as suit the devices.
 
@@ -119,9 +122,10 @@ def make(
       name: what messages call them all.
       watch: of every model after every epoch; see `rumjax.ensemble.run`.
       on_epoch: called after every epoch too.
+      diverging: whether a model that diverges "stops" them all, or is "noted".
 
     Raises:
-      DivergenceError: a loss or a parameter is not finite.
+      DivergenceError: a loss or a parameter is not finite, and that stops them all.
     """
     if not jobs:
         return
@@ -144,13 +148,15 @@ def make(
         per_device=per_device,
         watch=watch,
         on_epoch=after_epoch,
+        diverging=diverging,
     )
     try:
         for group, made in zip(groups, chunks, strict=True):
             for position, job in enumerate(group):
                 variables = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
                 times = {"seconds": made.seconds, "seconds_compiling": made.compile_seconds}
-                yield job, Made(variables, times, made.curves[position])
+                curve, diverged = made.curves[position], made.diverged[position]
+                yield job, Made(variables, times, curve, diverged)
     except DivergenceError as error:
         raise DivergenceError(f"{name}: {error}" if name else str(error)) from error
 

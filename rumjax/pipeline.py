@@ -334,7 +334,11 @@ def tune_experiment(
 
 
 def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> None:
-    """Every method on every seed, each judged against its seed's reference oracle."""
+    """Every method on every seed, each judged against its seed's reference oracle.
+
+    With settings that were found rather than chosen, which may suit one seed and not another, a
+    model that diverges has a ToW of 0; otherwise it stops the run.
+    """
     experiment, work = context.experiment, context.place
     missing = [
         (method, seed)
@@ -354,21 +358,27 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
 
     oracles = functools.cache(lambda seed: measure_oracle(context, parts, seed))
     seconds_of = context.work.read_json("scores.json", missing={})
+    diverging = "noted" if experiment.config.get("tuning", {}).get("adopt") else "stops"
     total = sum(method.epochs for method, _ in missing)
     with progress.stage(context.console, "Unlearning", total, "epochs") as advance:
         for method in experiment.methods:
             jobs = [job(each, seed) for each, seed in missing if each is method]
             name = f"{method.algorithm} {method.strategy}"
-            for done, made in make(context, jobs, advance, name):
+            for done, made in make(context, jobs, advance, name, diverging=diverging):
                 row = work.read_json(f"rows/retrain_reference_seed{done.seed}.json")["row"]
-                measured = measure(context, parts, done.seed, made.variables)
                 seconds = made.times["seconds"]
                 relative = {
                     "rte": seconds / row["seconds"],
                     "rte_with_scores": (seconds + seconds_of.get(method.refine, 0.0))
                     / row["seconds"],
                 }
-                found = metrics.compare(measured, oracles(done.seed)) | made.times | relative
+                if made.diverged is None:
+                    measured = measure(context, parts, done.seed, made.variables)
+                    found = metrics.compare(measured, oracles(done.seed))
+                else:
+                    context.console.print(f"{made.diverged} Its ToW counts as 0.", markup=False)
+                    found = {"tow": 0.0, "tow_mia": 0.0, "diverged": 1.0}
+                found |= made.times | relative
                 labels = method.name, method.algorithm, method.strategy
                 if experiment.goes_on:
                     work.save_model(f"unlearned_{method.name}_seed{done.seed}", made.variables)

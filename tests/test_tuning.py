@@ -279,6 +279,7 @@ def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path, mon
         "fine": rum_f(FINETUNE),
         "backwards": rum_f(FINETUNE, order=("high", "medium", "low")),
         "five": rum_f(FINETUNE, parts=tuple("abcde")),
+        "wild": vanilla({**FINETUNE, "learning_rate": 1e30}),
         "chosen": rum(dict.fromkeys(("low", "medium", "high"), FINETUNE)),
     }
     built = experiment.build(
@@ -293,9 +294,13 @@ def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path, mon
     )
     with WorkDirectory(tmp_path / "run") as work:
         pipeline.run_experiment(built, work, console=Console(quiet=True))
+        wild = work.read_json("rows/wild_seed0.json")["row"]
         epochs = {name: len(work.read_json(f"rows/{name}_seed0.json")["curve"]) for name in methods}
         tried = pieces(work, "chosen")
         best = work.read_json("tuning/chosen.json")
+    # A setting that was found may diverge on another seed, and does not stop the run.
+    assert wild["tow"] == wild["tow_mia"] == 0.0
+    assert wild["diverged"] == 1.0
     assert epochs["fine"] == epochs["backwards"] == 3 * 2
     assert epochs["five"] == 5 * 2
     # For each of three parts nothing, the configured and the tuned unlearner; in six orders.
