@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "checkpoint experiment stages report context scoring tuning",
     "launch": "errors cluster checkpoint experiment pipeline progress",
     "tune": "checkpoint experiment pipeline launch",
+    "publish": "errors types data scores checkpoint bank experiment launch",
 }
 """the partial order of rooms; "" is rumjax/__init__.py, which knows the version"""
 

@@ -61,7 +61,7 @@ def test_the_page_needs_no_other_file_and_holds_every_figure_of_the_run(work, ex
     sources = [attributes["src"] for _, attributes in elements.found if "src" in attributes]
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     embedded = {base64.b64decode(source.split(",")[1]) for source in sources}
-    files = sorted((work.path / "figures").iterdir())
+    files = sorted((work.path / "figures").glob("*.png"))
     assert [file.stem for file in files] == FIGURES
     assert {file.read_bytes() for file in files} == embedded
     for file in files:

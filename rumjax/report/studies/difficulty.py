@@ -143,7 +143,7 @@ def answer(study: Study, axis: str, names: Sequence[str]) -> str:
     rises = [name for name, each in known.items() if each.effect > 0 and each.p_value < 0.05]
     holds = "holds for all" if len(falls) == len(known) else "does not hold for all"
     means = ", ".join(
-        f"{name} {each.effect:+.2f} ({chance(each.p_value)})".replace("+-", "−").replace("-0", "−0")
+        f"{name} {each.effect:+.2f} ({chance(each.p_value)})".replace("-", "−")
         for name, each in known.items()
     )
     return (

@@ -1,0 +1,262 @@
+"""Pages of studies on made-up results whose answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rumjax.report import exports, figures
+from rumjax.report.studies import KINDS, Case, Study, html, markdown, write
+from rumjax.report.tables import Line, Results, summarize
+from rumjax.types import Scores
+
+SEEDS = (0, 1, 2)
+LEVELS = ("low", "medium", "high")
+
+
+def case(name, tow, parts=("low", "medium", "high"), seeds=SEEDS, strategies=None):
+    """A case in which each method has these values of ToW, seed by seed."""
+    calibration = {
+        "retrain_reference": ("retrain", "reference", 1.0),
+        "retrain_second": ("retrain", "second", 0.97),
+        "original": ("original", "vanilla", 0.6),
+    }
+    lines, rows = [], []
+    for key, (method, strategy, value) in calibration.items():
+        lines.append(Line(key, method, strategy))
+        rows += [row(key, seed, value) for seed in seeds]
+    for key, values in tow.items():
+        lines.append(Line(key, key, (strategies or {}).get(key, "vanilla")))
+        rows += [row(key, seed, value) for seed, value in zip(seeds, values, strict=False)]
+    names = [each for each in rows[0] if each not in ("name", "seed")]
+    results = Results(rows, summarize(rows, lines, names), tuple(names), [])
+    indices = {part: np.arange(3) + 3 * at for at, part in enumerate(parts)}
+    return Case(name, results, indices, {"all": {"size": 9, "entanglement_score": 5.0}})
+
+
+def row(name, seed, tow):
+    found = {"name": name, "seed": seed, "tow": tow, "tow_mia": tow - 0.01, "mia_gap": 1 - tow}
+    found |= {"forget_accuracy": 0.5, "retain_accuracy": 0.9, "test_accuracy": 0.8}
+    return found | {"disagreement": 3.0, "rte": 0.4, "rte_with_scores": 9.0}
+
+
+def study(kind, cases, **options):
+    random = np.random.default_rng(0)
+    truth = random.beta(0.4, 1, 300).astype(np.float32)
+    noise = random.normal(0, 1, 300)
+    return Study(
+        kind=kind,
+        name=f"made_up_{kind}",
+        options={"kind": kind, **options},
+        cases={each.name: each for each in cases},
+        scores={
+            "memorization": Scores(truth, np.full(300, 0.05, np.float32)),
+            "c_proxy": Scores((truth + 0.01 * noise).astype(np.float32)),
+            "entropy": Scores(noise.astype(np.float32)),
+        },
+        score_seconds={"memorization": 100.0, "c_proxy": 2.0, "entropy": 2.0},
+        labels=np.arange(300) % 3,
+        facts={"Data": "made up"},
+    )
+
+
+def spread(mean):
+    return [mean - 0.01, mean, mean + 0.01]
+
+
+def difficulty(**methods):
+    """ToW by level of entanglement and of memorization, the same for both."""
+    cases = [
+        case(f"{axis}_{level}", {name: spread(values[at]) for name, values in methods.items()})
+        for axis in ("entanglement", "memorization")
+        for at, level in enumerate(LEVELS)
+    ]
+    return study("difficulty", cases)
+
+
+def rendered(found):
+    with figures.style():
+        return KINDS[found.kind](found)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    for name in ("difficulty", "refinement", "proxies", "requests"):
+        blank = figures.Drawn(b"", b"", "")
+        monkeypatch.setattr(f"rumjax.report.studies.{name}.render", lambda *_, b=blank: b)
+
+
+# Difficulty
+
+
+def test_a_falling_measure_is_found_to_fall_and_a_rising_one_to_rise(undrawn):
+    found = rendered(difficulty(finetune=(0.9, 0.8, 0.6), salun=(0.6, 0.8, 0.9)))
+    first, second, *others = found.answers
+    for answer, axis in ((first, "entanglement"), (second, "memorization")):
+        assert f"as {axis} rises does not hold for all" in answer
+        assert "falls for 1 of 2 algorithms (finetune) and rises for 1 (salun)" in answer
+        assert "finetune −1.00 (p = 0.001)" in answer
+    (inverse,) = others
+    assert "inverse trend of relabelling holds for salun" in inverse
+    table = next(each for each in found.tables if each.name == "memorization_tow")
+    rows = {line[0]: line for line in table.rows}
+    assert rows["finetune"][1].mean == pytest.approx(0.9)
+    assert rows["finetune"][4:] == (-1.0, pytest.approx(2 / 1680))
+
+
+def test_levels_that_are_alike_are_undecided(undrawn):
+    found = rendered(difficulty(finetune=(0.8, 0.8, 0.8)))
+    assert "falls for 0 of 1 algorithms (none) and rises for 0 (none)" in found.answers[0]
+
+
+def test_a_trend_that_all_have_holds(undrawn):
+    found = rendered(difficulty(finetune=(0.9, 0.8, 0.6), scrub=(0.95, 0.7, 0.5)))
+    assert "as entanglement rises holds for all" in found.answers[0]
+
+
+def test_a_partial_study_of_one_seed_has_a_page(undrawn):
+    cases = [case("entanglement_low", {"finetune": [0.9]}, seeds=(0,))]
+    found = rendered(study("difficulty", cases))
+    assert found.answers == ["There are no results by entanglement yet."]
+
+
+# Refinement
+
+ALGORITHMS = ("finetune", "salun")
+OPTIONS = {
+    "strategies": {
+        each: {form: f"{each}_{form}" for form in ("vanilla", "shuffle", "rum_f")}
+        for each in ALGORITHMS
+    },
+    "mixed": {"by hand": "hand", "by search": "search"},
+    "orders": {"low>high": "finetune_rum_f", "high>low": "backwards"},
+    "refiners": {"memorization": "finetune_rum_f", "c_proxy": "by_proxy"},
+    "parts": {"3": "finetune_rum_f", "2": "two"},
+}
+
+
+def refinement(**changes):
+    tow = {
+        "finetune_vanilla": spread(0.8),
+        "finetune_shuffle": spread(0.7),
+        "finetune_rum_f": spread(0.9),
+        "salun_vanilla": spread(0.85),
+        "salun_shuffle": spread(0.85),
+        "salun_rum_f": spread(0.75),
+        "hand": spread(0.9),
+        "search": spread(0.95),
+        "backwards": spread(0.9),
+        "by_proxy": [0.95, 0.8, 0.9],
+        "two": spread(0.6),
+    }
+    strategies = {name: name.partition("_")[2] for name in tow if name.endswith(("shuffle", "f"))}
+    return study("rum", [case("run", tow | changes, strategies=strategies)], **OPTIONS)
+
+
+def test_what_refinement_gains_is_told_by_algorithm(undrawn):
+    answers = rendered(refinement()).answers
+    assert "RUM^F is ahead of vanilla in ToW: does not hold for all" in answers[0]
+    assert "1 of 2 algorithms, beyond chance for finetune" in answers[0]
+    assert "the other way round beyond chance for salun" in answers[0]
+    assert "finetune +0.100 ± 0.000, salun −0.100 ± 0.000" in answers[0]
+    assert "Shuffle is behind vanilla" in answers[2]
+    search = next(each for each in answers if "chosen by search" in each)
+    assert "higher against the best single algorithm, finetune RUM^F" in search
+    compared = next(each for each in answers if each.startswith("Chosen by search"))
+    assert "higher against the choice by hand: +0.050" in compared
+
+
+def test_orders_are_held_against_the_spread_over_seeds(undrawn):
+    same = next(each for each in rendered(refinement()).answers if "order" in each)
+    assert "ToW spreads by 0.000 over the orders, no more" in same
+    apart = rendered(refinement(backwards=spread(0.4))).answers
+    assert "ToW spreads by 0.500 over the orders, more" in next(a for a in apart if "order" in a)
+
+
+def test_a_claim_that_holds_for_all_is_said_to_hold(undrawn):
+    answers = rendered(refinement(salun_rum_f=spread(0.9))).answers
+    assert answers[0].startswith("RUM^F is ahead of vanilla in ToW: holds.")
+
+
+# Proxies
+
+
+def test_the_proxy_that_ranks_alike_comes_first(undrawn):
+    tow = {name: spread(0.8) for name in ("vanilla", "shuffle", "m", "c")} | {"e": spread(0.5)}
+    found = rendered(
+        study(
+            "proxies",
+            [case("run", tow)],
+            size=30,
+            driven={"memorization": "m", "c_proxy": "c", "entropy": "e"},
+        )
+    )
+    assert found.answers[0].startswith("Confidence ranks examples most like memorization does")
+    assert "2 % of the seconds of the bank" in found.answers[0]
+    assert "beyond chance, for entropy, and a higher one for none" in found.answers[1]
+    first, second, last = found.tables[0].rows
+    assert (first[0], second[0], last[0]) == ("confidence", "entropy", "memorization")
+    assert first[3] > 0.5 > second[3]
+    assert first[-1] == 0.02
+
+
+# Requests
+
+
+def arrivals(slope):
+    cases = [
+        case(
+            f"request_{number}",
+            {"fine": spread(0.9 - slope * number), "anew": spread(0.8)},
+            parts=[f"request_{n + 1}" for n in range(number)],
+        )
+        for number in (3, 1, 2)  # in any order
+    ]
+    return study("requests", cases, pairs={"fine": "anew"})
+
+
+def test_the_gap_grows_by_the_slope_of_tow(undrawn):
+    found = rendered(arrivals(0.05))
+    assert "grows with every request for 1 of 2 methods" in found.answers[0]
+    assert "fine −0.050 ± 0.000, anew +0.000" in found.answers[0]
+    assert "(difference +0.050" in found.answers[1]
+    table = found.tables[0]
+    assert table.columns == ("Method", "1", "2", "3", "Change per request")
+    rows = {line[0]: line for line in table.rows}
+    assert [cell.mean for cell in rows["fine"][1:4]] == pytest.approx([0.85, 0.8, 0.75])
+
+
+# All of them
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        difficulty(finetune=(0.9, 0.8, math.nan), salun=(0.6, 0.8, 0.9)),
+        refinement(hand=[math.nan] * 3),
+        study(
+            "proxies",
+            [case("run", {"m": spread(0.8)})],
+            size=30,
+            driven={"memorization": "m", "c_proxy": "c"},
+        ),
+        arrivals(0.1),
+    ],
+    ids=lambda made: made.kind,
+)
+def test_every_page_is_written_with_all_that_it_shows(made, work):
+    page = write(work, made)
+    text, source = markdown(made, page), html(made, page)
+    for answer in page.answers:
+        assert answer in text
+    for picture in page.pictures:
+        assert f"figures/{picture.name}.png" in text
+        assert f'id="{picture.name}"' in source
+        for ending in ("png", "pdf", "csv"):
+            assert work.has(f"figures/{picture.name}.{ending}")
+    for table in page.tables:
+        assert exports.markdown(table) in text
+        assert work.has(f"tables/{table.name}.csv")
+        assert all(len(line) == len(table.columns) for line in table.rows)
+    assert "nan" not in text.lower().replace("finance", "")
+    assert made.facts["Data"] in source
