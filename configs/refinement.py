@@ -3,8 +3,8 @@
 One forget set, of images of low, medium and high memorization in equal numbers (Zhao et al.,
 NeurIPS 2024, section 5). Each algorithm runs on all of it (vanilla), on random parts in sequence
 (shuffle), and on parts refined by memorization (RUM^F); then RUM with an algorithm per part, as the
-paper chooses them by hand and as they are found from tuning within a budget; all orders; other
-refiners; 2 to 6 parts.
+paper chooses them by hand, as a search finds them within a budget, and as the best of all choices;
+all orders; other refiners; 2 to 6 parts.
 
     python -m rumjax.launch --config=refinement.py:fashion_mnist_mini
 
@@ -39,6 +39,7 @@ def get_config(name="fashion_mnist_mini"):
         **strategies(base),
         "by_hand": rum({"low": nothing, "medium": base["finetune"], "high": base["salun"]}),
         "by_search": rum(dict.fromkeys(LEVELS, base["finetune"])),
+        "by_exhaustion": rum(dict.fromkeys(LEVELS, base["finetune"])),
         **{
             method: rum_f(base["neggrad_plus"], order=order.split(">"))
             for order, method in ORDERS.items()
@@ -52,12 +53,17 @@ def get_config(name="fashion_mnist_mini"):
     config["study"] = {
         "kind": "rum",
         "strategies": {each: {form: f"{each}_{form}" for form in FORMS} for each in ALGORITHMS},
-        "mixed": {"by hand": "by_hand", "by search": "by_search"},
+        "mixed": {
+            "by hand": "by_hand",
+            "by search": "by_search",
+            "by exhaustion": "by_exhaustion",
+        },
         "orders": ORDERS,
         "refiners": {"random": "salun_shuffle", "memorization": "salun_rum_f", **REFINERS},
         "parts": {**PARTS, "3": "salun_rum_f"},
     }
     # Parts in sequence take about as many epochs in all as vanilla's one step.
+    candidates = [f"{each}_rum_f" for each in ("finetune", "neggrad_plus", "salun")]
     short = {each: {**spaces[each], "epochs": (2,)} for each in ALGORITHMS}
     short["scrub"]["max_epochs"] = (1,)
     config["tuning"] |= {
@@ -71,11 +77,13 @@ def get_config(name="fashion_mnist_mini"):
             },
         },
         "select": {
-            "by_search": {
-                "candidates": [f"{each}_rum_f" for each in ("finetune", "neggrad_plus", "salun")],
-                "search": "ascent",
-                "budget": 40,
-            }
+            "by_search": {"candidates": candidates, "search": "ascent", "budget": 40},
+            "by_exhaustion": {  # each of these or nothing for each part, in one order
+                "candidates": candidates,
+                "search": "exhaustive",
+                "orders": "configured",
+                "budget": 64,
+            },
         },
         # These differ from a tuned method in order, refinement or number of parts alone.
         "like": {

@@ -258,6 +258,7 @@ def _make(
                     diverged[m] = error
                 else:
                     curves[m].append({"part": step.name, "epoch": epoch + 1, **numbers})
+            going = [m for m in going if diverged[m] is None]
             if on_epoch is not None:
                 watched = to_host(compiled.watch(data, unlearner, state))
                 on_epoch(

@@ -244,7 +244,7 @@ def adopt(context: Context, named: Mapping[str, Scores], parts: Parts) -> Contex
     def adopted(method: Method) -> Method:
         options = found.get(method.name, method.options)
         if method.name in like:
-            options = tuning.alike(method, found[like[method.name]])
+            options = tuning.taken_over(method, found[like[method.name]])
         return tuning.rebuilt(context, method, options["select"], options["order"])
 
     methods = tuple(adopted(method) for method in experiment.methods)

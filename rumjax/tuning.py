@@ -8,7 +8,7 @@ A configuration's section `tuning`:
     settings   how many to draw at random; by default a grid is searched whole
     criterion  of `CRITERIA`; the oracle's by default
     select     for a method of strategy "rum": {"candidates": names of methods, "search": of
-               `SEARCHES`, "budget": most settings to try}
+               `SEARCHES`, "orders": "all" or "configured", "budget": most settings to try}
     like       methods that take over what is found for another, by name
     adopt      whether the run goes on with what is found, rather than with what is configured
 
@@ -399,16 +399,17 @@ def best_selection(
 ) -> tuple[Method, float]:
     """The algorithms by part, and the order, with which a RUM scores highest.
 
-    Candidates for a part are doing nothing, what the method is configured with, and what the tuned
-    methods named in `options` do there: on that part, or on all of S if they have no parts.
+    Candidates for a part are what the tuned methods named in `options` do there, on that part or on
+    all of S if they have no parts, and doing nothing. The search starts from the first candidate
+    everywhere, in the configured order.
     """
-    configured = method.options["select"]
     pools = []
     for part in method.parts:
-        pool = [configured[part], {"algorithm": "original"}]
-        for name in options["candidates"]:
-            given = tuned[name].options["select"]
-            pool.append(given[part] if part in given else next(iter(given.values())))
+        pool = [
+            taken_over(method, tuned[name].options)["select"][part]
+            for name in options["candidates"]
+        ]
+        pool.append({"algorithm": "original"})
         pools.append(list({fingerprint(each): each for each in pool}.items()))
     by_name = {name: each for pool in pools for name, each in pool}
 
@@ -421,7 +422,8 @@ def best_selection(
         return trial.scores([built(choice) for choice in choices], advance)
 
     values = [[name for name, _ in pool] for pool in pools]
-    orders = list(itertools.permutations(method.parts))
+    fixed = options.get("orders", "all") == "configured"
+    orders = [tuple(method.order)] if fixed else list(itertools.permutations(method.parts))
     start = (*(pool[0] for pool in values), tuple(method.order))
     search = SEARCHES[options.get("search", "ascent")]
     best, score = search(start, [*values, orders], evaluate, options.get("budget", BUDGET))
@@ -444,7 +446,7 @@ def searched(built: Experiment) -> dict[str, int]:
     return found
 
 
-def alike(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:
+def taken_over(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:
     """The method's options with the unlearners that another was found to do best with, by part.
 
     Parts that the other has not got, it goes about like the other's first.

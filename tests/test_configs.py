@@ -102,7 +102,11 @@ def shrunk(config):
     tuning["grids"] = {name: one(grid) for name, grid in tuning["grids"].items()}
     if "select" in tuning:
         select = tuning["select"].items()
-        tuning["select"] = {name: {**options, "budget": 3} for name, options in select}
+        # Nothing or the one candidate for each of three parts, in one order, are eight.
+        tuning["select"] = {
+            name: {**options, "budget": 8, "candidates": options["candidates"][:1]}
+            for name, options in select
+        }
 
     training = {**config["training"], "epochs": 3, "batch_size": 16, "augmentation": "none"}
     if "milestones" in training:

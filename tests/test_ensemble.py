@@ -317,7 +317,9 @@ def test_of_settings_only_those_that_diverge_are_noted(plain_model, plain_origin
     keys = jax.random.split(KEY, len(each))
     work = ensemble.together(names(range(3)), keys, each, [plain_original] * 3)
     options = {"read": ensemble.whole, "devices": jax.local_devices()[:3]}
-    (made,) = ensemble.run([work], data, diverging="noted", **options)
+    told = []
+    (made,) = ensemble.run([work], data, diverging="noted", on_epoch=told.append, **options)
+    assert told[-1].names == ["model 0", "model 2"]
     assert [error is None for error in made.diverged] == [True, False, True]
     assert "model 1" in str(made.diverged[1])
     assert "learning_rate below 1e+30" in str(made.diverged[1])

@@ -303,8 +303,8 @@ def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path, mon
     assert wild["diverged"] == 1.0
     assert epochs["fine"] == epochs["backwards"] == 3 * 2
     assert epochs["five"] == 5 * 2
-    # For each of three parts nothing, the configured and the tuned unlearner; in six orders.
-    assert len(tried) == 3**3 * 6
+    # For each of three parts nothing or the tuned unlearner, in six orders.
+    assert len(tried) == 2**3 * 6
     assert best["score"] == max(piece["score"] for piece in tried)
     select = best["options"]["select"].values()
     assert epochs["chosen"] == sum(each.get("epochs", 0) for each in select)
