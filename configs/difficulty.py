@@ -16,13 +16,15 @@ from ml_collections import ConfigDict
 from rumjax.experiment import LEVELS, vanilla
 from rumjax.settings import first, setting
 
+COMMAND = "python -m rumjax.launch --config=difficulty.py"
+
 
 def get_config(name="fashion_mnist_mini"):
     config = setting(name)
     size, spaces = config.pop("size"), config.pop("spaces")
     axes = {"entanglement": config.pop("entanglement", {}), "memorization": {}}
     config["name"] = f"{name}_difficulty"
-    config["study"] = {"kind": "difficulty"}
+    config["study"] = {"kind": "difficulty", "command": f"{COMMAND}:{name}"}
     config["cases"] = {
         f"{by}_{level}": {"forget": {"by": by, "size": size, "levels": (level,), **options}}
         for by, options in axes.items()

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from rumjax.experiment import SCORES, rum_f, shuffle, vanilla
 from rumjax.settings import first, setting
 
+COMMAND = "python -m rumjax.launch --config=proxies.py"
 ALGORITHM = "salun"
 DRIVEN = {each: f"refined_by_{each}" for each in (*SCORES, "entanglement")}
 
@@ -30,7 +31,12 @@ def get_config(name="fashion_mnist_mini"):
         "shuffle": shuffle(base),
         **{method: rum_f(base, refine=score) for score, method in DRIVEN.items()},
     }
-    config["study"] = {"kind": "proxies", "size": size, "driven": DRIVEN}
+    config["study"] = {
+        "kind": "proxies",
+        "command": f"{COMMAND}:{name}",
+        "size": size,
+        "driven": DRIVEN,
+    }
     tuned = DRIVEN["memorization"]
     config["tuning"] |= {
         "adopt": True,

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from rumjax.experiment import LEVELS, rum, rum_f, strategies
 from rumjax.settings import first, setting
 
+COMMAND = "python -m rumjax.launch --config=refinement.py"
 ALGORITHMS = ("finetune", "l1_sparse", "neggrad_plus", "salun", "scrub")
 FORMS = ("vanilla", "shuffle", "rum_f")
 ORDERS = {">".join(each): f"order_{'_'.join(each)}" for each in itertools.permutations(LEVELS)}
@@ -52,6 +53,7 @@ def get_config(name="fashion_mnist_mini"):
     }
     config["study"] = {
         "kind": "rum",
+        "command": f"{COMMAND}:{name}",
         "strategies": {each: {form: f"{each}_{form}" for form in FORMS} for each in ALGORITHMS},
         "mixed": {
             "by hand": "by_hand",

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from rumjax.experiment import rum_f, vanilla
 from rumjax.settings import first, setting
 
+COMMAND = "python -m rumjax.launch --config=requests.py"
 REQUESTS = 5
 KEPT, ANEW = "rum_f_scores_kept", "rum_f_scores_anew"
 
@@ -41,7 +42,11 @@ def get_config(name="fashion_mnist_mini"):
         KEPT: rum_f(base["salun"], refine="holdout_retraining"),
         ANEW: rum_f(base["salun"], refine="rescored"),
     }
-    config["study"] = {"kind": "requests", "pairs": {KEPT: ANEW}}
+    config["study"] = {
+        "kind": "requests",
+        "command": f"{COMMAND}:{name}",
+        "pairs": {KEPT: ANEW},
+    }
     config["tuning"] |= {
         "adopt": True,
         "grids": {

@@ -567,6 +567,12 @@ def refinement(
     return by_score(scores[method.refine], parts=method.parts)
 
 
+def grid_of(grids: Mapping[str, Any], method: Method) -> Mapping[str, Any]:
+    """A method's grid among those of the section `tuning`: its own, else its algorithm's."""
+    found: Mapping[str, Any] = grids.get(method.name) or grids.get(method.algorithm) or {}
+    return found
+
+
 def forget_options(options: Options) -> dict[str, Any]:
     """The section `forget` without what makes requests of a forget set."""
     return {key: value for key, value in options.items() if key not in ("requests", "until")}

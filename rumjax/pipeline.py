@@ -9,6 +9,7 @@ a model, a chunk of the bank, or a row of the results, and is written whole or n
 import dataclasses
 import functools
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -350,14 +351,18 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
         )
     ]
 
+    scoring = context.work.read_json("scores.json", missing={})
+
     def job(method: Method, seed: int) -> Job:
         start = require_start(context, method, seed)
+        begin = time.perf_counter()
         scored = rescored(context, method, named, start, seed)
+        if method.refine == "rescored":
+            scoring["rescored"] = time.perf_counter() - begin
         steps = steps_of(context, method, scored, parts, seed)
         return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start)
 
     oracles = functools.cache(lambda seed: measure_oracle(context, parts, seed))
-    seconds_of = context.work.read_json("scores.json", missing={})
     diverging = "noted" if experiment.config.get("tuning", {}).get("adopt") else "stops"
     total = sum(method.epochs for method, _ in missing)
     with progress.stage(context.console, "Unlearning", total, "epochs") as advance:
@@ -367,10 +372,10 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
             for done, made in make(context, jobs, advance, name, diverging=diverging):
                 row = work.read_json(f"rows/retrain_reference_seed{done.seed}.json")["row"]
                 seconds = made.times["seconds"]
+                scored = seconds + scoring.get(method.refine, 0.0)
                 relative = {
                     "rte": seconds / row["seconds"],
-                    "rte_with_scores": (seconds + seconds_of.get(method.refine, 0.0))
-                    / row["seconds"],
+                    "rte_with_scores": scored / row["seconds"],
                 }
                 if made.diverged is None:
                     measured = measure(context, parts, done.seed, made.variables)

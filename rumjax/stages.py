@@ -9,7 +9,7 @@ import numpy as np
 
 from rumjax.checkpoint import WorkDirectory
 from rumjax.errors import check_choice
-from rumjax.experiment import ORACLES, Experiment
+from rumjax.experiment import ORACLES, Experiment, Method, grid_of
 from rumjax.types import Splits
 
 STAGES = ("original", "bank", "scores", "forget_sets", "oracle", "unlearn")
@@ -131,11 +131,25 @@ def dependencies(experiment: Experiment) -> dict[str, Any]:
         judged = {**forget, "attack": config["attack"]}
         found[f"forget_sets{own}"] = forget
         found[f"oracle{own}"] = judged
-        tuning = config.get("tuning", {})
-        adopted = {"tuning": tuning} if tuning.get("adopt") else {}
         for method in case.methods:
-            found[f"unlearn{own}/{method.name}"] = {**judged, "method": method.options, **adopted}
+            made_of = {**judged, "method": method.options, **searched(case, method)}
+            found[f"unlearn{own}/{method.name}"] = made_of
     return found
+
+
+def searched(case: Experiment, method: Method) -> dict[str, Any]:
+    """What a method's settings were chosen from, if a search chooses them."""
+    tuning = dict(case.config.get("tuning", {}))
+    if not tuning.pop("adopt", False):
+        return {}
+    grids, like, select = (tuning.pop(key, {}) for key in ("grids", "like", "select"))
+    named = {each.name: each for each in case.methods}
+    chosen = named[like[method.name]] if method.name in like else method
+    if method.name in select:
+        tuning["select"] = select[method.name]
+        candidates = {name: grid_of(grids, named[name]) for name in tuning["select"]["candidates"]}
+        return {"tuning": {**tuning, "grids": candidates}}
+    return {"tuning": {**tuning, "grid": grid_of(grids, chosen)}}
 
 
 def chosen(case: Experiment) -> dict[str, Any]:

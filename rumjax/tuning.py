@@ -40,7 +40,7 @@ from rumjax.context import (
     together,
 )
 from rumjax.errors import InvalidInputError
-from rumjax.experiment import Experiment, Method
+from rumjax.experiment import Experiment, Method, grid_of
 from rumjax.rum import Parts
 from rumjax.scoring import rescored
 from rumjax.types import Dataset, Scores
@@ -121,12 +121,6 @@ def drawn_from(values: Any, random: np.random.Generator) -> Any:
 def fingerprint(value: Any) -> str:
     """A short name for a JSON-like value, of hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def grid_of(grids: Mapping[str, Any], method: Method) -> Mapping[str, Any]:
-    """A method's grid: its own by name, else its algorithm's, else none."""
-    found: Mapping[str, Any] = grids.get(method.name) or grids.get(method.algorithm) or {}
-    return found
 
 
 def changed(context: Context, method: Method, setting: Setting) -> Method:

@@ -78,9 +78,9 @@ def test_a_range_has_no_whole_grid():
 
 def test_a_method_has_its_own_grid_before_that_of_its_algorithm():
     grids = {"finetune": {"epochs": (1,)}, "finetune_rum_f": {"epochs": (2,)}}
-    assert tuning.grid_of(grids, method()) == {"epochs": (2,)}
-    assert tuning.grid_of(grids, method(name="other")) == {"epochs": (1,)}
-    assert tuning.grid_of(grids, method(name="other", algorithm="salun")) == {}
+    assert experiment.grid_of(grids, method()) == {"epochs": (2,)}
+    assert experiment.grid_of(grids, method(name="other")) == {"epochs": (1,)}
+    assert experiment.grid_of(grids, method(name="other", algorithm="salun")) == {}
 
 
 def test_fingerprints_tell_settings_apart_whatever_the_order_of_keys():

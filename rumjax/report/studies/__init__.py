@@ -13,7 +13,7 @@ from rumjax.experiment import SCORES, Experiment
 from rumjax.report import exports, figures, tables
 from rumjax.report.page import encoded, engine, facts
 from rumjax.report.studies import difficulty, proxies, refinement, requests
-from rumjax.report.studies.base import Case, Page, Study
+from rumjax.report.studies.base import Case, Page, Study, settings_table
 from rumjax.types import Scores
 
 __all__ = ["KINDS", "Case", "Page", "Study", "collect", "write"]
@@ -48,7 +48,8 @@ def collect(work: WorkDirectory, experiment: Experiment, cases: Sequence[Experim
         }
         name = case.folder.removeprefix("cases/") or case.name
         hardness = place.read_json("forget_sets.json", missing={})
-        found[name] = Case(name, tables.collect(place, case)[0], parts, hardness)
+        settings = {method.name: method.options for method in case.methods}
+        found[name] = Case(name, tables.collect(place, case)[0], parts, hardness, settings)
     return Study(
         kind=experiment.config["study"]["kind"],
         name=experiment.name,
@@ -68,6 +69,7 @@ def write(work: WorkDirectory, study: Study) -> Page:
     """Writes `study.html`, `study.md`, `tables/*` and `figures/*`; returns the page."""
     with figures.style():
         page = KINDS[study.kind](study)
+    page = page._replace(tables=[*page.tables, settings_table(study)])
     for table in page.tables:
         exports.write(work, table)
     for picture in page.pictures:
@@ -85,6 +87,7 @@ def html(study: Study, page: Page) -> str:
         .render(
             name=study.name,
             page=page,
+            command=study.options.get("command"),
             facts=study.facts,
             text=exports.text,
             pictures=[(each, encoded(each)) for each in page.pictures],
@@ -102,4 +105,6 @@ def markdown(study: Study, page: Page) -> str:
         lines += ["", picture.caption]
     for table in page.tables:
         lines += ["", f"## {table.title}", "", exports.markdown(table), table.note]
+    if command := study.options.get("command"):
+        lines += ["", "## To run it again", "", f"    {command}"]
     return "\n".join(lines) + "\n"

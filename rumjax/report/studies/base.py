@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax import metrics
 from rumjax.report.columns import show_method
 from rumjax.report.exports import Table
 from rumjax.report.figures import Picture
@@ -33,6 +32,8 @@ class Case(NamedTuple):
     """S as named parts, indices into D"""
     hardness: Mapping[str, Mapping[str, float]]
     """of S ("all") and each part, what `forget_sets.json` holds"""
+    settings: Mapping[str, Mapping[str, Any]] = {}
+    """options of each method, as tuning left them"""
 
 
 class Study(NamedTuple):
@@ -157,6 +158,23 @@ def methods_table(case: Case, names: Mapping[str, str], name: str, title: str) -
     return Table(name, title, ("Method", *shown.values()), rows, note)
 
 
-def correlation(values: np.ndarray, others: np.ndarray) -> metrics.Correlation:
-    """Spearman's ρ."""
-    return metrics.rank_correlation(values, others)
+def settings_table(study: Study) -> Table:
+    """The hyper-parameters of every method, by case and part."""
+    rows = []
+    for case in study.cases.values():
+        for name, options in case.settings.items():
+            for part in options["order"] if name != "original" else ():
+                given = options["select"][part]
+                numbers = (f"{key} {value}" for key, value in given.items() if key not in PLAIN)
+                rows.append((case.name, name, part, given["algorithm"], ", ".join(numbers)))
+    return Table(
+        "settings",
+        "What was run",
+        ("Case", "Method", "Part", "Algorithm", "Hyper-parameters"),
+        rows,
+        "Parts in the order in which they are unlearned.",
+    )
+
+
+PLAIN = ("algorithm", "augmentation", "batch_size")
+"""Options that are the same throughout."""
