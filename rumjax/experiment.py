@@ -44,6 +44,8 @@ ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
 """Scores that are made only where something in the run looks at them."""
 CRITERIA = ("oracle", "validation")
 """What settings are judged by; see `rumjax.tuning`."""
+SEARCHES, ORDERS = ("ascent", "exhaustive"), ("all", "configured")
+SELECT = ("candidates", "search", "orders", "budget")
 STUDIES = ("difficulty", "rum", "proxies", "requests")
 SECTIONS = (
     "name",
@@ -274,11 +276,14 @@ def build(config: Mapping[str, Any]) -> Experiment:
         methods=(),
         seeds=tuple(range(first, first + check_count("seeds", config["seeds"]))),
     )
-    if "cases" not in config:
-        return with_methods(whole_run)
-    cases = build_cases(whole_run)
-    methods = tuple(method for each in cases for method in each.methods)
-    return dataclasses.replace(whole_run, cases=cases, methods=methods)
+    if "cases" in config:
+        cases = build_cases(whole_run)
+        methods = tuple(method for each in cases for method in each.methods)
+        built = dataclasses.replace(whole_run, cases=cases, methods=methods)
+    else:
+        built = with_methods(whole_run)
+    check_searches(built)
+    return built
 
 
 def with_methods(run: Experiment) -> Experiment:
@@ -400,6 +405,31 @@ def check_tuning(
     check_choice("tuning.criterion", criterion, CRITERIA)
     if not isinstance(adopt, bool):
         raise InvalidInputError(f"tuning.adopt: wanted True or False, got {adopt!r}")
+
+
+def check_searches(run: Experiment) -> None:
+    """Checks that the section `tuning` speaks of methods that there are.
+
+    Raises:
+      InvalidInputError: an unknown method or algorithm, or an unknown way to search.
+    """
+    tuning, names = run.config.get("tuning", {}), dict.fromkeys(each.name for each in run.methods)
+    for name in tuning.get("grids", {}):
+        check_choice("method or algorithm in tuning.grids", name, {**names, **ALGORITHMS})
+    for name, other in tuning.get("like", {}).items():
+        check_choice("method in tuning.like", name, names)
+        check_choice(f"method that {name} is like in tuning", other, names)
+    for name, options in tuning.get("select", {}).items():
+        check_choice("method in tuning.select", name, names)
+        for option in options:
+            check_choice(f"option in tuning.select.{name}", option, SELECT)
+        for each in options.get("candidates", ()):
+            check_choice(f"candidate in tuning.select.{name}", each, names)
+        if not options.get("candidates"):
+            raise InvalidInputError(f"tuning.select.{name}: it has no candidates")
+        check_choice(f"tuning.select.{name}.search", options.get("search", "ascent"), SEARCHES)
+        check_choice(f"tuning.select.{name}.orders", options.get("orders", "all"), ORDERS)
+        check_count(f"tuning.select.{name}.budget", options.get("budget", 1))
 
 
 def check_scores(memorization: Options) -> None:

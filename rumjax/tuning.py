@@ -50,6 +50,8 @@ Setting: TypeAlias = dict[str, dict[str, Any]]
 Row: TypeAlias = Mapping[str, np.ndarray]
 """Margins and correctness of a model on all examples, as `rumjax.bank.reader` reads them."""
 
+PATIENCE = 100
+"""Draws for each setting that is wanted, after which there are no more."""
 BUDGET = 30
 """Settings that a search for a selection may try, unless it is told otherwise."""
 HELD = 2**30
@@ -96,9 +98,9 @@ def settings(
     count = draw if ranges else min(draw, int(np.prod([len(values) for *_, values in axes])))
     random = np.random.default_rng(int(fingerprint(grid), 16))
     seen: set[str] = set()
-    while len(seen) < count:
+    for _ in range(PATIENCE * count):  # a narrow range may have fewer values than are wanted
         drawn = setting([drawn_from(values, random) for _, _, values in axes])
-        if fingerprint(drawn) not in seen:
+        if fingerprint(drawn) not in seen and len(seen) < count:
             seen.add(fingerprint(drawn))
             yield drawn
 

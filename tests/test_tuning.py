@@ -71,6 +71,12 @@ def test_more_draws_than_a_grid_has_are_the_whole_grid():
     assert drawn == {tuning.fingerprint(each) for each in settings(grid, PARTS)}
 
 
+def test_a_range_with_fewer_values_than_are_wanted_ends():
+    found = list(settings({"beta": ("uniform", 0.5, 0.502)}, PARTS, draw=50))
+    assert {each["low"]["beta"] for each in found} == {0.5, 0.501, 0.502}
+    assert len(list(settings({"epochs": (2, 2)}, PARTS, draw=2))) == 1
+
+
 def test_a_range_has_no_whole_grid():
     with pytest.raises(InvalidInputError, match=r"learning_rate is a range.*tuning\.settings"):
         list(settings({"learning_rate": ("log", 1e-3, 1e-1)}, PARTS))
@@ -333,6 +339,16 @@ def test_without_an_oracle_none_is_trained(place, tmp_path):
         ({"settings": 0}, "tuning.settings"),
         ({"adopt": 1}, "tuning.adopt"),
         ({"grid": {}}, "grid"),
+        ({"grids": {"fin": {}}}, "fine"),
+        ({"like": {"fine": "other"}}, "fine is like"),
+        ({"like": {"other": "fine"}}, r"tuning\.like"),
+        ({"select": {"other": {}}}, r"tuning\.select"),
+        ({"select": {"fine": {}}}, "no candidates"),
+        ({"select": {"fine": {"candidates": ("other",)}}}, "candidate"),
+        ({"select": {"fine": {"candidates": ("fine",), "search": "luck"}}}, "ascent"),
+        ({"select": {"fine": {"candidates": ("fine",), "orders": "some"}}}, "configured"),
+        ({"select": {"fine": {"candidates": ("fine",), "budget": 0}}}, "budget"),
+        ({"select": {"fine": {"candidates": ("fine",), "buget": 1}}}, "budget"),
     ],
 )
 def test_a_section_that_is_none_is_refused(place, change, message):
