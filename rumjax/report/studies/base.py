@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax.report.columns import show_method
 from rumjax.report.exports import Table
 from rumjax.report.figures import Picture
 from rumjax.report.tables import Interval, Results, Summary, paired
@@ -116,17 +115,16 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def shown_name(summary: Summary) -> str:
-    """A method in a table of its study, whose configuration has named it."""
-    line = summary.line
-    known = {
-        "retrain_reference": "oracle",
-        "retrain_second": "oracle again",
-        "original": "original",
-    }
-    if line.name in known:
-        return known[line.name]
-    return show_method(line) if ">" in line.method else line.name.replace("_", " ")
+def plain(name: str) -> str:
+    """What people call what a configuration names."""
+    if name == "retrain_second":
+        return "oracle again"
+    return name.replace("rum_f", "RUM^F").replace("_", " ")
+
+
+def in_figure(name: str) -> str:
+    """The same in a figure."""
+    return plain(name).replace("RUM^F", "RUM$^F$")
 
 
 def spread_of(values: Sequence[float]) -> float:

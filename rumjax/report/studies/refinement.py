@@ -13,9 +13,11 @@ from rumjax.report.studies.base import (
     Page,
     Study,
     difference,
+    in_figure,
     listed,
     mean_of,
     methods_table,
+    plain,
     said,
     spread_of,
     summary_of,
@@ -32,9 +34,9 @@ def page(study: Study) -> Page:
     options = study.options
     strategies: Mapping[str, Mapping[str, str]] = options["strategies"]
     named = {
-        f"{algorithm} {FORMS[form]}": name
+        f"{algorithm} {shown}": forms[form]
         for algorithm, forms in strategies.items()
-        for form, name in forms.items()
+        for form, shown in FORMS.items()
     }
     groups = {
         "strategies": ("Vanilla, shuffle and RUM^F", named),
@@ -192,7 +194,7 @@ def best_answer(case: Case, what: str, names: Mapping[str, str]) -> str:
         return f"There are no results by {what} yet."
     ranked = sorted(known, key=lambda label: -known[label].mean)
     gain = difference(case, names[ranked[0]], names[ranked[-1]], "tow")
-    told = ", ".join(f"{label.replace('_', ' ')} {said(known[label])}" for label in ranked)
+    told = ", ".join(f"{plain(label)} {said(known[label])}" for label in ranked)
     sure = "" if gain is None else f"; first and last are {_apart(gain)}"
     return f"By {what}, ToW is {told}{sure}."
 
@@ -227,8 +229,7 @@ def dots(case: Case, names: Mapping[str, str]) -> Drawn:
             data.append(row | {"mean": found.mean, "half_width": found.half_width})
         panel.grid(axis="x")
         panel.tick_params(axis="y", length=0)
-    labels = [label.replace("_", " ").replace(">", " → ") for label in names]
-    labels = [label.replace("RUM^F", "RUM$^F$") for label in labels]
+    labels = [in_figure(label.replace(">", " → ")) for label in names]
     panels[0].set_yticks(range(len(names)), labels)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     return render(figure, data)

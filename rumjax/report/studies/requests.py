@@ -16,7 +16,9 @@ from rumjax.report.studies.base import (
     Page,
     Study,
     difference,
+    in_figure,
     mean_of,
+    plain,
     said,
     summary_of,
     verdict,
@@ -89,7 +91,7 @@ def measure_table(cases: Sequence[Case], names: Sequence[str], measure: str) -> 
         ("Method", *(str(number) for number in range(1, len(cases) + 1))),
         [
             (
-                "oracle again" if name == "retrain_second" else name.replace("_", " "),
+                plain(name),
                 *(mean_of(case, name, measure) for case in cases),
             )
             for name in _lines(names)
@@ -102,10 +104,8 @@ def growth_answers(names: Sequence[str], slopes: Mapping[str, Interval | None]) 
     known = {name: each for name in names if (each := slopes[name]) is not None}
     if not known:
         return ["There are no results of two requests yet."]
-    falls = [name.replace("_", " ") for name, each in known.items() if verdict(each) == "lower"]
-    told = ", ".join(
-        f"{name.replace('_', ' ')} {said(gain, sign='+')}" for name, gain in known.items()
-    )
+    falls = [plain(name) for name, each in known.items() if verdict(each) == "lower"]
+    told = ", ".join(f"{plain(name)} {said(gain, sign='+')}" for name, gain in known.items())
     grows = f"grows with every request for {len(falls)} of {len(known)} methods, beyond chance"
     return [f"The gap to the oracle {grows}. Change of ToW per request: {told}."]
 
@@ -141,7 +141,7 @@ def lines(cases: Sequence[Case], names: Sequence[str], measures: Sequence[str]) 
                 if (found := mean_of(case, name, measure)) is not None and math.isfinite(found.mean)
             ]
             x, mean, half = np.array(points).reshape(-1, 3).T
-            label = "oracle again" if name == "retrain_second" else name.replace("_", " ")
+            label = in_figure(name)
             panel.errorbar(
                 x, mean, np.nan_to_num(half), color=color, ls=style, marker=marker, label=label,
                 elinewidth=0.7, ms=5,
