@@ -12,7 +12,14 @@ from rumjax.metrics.membership import (
     membership_attack,
     modified_entropy,
 )
-from rumjax.metrics.trends import Correlation, Trend, jonckheere, overlap, rank_correlation
+from rumjax.metrics.trends import (
+    Correlation,
+    Trend,
+    jonckheere,
+    least_p_value,
+    overlap,
+    rank_correlation,
+)
 from rumjax.metrics.tug_of_war import Accuracies, tug_of_war, tug_of_war_mia
 
 __all__ = [
@@ -30,6 +37,7 @@ __all__ = [
     "disagreement",
     "entropy",
     "jonckheere",
+    "least_p_value",
     "mean_and_half_width",
     "measure",
     "membership_attack",

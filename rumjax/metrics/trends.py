@@ -60,6 +60,11 @@ def jonckheere(groups: Sequence[np.ndarray]) -> Trend:
     return Trend(found / pairs, min(p_value, 1.0))
 
 
+def least_p_value(sizes: Sequence[int]) -> float:
+    """The p-value of a perfect trend over groups of these sizes: there is none below it."""
+    return min(2 / _arrangements(sizes), 1.0)
+
+
 def _rises(sign: np.ndarray, labels: np.ndarray) -> float:
     """Pairs of different groups that rise, less those that fall."""
     return float(sign[labels[:, None] < labels[None]].sum())

@@ -39,11 +39,14 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    best: frozenset[tuple[int, int]] = frozenset()
+    """row and column of cells in bold"""
 
 
 def summary(results: Results) -> Table:
     """The summary of a run: what its report shows."""
     shown = columns.shown_columns(results)
+    best = [columns.best_lines(results, column) for column in shown]
     return Table(
         "summary",
         "Results",
@@ -56,6 +59,12 @@ def summary(results: Results) -> Table:
             )
             for each in results.summaries
         ],
+        best=frozenset(
+            (row, position)
+            for row, each in enumerate(results.summaries)
+            for position, names in enumerate(best, start=2)
+            if each.line.name in names
+        ),
     )
 
 
@@ -101,22 +110,31 @@ def csv(table: Table) -> str:
 def markdown(table: Table) -> str:
     """A pipe table."""
     lines = [table.columns, ["---"] * len(table.columns)]
-    lines += [[text(cell).replace("|", r"\|") for cell in row] for row in table.rows]
+    for at, row in enumerate(table.rows):
+        cells = [text(cell).replace("|", r"\|") for cell in row]
+        lines.append(
+            [f"**{cell}**" if (at, n) in table.best else cell for n, cell in enumerate(cells)]
+        )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex(table: Table) -> str:
     """A tabular with the rules of booktabs; it needs no other package."""
 
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(re.sub(".", lambda m: LATEX.get(m[0], m[0]), each) for each in cells)
+    def escaped(cells: Sequence[str]) -> list[str]:
+        return [re.sub(".", lambda m: LATEX.get(m[0], m[0]), each) for each in cells]
 
-    body = [line([text(cell) for cell in row]) for row in table.rows]
+    def line(at: int, row: Sequence[Cell]) -> str:
+        cells = enumerate(escaped([text(cell) for cell in row]))
+        marked = (rf"\textbf{{{cell}}}" if (at, n) in table.best else cell for n, cell in cells)
+        return " & ".join(marked)
+
+    body = [line(at, row) for at, row in enumerate(table.rows)]
     form = "l" + "r" * (len(table.columns) - 1)
     lines = [
         rf"\begin{{tabular}}{{{form}}}",
         r"\toprule",
-        line(table.columns) + r" \\",
+        " & ".join(escaped(table.columns)) + r" \\",
         r"\midrule",
     ]
     lines += [rf"{each} \\" for each in body]

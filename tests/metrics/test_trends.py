@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rumjax.errors import InvalidInputError
-from rumjax.metrics import jonckheere, overlap, rank_correlation, trends
+from rumjax.metrics import jonckheere, least_p_value, overlap, rank_correlation, trends
 
 GROUPS = st.lists(
     st.lists(st.integers(0, 5), min_size=1, max_size=3), min_size=2, max_size=3
@@ -50,6 +50,12 @@ def test_a_perfect_trend_of_three_threes_is_two_in_1680():
     groups = np.arange(9.0).reshape(3, 3)
     assert jonckheere(groups) == (1.0, pytest.approx(2 / 1680))
     assert jonckheere(groups[::-1]) == (-1.0, pytest.approx(2 / 1680))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 1, 1), (2, 3), (3, 3, 3)])
+def test_no_trend_has_a_p_value_below_that_of_a_perfect_one(sizes):
+    perfect = np.split(np.arange(float(sum(sizes))), np.cumsum(sizes)[:-1])
+    assert jonckheere(perfect).p_value == pytest.approx(least_p_value(sizes))
 
 
 def test_levels_that_are_all_alike_have_no_trend():

@@ -39,6 +39,17 @@ def test_markdown_has_a_line_for_every_row_with_as_many_cells():
     assert r"one \| seed" in lines[3]
 
 
+def test_the_best_cells_are_bold():
+    marked = TABLE._replace(best=frozenset({(0, 1), (2, 0)}))
+    assert exports.markdown(marked).count("**") == 4
+    assert "| **0.912 ± 0.050** |" in exports.markdown(marked)
+    assert r"\textbf{0.912 $\pm$ 0.050} & 0.000123" in exports.latex(marked)
+    assert r"\textbf{gone} & " in exports.latex(marked)
+    assert "*" not in exports.markdown(TABLE)
+    assert "textbf" not in exports.latex(TABLE)
+    assert exports.csv(marked) == exports.csv(TABLE)
+
+
 def test_latex_escapes_what_would_not_compile():
     found = exports.latex(TABLE)
     lines = found.splitlines()
@@ -82,3 +93,11 @@ def test_the_summary_of_a_run_is_written_in_every_form(work, experiment):
         each.measures["tow"].mean for each in results.summaries
     ]
     assert isinstance(work, WorkDirectory)
+
+
+def test_in_the_summary_of_a_run_the_highest_tow_of_a_method_is_bold(work, experiment):
+    results, _ = tables.collect(work, experiment)
+    found = exports.summary(results)
+    (row,) = (row for row, position in found.best if found.columns[position] == "ToW")
+    best = max(results.methods, key=lambda each: each.measures["tow"].mean)
+    assert results.summaries[row] is best

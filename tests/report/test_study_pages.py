@@ -120,6 +120,51 @@ def test_a_partial_study_of_one_seed_has_a_page(undrawn):
     assert found.answers == ["There are no results by entanglement yet."]
 
 
+def test_a_trend_with_a_diverged_or_absent_level_is_not_made_of_the_rest(undrawn):
+    tow = {"finetune": (0.9, 0.8, 0.7), "scrub": (0.9, 0.8, math.nan)}
+    made = difficulty(**tow)
+    found = rendered(made)
+    assert "is not shown for all: it falls for 1 of 1 algorithms (finetune)" in found.answers[0]
+    assert "There is no trend yet for scrub." in found.answers[0]
+    partly = [0.7, math.nan, math.nan]
+    cases = {**made.cases, "entanglement_high": case("entanglement_high", {"scrub": partly})}
+    answer = rendered(made._replace(cases=cases)).answers[0]
+    assert answer == "There are no results by entanglement yet."
+
+
+def test_what_so_few_seeds_cannot_show_is_said_to_be_undecided(undrawn):
+    cases = [
+        case(f"memorization_{level}", {"salun": [tow]}, seeds=(0,))
+        for level, tow in zip(LEVELS, (0.6, 0.7, 0.8), strict=True)
+    ]
+    first, second = rendered(study("difficulty", cases)).answers
+    assert "is not shown for all" in first
+    assert "With so few runs, p cannot be below 0.333." in first
+    assert "inverse trend of relabelling is not shown for salun" in second
+    (said,) = rendered(study("difficulty", cases[1:])).answers[1:]
+    assert "from 0.700 on the least to 0.800 on the most memorized set" in said
+
+
+def test_all_measures_have_their_trends(undrawn):
+    found = rendered(difficulty(finetune=(0.9, 0.8, 0.6)))
+    table = next(each for each in found.tables if each.name == "trends")
+    effects = {line[:3]: line[3] for line in table.rows}
+    assert effects["entanglement", "finetune", "ToW"] == -1
+    assert effects["entanglement", "finetune", "MIA gap"] == 1
+    assert effects["memorization", "finetune", "Acc. R"] == 0
+
+
+def test_the_classes_of_a_set_are_counted(undrawn):
+    made = difficulty(finetune=(0.9, 0.8, 0.6))
+    labels = np.repeat([0, 1, 2, 3], [6, 0, 3, 291])  # S is the first nine
+    table = rendered(made._replace(labels=labels)).tables[0]
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert (row["Size"], row["Classes"]) == (9, 2)
+    assert row["Largest class"] == pytest.approx(2 / 3)
+    expected = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)) / math.log(4)
+    assert row["Class entropy"] == pytest.approx(expected)
+
+
 # Refinement
 
 ALGORITHMS = ("finetune", "salun")
@@ -178,6 +223,33 @@ def test_a_claim_that_holds_for_all_is_said_to_hold(undrawn):
     assert answers[0].startswith("RUM^F is ahead of vanilla in ToW: holds.")
 
 
+def test_a_method_that_diverged_is_neither_the_best_nor_left_out_of_the_count(undrawn):
+    found = rendered(refinement(finetune_vanilla=[math.nan] * 3, salun_rum_f=spread(0.95)))
+    ahead = found.answers[0]
+    assert ahead.startswith("RUM^F is ahead of vanilla in ToW: is not shown for all.")
+    assert "1 of 1 algorithms, beyond chance for salun" in ahead
+    assert "There is no comparison yet for finetune." in ahead
+    assert any("best single algorithm, salun RUM^F" in each for each in found.answers)
+    assert not any("nan" in each for each in found.answers)
+
+
+def test_a_single_seed_tells_nothing_apart(undrawn):
+    made = refinement()
+    whole = made.cases["run"].results
+    rows = [each for each in whole.rows if each["seed"] == 0]
+    lines = [each.line for each in whole.summaries]
+    one = Results(rows, summarize(rows, lines, whole.measures), whole.measures, [])
+    answers = rendered(
+        made._replace(cases={"run": made.cases["run"]._replace(results=one)})
+    ).answers
+    assert "is not shown for all" in answers[0]
+    order, refiner, parts = answers[-3:]
+    assert "which a single seed cannot tell from chance" in order
+    assert "apart by 0.060, which a single seed cannot tell from chance" in refiner
+    assert "apart by 0.300, which a single seed cannot tell from chance" in parts
+    assert not any("nan" in each for each in answers)
+
+
 # Proxies
 
 
@@ -198,6 +270,14 @@ def test_the_proxy_that_ranks_alike_comes_first(undrawn):
     assert (first[0], second[0], last[0]) == ("confidence", "entropy", "memorization")
     assert first[3] > 0.5 > second[3]
     assert first[-1] == 0.02
+
+
+def test_a_proxy_that_drove_a_run_that_diverged_is_compared_with_nothing(undrawn):
+    cases = [case("run", {"m": spread(0.8), "c": [math.nan, 0.8, 0.8], "e": spread(0.5)})]
+    driven = {"memorization": "m", "c_proxy": "c", "entropy": "e"}
+    answer = rendered(study("proxies", cases, size=30, driven=driven)).answers[1]
+    assert "Differences: entropy −0.300" in answer
+    assert answer.endswith("There is no comparison for confidence.")
 
 
 # Requests
@@ -226,7 +306,42 @@ def test_the_gap_grows_by_the_slope_of_tow(undrawn):
     assert [cell.mean for cell in rows["fine"][1:4]] == pytest.approx([0.85, 0.8, 0.75])
 
 
+def test_a_request_still_to_come_is_the_last(undrawn):
+    made = arrivals(0.05)
+    waiting = made.cases["request_3"]._replace(results=Results([], [], (), []), parts={})
+    found = rendered(made._replace(cases={**made.cases, "request_3": waiting}))
+    assert "fine −0.050 ± 0.000" in found.answers[0]
+    assert len(found.answers) == 1  # kept and made anew are compared at the last
+    row = next(line for line in found.tables[0].rows if line[0] == "fine")
+    assert [cell.mean for cell in row[1:3]] == pytest.approx([0.85, 0.8])
+    assert row[3] is None
+
+
+def test_a_slope_is_not_made_of_the_seeds_that_are_left(undrawn):
+    cases = [
+        case(f"request_{n}", {"fine": spread(0.9), "lost": tow}, parts=["a", "b"][:n])
+        for n, tow in ((1, spread(0.9)), (2, [0.8, math.nan, 0.8]))
+    ]
+    answer = rendered(study("requests", cases)).answers[0]
+    assert "for 0 of 1 methods" in answer
+    assert "There is no slope for lost." in answer
+
+
 # All of them
+
+
+def test_runs_that_diverged_or_are_missing_are_told_of(undrawn, work):
+    made = difficulty(finetune=(0.9, 0.8, 0.6), scrub=(0.9, 0.8, 0.0))
+    hard = made.cases["memorization_high"]
+    for each in hard.results.rows:
+        each.update({"diverged": 1.0} if each["name"] == "scrub" and each["seed"] else {})
+    line = Line("salun_vanilla", "salun", "vanilla")
+    results = hard.results._replace(missing=[(line, 1), (line, 2)])
+    cases = {**made.cases, "memorization_high": hard._replace(results=results)}
+    diverged, absent = write(work, made._replace(cases=cases)).answers[-2:]
+    assert diverged.endswith("left: scrub on memorization high (2 of 3).")
+    assert absent.endswith("run of salun vanilla on memorization high.")
+    assert not any("diverged" in each for each in write(work, difficulty(scrub=[0.9] * 3)).answers)
 
 
 @pytest.mark.parametrize(

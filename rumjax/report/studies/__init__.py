@@ -13,7 +13,7 @@ from rumjax.experiment import SCORES, Experiment
 from rumjax.report import exports, figures, tables
 from rumjax.report.page import encoded, engine, facts
 from rumjax.report.studies import difficulty, proxies, refinement, requests
-from rumjax.report.studies.base import Case, Page, Study, settings_table
+from rumjax.report.studies.base import Case, Page, Study, caveats, settings_table
 from rumjax.types import Scores
 
 __all__ = ["KINDS", "Case", "Page", "Study", "collect", "write"]
@@ -69,7 +69,9 @@ def write(work: WorkDirectory, study: Study) -> Page:
     """Writes `study.html`, `study.md`, `tables/*` and `figures/*`; returns the page."""
     with figures.style():
         page = KINDS[study.kind](study)
-    page = page._replace(tables=[*page.tables, settings_table(study)])
+    page = page._replace(
+        answers=[*page.answers, *caveats(study)], tables=[*page.tables, settings_table(study)]
+    )
     for table in page.tables:
         exports.write(work, table)
     for picture in page.pictures:

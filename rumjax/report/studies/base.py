@@ -69,22 +69,48 @@ def summary_of(case: Case, name: str) -> Summary | None:
 
 
 def mean_of(case: Case, name: str, measure: str) -> Interval | None:
-    """A method's mean of a measure over the seeds."""
+    """A method's mean of a measure over the seeds; None if there is none that is finite."""
     found = summary_of(case, name)
-    return None if found is None else found.measures.get(measure)
+    return None if found is None else _finite(found.measures.get(measure))
 
 
 def difference(case: Case, name: str, other: str, measure: str) -> Interval | None:
-    """How far a method is above another, over the seeds that both have."""
+    """How far a method is above another, over the seeds that both have; None as for `mean_of`."""
     first, second = summary_of(case, name), summary_of(case, other)
-    return None if first is None or second is None else paired(first, second, measure)
+    return None if first is None or second is None else _finite(paired(first, second, measure))
+
+
+def _finite(found: Interval | None) -> Interval | None:
+    return found if found is not None and math.isfinite(found.mean) else None
 
 
 def by_seed(case: Case, name: str, measure: str) -> np.ndarray:
-    """A method's measure on each seed, finite ones only."""
+    """A method's measure on each seed; empty if a run lacks it, as one that diverged may."""
     found = summary_of(case, name)
-    values = [] if found is None else [row[measure] for row in found.rows if measure in row]
-    return np.array([each for each in values if math.isfinite(each)])
+    values = [] if found is None else [row.get(measure, math.nan) for row in found.rows]
+    return np.array(values if np.isfinite(values).all() else [])
+
+
+def caveats(study: Study) -> list[str]:
+    """What to know before the answers are believed: runs that diverged, and runs not made yet."""
+    diverged, absent = [], []
+    for case in study.cases.values():
+        place = f" on {plain(case.name)}" if len(study.cases) > 1 else ""
+        for each in case.results.summaries:
+            count = sum(row.get("diverged", 0) > 0 for row in each.rows)
+            if count:
+                diverged.append(f"{plain(each.line.name)}{place} ({count} of {len(each.rows)})")
+        lines = dict.fromkeys(line.name for line, _ in case.results.missing)
+        absent += [f"{plain(name)}{place}" for name in lines]
+    found = []
+    if diverged:
+        found.append(
+            f"Some runs diverged. Each counts as a ToW and a ToW-MIA of 0, and other means are "
+            f"over the seeds that are left: {listed(diverged)}."
+        )
+    if absent:
+        found.append(f"This page is partial. Not all seeds have been run of {listed(absent)}.")
+    return found
 
 
 def verdict(found: Interval) -> str:

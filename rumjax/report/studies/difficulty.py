@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rumjax.metrics import Trend, jonckheere
+from rumjax.metrics import Trend, jonckheere, least_p_value
 from rumjax.report.exports import Table
 from rumjax.report.figures import INK, SHADES, Drawn, Picture, render
 from rumjax.report.studies.base import (
@@ -20,11 +20,14 @@ from rumjax.report.studies.base import (
     chance,
     listed,
     mean_of,
+    plain,
 )
 from rumjax.report.tables import Row
 
 LEVELS = ("low", "medium", "high")
 RELABELLING = ("random_label", "salun")
+LEVEL = 0.05
+"""of significance"""
 
 
 def page(study: Study) -> Page:
@@ -38,7 +41,7 @@ def page(study: Study) -> Page:
     tables = [sets_table(study)]
     tables += [measure_table(study, axis, [*names], "tow") for axis in axes]
     tables += [measure_table(study, axis, [*names], "tow_mia") for axis in axes]
-    tables.append(all_table(study))
+    tables += [trends_table(study, [*axes], [*names]), all_table(study)]
     pictures = [
         Picture(
             f"difficulty_{measure}",
@@ -67,11 +70,22 @@ def levels(study: Study, axis: str) -> list[Case]:
 
 
 def trend(study: Study, axis: str, name: str, measure: str) -> Trend | None:
-    """The trend of a measure over an axis's levels; None where a level has no results."""
+    """The trend of a measure over an axis's levels; None where a level or a run lacks it."""
     groups = [by_seed(case, name, measure) for case in levels(study, axis)]
     if len(groups) < 2 or min(map(len, groups)) == 0:
         return None
     return jonckheere(groups)
+
+
+def too_few(study: Study, axis: str, names: Sequence[str]) -> str:
+    """A remark if even a perfect trend could not be told from chance; empty otherwise."""
+    sizes = [
+        [len(by_seed(case, name, "tow")) for case in levels(study, axis)]
+        for name in names
+        if trend(study, axis, name, "tow") is not None
+    ]
+    least = min(map(least_p_value, sizes))
+    return f" With so few runs, p cannot be below {least:.3f}." if least >= LEVEL else ""
 
 
 def sets_table(study: Study) -> Table:
@@ -90,6 +104,7 @@ def sets_table(study: Study) -> Table:
                 hardness.get("entanglement_score"),
                 hardness.get("mmd_squared"),
                 hardness.get("memorization"),
+                len(present),
                 float(shares.max(initial=0.0)),
                 float(entropy),
             )
@@ -97,10 +112,11 @@ def sets_table(study: Study) -> Table:
     return Table(
         "sets",
         "The forget sets",
-        ("Set", "Size", "ES", "MMD²", "Memorization", "Largest class", "Class entropy"),
+        ("Set", "Size", "ES", "MMD²", "Memorization", "Classes", "Largest class", "Class entropy"),
         rows,
         "ES: entanglement score; MMD² with the rest of D, γ by the median heuristic; the mean "
-        "memorization; the share of the largest class; the entropy of the classes, 1 if uniform.",
+        "memorization; how many classes there are, the share of the largest, and their entropy, 1 "
+        "if uniform.",
     )
 
 
@@ -119,8 +135,24 @@ def measure_table(study: Study, axis: str, names: Sequence[str], measure: str) -
         ("Algorithm", *(case.name.rpartition("_")[2] for case in cases), "Trend", "p"),
         rows,
         "Trend: of all pairs of runs on two levels, the share in which the higher level scores "
-        "higher less the share in which it scores lower, −1 to 1; p: Jonckheere–Terpstra test.",
+        "higher less the share in which it scores lower, −1 to 1; p: Jonckheere–Terpstra test, two-sided, "
+        "not corrected for the number of algorithms, and blind to that the levels of a seed share "
+        "its original model.",
     )
+
+
+def trends_table(study: Study, axes: Sequence[str], names: Sequence[str]) -> Table:
+    """The trend test of every measure."""
+    rows = [
+        (axis, name, shown, found.effect, found.p_value)
+        for axis in axes
+        for name in names
+        for measure, shown in MEASURES.items()
+        if (found := trend(study, axis, name, measure)) is not None
+    ]
+    note = "As in the tables above; a trend of −1 falls from level to level, one of 1 rises."
+    columns = ("Axis", "Algorithm", "Measure", "Trend", "p")
+    return Table("trends", "Trends of all measures", columns, rows, note)
 
 
 def all_table(study: Study) -> Table:
@@ -139,17 +171,26 @@ def answer(study: Study, axis: str, names: Sequence[str]) -> str:
     known = {name: each for name, each in found.items() if each is not None}
     if not known:
         return f"There are no results by {axis} yet."
-    falls = [name for name, each in known.items() if each.effect < 0 and each.p_value < 0.05]
-    rises = [name for name, each in known.items() if each.effect > 0 and each.p_value < 0.05]
-    holds = "holds for all" if len(falls) == len(known) else "does not hold for all"
+    falls = [
+        plain(name) for name, each in known.items() if each.effect < 0 and each.p_value < LEVEL
+    ]
+    rises = [
+        plain(name) for name, each in known.items() if each.effect > 0 and each.p_value < LEVEL
+    ]
+    unknown = [plain(name) for name in names if name not in known]
+    if rises:
+        holds = "does not hold for all"
+    else:
+        holds = "holds for all" if len(falls) == len(names) else "is not shown for all"
+    rest = f" There is no trend yet for {listed(unknown)}." if unknown else ""
     means = ", ".join(
-        f"{name} {each.effect:+.2f} ({chance(each.p_value)})".replace("-", "−")
+        f"{plain(name)} {each.effect:+.2f} ({chance(each.p_value)})".replace("-", "−")
         for name, each in known.items()
     )
     return (
         f"That ToW falls as {axis} rises {holds}: it falls for {len(falls)} of {len(known)} "
         f"algorithms ({listed(falls)}) and rises for {len(rises)} ({listed(rises)}), at 5 %, and "
-        f"the rest is undecided. Trends: {means}."
+        f"the rest is undecided. Trends: {means}.{rest}{too_few(study, axis, names)}"
     )
 
 
@@ -161,15 +202,15 @@ def relabelling(study: Study, names: Sequence[str]) -> list[str]:
         found = trend(study, "memorization", name, "tow")
         if found is None:
             continue
-        lows, highs = (
-            mean_of(study.cases[f"memorization_{level}"], name, "tow") for level in ("low", "high")
-        )
-        way = "rises" if found.effect > 0 else "falls"
-        sure = "" if found.p_value < 0.05 else ", though chance could explain it"
-        holds = "holds" if found.effect > 0 and found.p_value < 0.05 else "does not hold"
+        least, *_, most = levels(study, "memorization")
+        lows, highs = mean_of(least, name, "tow"), mean_of(most, name, "tow")
+        certain = found.p_value < LEVEL
+        way = ("rises" if found.effect > 0 else "falls") if found.effect else "goes"
+        sure = "" if certain else ", which chance could explain"
+        holds = ("holds" if found.effect > 0 else "does not hold") if certain else "is not shown"
         if lows is not None and highs is not None:
             said.append(
-                f"The inverse trend of relabelling {holds} for {name}: its ToW {way} from "
+                f"The inverse trend of relabelling {holds} for {plain(name)}: its ToW {way} from "
                 f"{lows.mean:.3f} on the least to {highs.mean:.3f} on the most memorized set "
                 f"({chance(found.p_value)}{sure})."
             )
@@ -217,7 +258,7 @@ def _bar(
         return
     error = float(np.nan_to_num(found.half_width))
     # An interval of a share ends where shares do.
-    around = [[min(error, found.mean)], [min(error, max(1 - found.mean, 0))]]
+    around = [[min(error, max(found.mean, 0))], [min(error, max(1 - found.mean, 0))]]
     panel.bar(x, found.mean, 0.25, color=color, edgecolor=INK, lw=0.5)
     panel.errorbar(x, found.mean, yerr=around, fmt="none", color=INK, lw=1, capsize=2)
     for which, style in (("original", ":"), ("retrain_second", "-")):

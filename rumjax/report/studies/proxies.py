@@ -35,8 +35,7 @@ def page(study: Study) -> Page:
     names = [name for name in study.scores if name != "memorization"]
     spearman = {name: rank_correlation(study.scores[name].values, truth) for name in names}
     kendall = {
-        name: rank_correlation(study.scores[name].values, truth, kind="kendall", replicates=50)
-        for name in names
+        name: rank_correlation(study.scores[name].values, truth, kind="kendall") for name in names
     }
     names.sort(key=lambda name: -spearman[name].value)
     driven: Mapping[str, str] = study.options["driven"]
@@ -172,9 +171,11 @@ def driven_answer(case: Case, names: Sequence[str], driven: Mapping[str, str]) -
     worse = [SHOWN[name] for name, gap in gaps.items() if verdict(gap) == "lower"]
     better = [SHOWN[name] for name, gap in gaps.items() if verdict(gap) == "higher"]
     each = ", ".join(f"{SHOWN[name]} {said(gap, sign='+')}" for name, gap in gaps.items())
+    unknown = [SHOWN.get(name, name) for name in names if name not in gaps]
+    rest = f" There is no comparison for {listed(unknown)}." if unknown else ""
     return [
         f"Refined by a proxy, RUM^F has a lower ToW than by memorization, beyond chance, for "
-        f"{listed(worse)}, and a higher one for {listed(better)}. Differences: {each}."
+        f"{listed(worse)}, and a higher one for {listed(better)}. Differences: {each}.{rest}"
     ]
 
 

@@ -119,12 +119,17 @@ def gain_answers(case: Case, strategies: Mapping[str, Mapping[str, str]]) -> lis
             for name, gain in gains.items()
             if verdict(gain) not in (wanted, "level") and not math.isnan(gain.half_width)
         ]
-        holds = "holds" if len(sure) == len(gains) else "does not hold for all"
+        unknown = [algorithm for algorithm in strategies if algorithm not in gains]
+        rest = f" There is no comparison yet for {listed(unknown)}." if unknown else ""
+        if wrong:
+            holds = "does not hold for all"
+        else:
+            holds = "holds" if len(sure) == len(strategies) else "is not shown for all"
         each = ", ".join(f"{name} {said(gain, sign='+')}" for name, gain in gains.items())
         found.append(
             f"{claim} in ToW: {holds}. It is so on average for {len(right)} of {len(gains)} "
             f"algorithms, beyond chance for {listed(sure)}; the other way round beyond chance for "
-            f"{listed(wrong)}. Differences: {each}."
+            f"{listed(wrong)}. Differences: {each}.{rest}"
         )
     return found
 
@@ -170,15 +175,18 @@ def order_answer(case: Case, orders: Mapping[str, str]) -> str:
             for order, name in orders.items()
             if (each := mean_of(case, name, measure)) is not None
         }
-        if not known:
-            return "There are no results by order yet."
+        if len(known) < 2:
+            return "There are no results of two orders yet."
         spread = spread_of([each.mean for each in known.values()])
-        noise = sum(each.half_width for each in known.values()) / len(known)
+        width = 2 * sum(each.half_width for each in known.values()) / len(known)
         best = (max if measure == "tow" else min)(known, key=lambda each: known[each].mean)
-        more = "more" if spread > 2 * noise else "no more"
+        more = "more" if spread > width else "no more"
+        against = f"{more} than the width of an interval over seeds ({width:.3f})"
+        if math.isnan(width):
+            against = "which a single seed cannot tell from chance"
         parts.append(
-            f"{shown} spreads by {spread:.3f} over the orders, {more} than the width of an "
-            f"interval over seeds ({2 * noise:.3f}); the best is {best.replace('>', ' → ')}"
+            f"{shown} spreads by {spread:.3f} over the orders, {against}; the best is "
+            f"{best.replace('>', ' → ')}"
         )
     return f"The order of the parts: {'; '.join(parts)}."
 
@@ -195,11 +203,13 @@ def best_answer(case: Case, what: str, names: Mapping[str, str]) -> str:
     ranked = sorted(known, key=lambda label: -known[label].mean)
     gain = difference(case, names[ranked[0]], names[ranked[-1]], "tow")
     told = ", ".join(f"{plain(label)} {said(known[label])}" for label in ranked)
-    sure = "" if gain is None else f"; first and last are {_apart(gain)}"
+    sure = "" if gain is None or len(ranked) == 1 else f"; first and last are {_apart(gain)}"
     return f"By {what}, ToW is {told}{sure}."
 
 
 def _apart(gain: Interval) -> str:
+    if math.isnan(gain.half_width):
+        return f"apart by {said(gain)}, which a single seed cannot tell from chance"
     return "level" if verdict(gain) == "level" else f"apart by {said(gain)}"
 
 

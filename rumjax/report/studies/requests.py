@@ -17,6 +17,7 @@ from rumjax.report.studies.base import (
     Study,
     difference,
     in_figure,
+    listed,
     mean_of,
     plain,
     said,
@@ -64,12 +65,15 @@ def _lines(names: Sequence[str]) -> list[str]:
 
 
 def in_order(study: Study) -> list[Case]:
-    """Cases by how many requests they have seen."""
-    return sorted(study.cases.values(), key=lambda case: len(case.parts))
+    """Cases by how many requests they have seen; those not run yet come last."""
+    return sorted(study.cases.values(), key=lambda case: len(case.parts) or math.inf)
 
 
 def slope(cases: Sequence[Case], name: str) -> Interval | None:
-    """By how much ToW changes per request: the mean over the seeds of each seed's own slope."""
+    """By how much ToW changes per request: the mean over the seeds of each seed's own slope.
+
+    None before there are two requests, or if a ToW is not finite.
+    """
     found: dict[int, list[tuple[int, float]]] = {}
     for number, case in enumerate(cases, start=1):
         summary = summary_of(case, name)
@@ -78,9 +82,9 @@ def slope(cases: Sequence[Case], name: str) -> Interval | None:
     slopes = [
         float(stats.linregress(*zip(*points, strict=True)).slope)
         for points in found.values()
-        if len(points) > 1 and np.isfinite(points).all()
+        if len(points) > 1
     ]
-    return interval(slopes) if slopes else None
+    return interval(slopes) if slopes and np.isfinite(slopes).all() else None
 
 
 def measure_table(cases: Sequence[Case], names: Sequence[str], measure: str) -> Table:
@@ -107,7 +111,9 @@ def growth_answers(names: Sequence[str], slopes: Mapping[str, Interval | None]) 
     falls = [plain(name) for name, each in known.items() if verdict(each) == "lower"]
     told = ", ".join(f"{plain(name)} {said(gain, sign='+')}" for name, gain in known.items())
     grows = f"grows with every request for {len(falls)} of {len(known)} methods, beyond chance"
-    return [f"The gap to the oracle {grows}. Change of ToW per request: {told}."]
+    unknown = [plain(name) for name in names if name not in known]
+    rest = f" There is no slope for {listed(unknown)}." if unknown else ""
+    return [f"The gap to the oracle {grows}. Change of ToW per request: {told}.{rest}"]
 
 
 def pair_answers(cases: Sequence[Case], pairs: Mapping[str, str]) -> list[str]:
