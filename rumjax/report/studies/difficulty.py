@@ -135,9 +135,9 @@ def measure_table(study: Study, axis: str, names: Sequence[str], measure: str) -
         ("Algorithm", *(case.name.rpartition("_")[2] for case in cases), "Trend", "p"),
         rows,
         "Trend: of all pairs of runs on two levels, the share in which the higher level scores "
-        "higher less the share in which it scores lower, −1 to 1; p: Jonckheere–Terpstra test, two-sided, "
-        "not corrected for the number of algorithms, and blind to that the levels of a seed share "
-        "its original model.",
+        "higher less the share in which it scores lower, −1 to 1; p: two-sided Jonckheere–Terpstra "
+        "test, not corrected for the number of algorithms, and blind to that the levels of a seed "
+        "share its original model.",
     )
 
 
