@@ -63,15 +63,20 @@ SMALL_SPACES = {
     "random_label": {"learning_rate": (0.02, 0.05, 0.1), "epochs": (3,)},
     "salun": {"learning_rate": (0.05, 0.1, 0.2), "mask_fraction": (0.3, 0.6), "epochs": (3,)},
 }
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 MEDIUM_SPACES = {
-    "finetune": {"learning_rate": (0.005, 0.01, 0.02, 0.05), "epochs": (4,)},
-    "l1_sparse": {"learning_rate": (0.01, 0.02, 0.05), "penalty": (1e-6, 1e-5), "epochs": (4,)},
-    "neggrad": {"learning_rate": (1e-4, 3e-4, 1e-3), "epochs": (2, 5)},
-    "neggrad_plus": {"learning_rate": (0.01, 0.03), "beta": (0.9, 0.95, 0.98), "epochs": (3,)},
+    "finetune": {"learning_rate": RATES, "epochs": (4,)},
+    "l1_sparse": {"learning_rate": RATES[1:5], "penalty": (1e-6, 1e-5), "epochs": (4,)},
+    "neggrad": {"learning_rate": (3e-5, 1e-4, 3e-4, 1e-3), "epochs": (2, 5)},
+    "neggrad_plus": {
+        "learning_rate": (0.01, 0.03),
+        "beta": (0.9, 0.95, 0.98, 0.99),
+        "epochs": (3,),
+    },
     "scrub": {"learning_rate": (5e-4, 1e-3, 2e-3, 5e-3), "max_epochs": (1, 2), "epochs": (4,)},
     "influence": {"alpha": (0.03, 0.1, 0.3, 1.0, 3.0), "damping": (0.01, 0.1)},
-    "random_label": {"learning_rate": (0.005, 0.01, 0.02, 0.05), "epochs": (3,)},
-    "salun": {"learning_rate": (0.01, 0.02, 0.05), "mask_fraction": (0.3, 0.6), "epochs": (3,)},
+    "random_label": {"learning_rate": RATES[:5], "epochs": (3,)},
+    "salun": {"learning_rate": RATES[1:5], "mask_fraction": (0.3, 0.6), "epochs": (3,)},
 }
 """For ten times as many images, and so ten times as many steps in an epoch."""
 SMALL: Setting = {
