@@ -64,8 +64,8 @@ def get_config(name="fashion_mnist_mini"):
         "refiners": {"random": "salun_shuffle", "memorization": "salun_rum_f", **REFINERS},
         "parts": {**PARTS, "3": "salun_rum_f"},
     }
-    # Parts in sequence take about as many epochs in all as vanilla's one step.
     candidates = [f"{each}_rum_f" for each in ("finetune", "neggrad_plus", "salun")]
+    # Parts in sequence take about as many epochs in all as vanilla's one step.
     short = {each: {**spaces[each], "epochs": (2,)} for each in ALGORITHMS}
     short["scrub"]["max_epochs"] = (1,)
     config["tuning"] |= {

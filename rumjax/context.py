@@ -15,7 +15,7 @@ from rumjax.errors import DivergenceError
 from rumjax.experiment import Experiment, Method, refinement
 from rumjax.models import predict
 from rumjax.rum import Parts, rum
-from rumjax.types import Dataset, Key, Scores, Splits, Variables
+from rumjax.types import Dataset, Key, Scores, Variables
 from rumjax.unlearn import Step
 
 
@@ -40,30 +40,28 @@ class Context(NamedTuple):
     @property
     def cases(self) -> "Iterator[Context]":
         """The context of each case, in order; this one where there is but one."""
-        for each in self.experiment.each:
-            place = self.work.below(each.folder) if each.folder else self.work
-            yield self._replace(experiment=each, place=place)
+        return map(self.at, self.experiment.each)
 
     @property
     def before(self) -> "Context | None":
         """The case that this one goes on from."""
         after = self.experiment.after
-        if after is None:
-            return None
-        return self._replace(experiment=after, place=self.work.below(after.folder))
+        return None if after is None else self.at(after)
+
+    def at(self, case: Experiment) -> "Context":
+        """The context of a case."""
+        place = self.work.below(case.folder) if case.folder else self.work
+        return self._replace(experiment=case, place=place)
 
 
 def on_device(experiment: Experiment, work: WorkDirectory, console: Console) -> Context:
     """The images on the device, with the rest that stages need."""
-    return Context(experiment, work, work, console, joined(experiment.data))
-
-
-def joined(data: Splits) -> Dataset:
-    """D and then T, on the device."""
-    return Dataset(
-        jnp.asarray(np.concatenate([data.train.images, data.test.images])),
-        jnp.asarray(np.concatenate([data.train.labels, data.test.labels])),
+    train, test = experiment.data.train, experiment.data.test
+    data = Dataset(
+        jnp.asarray(np.concatenate([train.images, test.images])),
+        jnp.asarray(np.concatenate([train.labels, test.labels])),
     )
+    return Context(experiment, work, work, console, data)
 
 
 # Making models

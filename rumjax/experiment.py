@@ -196,7 +196,6 @@ class Experiment:
     """of a case, in the work directory"""
     after: "Experiment | None" = None
     """the case whose unlearned models this one goes on from"""
-
     goes_on: bool = False
     """whether another case goes on from this one's unlearned models, so that they are kept"""
 
@@ -222,7 +221,8 @@ class Experiment:
     @property
     def on_demand(self) -> tuple[str, ...]:
         """Those of `ON_DEMAND` that anything in the run looks at."""
-        return tuple(name for name in ON_DEMAND if name in self.looked_at)
+        looked_at = self.looked_at
+        return tuple(name for name in ON_DEMAND if name in looked_at)
 
 
 def build(config: Mapping[str, Any]) -> Experiment:

@@ -237,7 +237,7 @@ def adopt(context: Context, named: Mapping[str, Scores], parts: Parts) -> Contex
     first = context
     while first.before is not None:
         first = first.before
-    found = tuned_options(first) or {}
+    found = tuned_options(first)
     if first is context and found.keys() != set(tuning.searched(experiment)):
         found = tune(context, named, parts)
     like = experiment.config["tuning"].get("like", {})

@@ -82,21 +82,19 @@ def places(images: np.ndarray, files: str) -> np.ndarray:
       InvalidInputError: some are not there.
     """
     theirs = np.asarray(idx.read(files).train.images)
-    known, first = np.unique(scores.image_hashes(theirs), return_index=True)
-    wanted = scores.image_hashes(images)
-    if missing := int(np.sum(~np.isin(wanted, known))):
+    found = scores.places(scores.image_hashes(images), scores.image_hashes(theirs))
+    if missing := int(np.sum(found < 0)):
         raise InvalidInputError(f"{missing} of {len(images)} images are not among those of {files}")
-    return first[np.searchsorted(known, wanted)].astype(np.int32)
+    return found.astype(np.int32)
 
 
 def bank_accuracies(work: WorkDirectory, models: int) -> dict[str, float]:
     """Mean accuracies of a bank's models on what they saw, on the rest of D, and on T."""
     bank = ModelBank.open(work)
     seen, unseen, test = [], [], []
-    for model in range(models):
-        row, member = bank.read(model), bank.member(model)
-        seen.append(row.correct[: bank.size][member].mean())
-        unseen.append(row.correct[: bank.size][~member].mean())
+    for row in bank.rows(range(models)):
+        seen.append(row.correct[: bank.size][row.member].mean())
+        unseen.append(row.correct[: bank.size][~row.member].mean())
         test.append(row.correct[bank.size :].mean())
     names = ("accuracy_seen", "accuracy_unseen", "accuracy_test")
     return {

@@ -53,6 +53,17 @@ PAPER: Setting = {
     "tuning": {"seeds": (100,), "settings": 20},
 }
 
+TINY_IMAGENET: Setting = {
+    **PAPER,
+    "data": {
+        "name": "tiny_imagenet",
+        "data_dir": "tiny-imagenet-200",
+        "validation_fraction": 0.1,
+    },
+    "bank": {**PAPER["bank"], "per_device": 1},
+    "entanglement": {"groups": 100, "centers": (98, 50, 1)},
+}
+
 SMALL_SPACES = {
     "finetune": {"learning_rate": (0.02, 0.05, 0.1, 0.2), "epochs": (4,)},
     "l1_sparse": {"learning_rate": (0.05, 0.1), "penalty": (1e-5, 1e-4), "epochs": (4,)},
@@ -137,28 +148,14 @@ SETTINGS: dict[str, Setting] = {
         "bank": {**PAPER["bank"], "per_device": 1},
     },
     "tiny_imagenet_resnet18": {
-        **PAPER,
-        "data": {
-            "name": "tiny_imagenet",
-            "data_dir": "tiny-imagenet-200",
-            "validation_fraction": 0.1,
-        },
+        **TINY_IMAGENET,
         "model": {"name": "resnet18", "bfloat16": False},
         "training": {**PAPER_SGD, "epochs": 80, "schedule": "cosine", "augmentation": "crop_flip"},
-        "bank": {**PAPER["bank"], "per_device": 1},
-        "entanglement": {"groups": 100, "centers": (98, 50, 1)},
     },
     "tiny_imagenet_vgg16": {
-        **PAPER,
-        "data": {
-            "name": "tiny_imagenet",
-            "data_dir": "tiny-imagenet-200",
-            "validation_fraction": 0.1,
-        },
+        **TINY_IMAGENET,
         "model": {"name": "vgg16", "bfloat16": False},
         "training": {**PAPER_SGD, "epochs": 100, "schedule": "cosine", "augmentation": "crop_flip"},
-        "bank": {**PAPER["bank"], "per_device": 1},
-        "entanglement": {"groups": 100, "centers": (98, 50, 1)},
     },
 }
 

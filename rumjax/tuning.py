@@ -264,7 +264,7 @@ class Trial:
             map(work, chunks),
             self.data,
             read=self.read,
-            devices=devices[: min(len(devices), models)],
+            devices=devices[:models],
             per_device=-(-models // len(devices)),
             diverging="noted",
         )

@@ -16,6 +16,7 @@ import pytest
 from rumjax.models import Model
 from rumjax.types import Dataset, Outputs, task
 from rumjax.unlearn import chain, retrain, run
+from tests import tiny
 
 CLASSES = 3
 
@@ -32,6 +33,15 @@ class Network(nn.Module):
             hidden = nn.BatchNorm(use_running_average=not train, momentum=0.9)(hidden)
         hidden = nn.relu(hidden)
         return Outputs(nn.Dense(CLASSES)(hidden), hidden)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the data and the configuration of `tests.tiny`."""
+    folder = tmp_path_factory.mktemp("place")
+    tiny.write_data(folder / "data.npz")
+    tiny.write_config(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

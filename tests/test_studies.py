@@ -13,18 +13,10 @@ from rumjax.context import on_device, require_original, require_start, steps_of
 from rumjax.errors import InvalidInputError
 from rumjax.experiment import rum_f, vanilla
 from rumjax.launch import configuration
-from tests.tiny import SIZE, write_config, write_data
+from tests.tiny import SIZE
 
 FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 2}
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data.npz")
-    write_config(folder)
-    return folder
 
 
 def config(place, cases, methods, **sections):

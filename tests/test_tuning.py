@@ -22,7 +22,6 @@ from rumjax.launch import configuration
 from rumjax.metrics import Accuracies, tug_of_war
 from rumjax.tuning import settings
 from rumjax.unlearn import run
-from tests.tiny import write_config, write_data
 
 PARTS = ("low", "high")
 
@@ -178,14 +177,6 @@ def test_an_exhaustive_search_says_beforehand_that_it_exceeds_its_budget():
 
 
 # On models
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    write_data(folder / "data.npz")
-    write_config(folder)
-    return folder
 
 
 def config(place, methods, **tuned):

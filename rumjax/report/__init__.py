@@ -57,11 +57,7 @@ def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list
 
 def scored(work: WorkDirectory, experiment: Experiment) -> figures.Scored | None:
     """What the figures of scores need: memorization, or C-proxy without a bank; None before."""
-    parts = {
-        name: part
-        for name, part in tables.forget_sets(work).items()
-        if name not in ("forget", "retain")
-    }
+    parts = tables.parts(work)
     if not parts or not work.has("scores.npz"):
         return None
     found = work.read_arrays("scores.npz")

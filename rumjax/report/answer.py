@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from rumjax.report.columns import show_line, show_method
+from rumjax.report.columns import say_interval, show_line, show_method
 from rumjax.report.tables import ORIGINAL, SECOND, Interval, Results, Summary, paired
 
 
@@ -21,7 +21,7 @@ def answer(results: Results) -> list[str]:
 
 def best_sentence(results: Results, best: Summary) -> str:
     """The best method with its interval, between the floor and the ceiling."""
-    tow = _said(best.measures["tow"])
+    tow = say_interval(best.measures["tow"])
     said = f"{show_line(best.line)} comes closest to retraining from scratch: ToW {tow}"
     marks = []
     for which, words in (
@@ -30,7 +30,7 @@ def best_sentence(results: Results, best: Summary) -> str:
     ):
         found = results.calibration(which)
         if found and "tow" in found.measures:
-            marks.append(f"{words} {_said(found.measures['tow'])}")
+            marks.append(f"{words} {say_interval(found.measures['tow'])}")
     if marks:
         said += ", where " + " and ".join(marks)
     if "rte" in best.measures:
@@ -40,11 +40,11 @@ def best_sentence(results: Results, best: Summary) -> str:
 
 def runner_up_sentence(best: Summary, second: Summary) -> str:
     """How far ahead the best is, and whether that could be chance."""
-    said = f"The next, {show_line(second.line)}, has {_said(second.measures['tow'])}"
+    said = f"The next, {show_line(second.line)}, has {say_interval(second.measures['tow'])}"
     gap = paired(best, second, "tow")
     if gap is None:
         return said + "."
-    return f"{said}; the best is ahead by {_said(gap)}, {_verdict(gap)}."
+    return f"{said}; the best is ahead by {say_interval(gap)}, {_verdict(gap)}."
 
 
 def refinement_sentence(methods: list[Summary]) -> Iterator[str]:
@@ -69,7 +69,7 @@ def refinement_sentence(methods: list[Summary]) -> Iterator[str]:
         said += (
             f"; the 95 % interval of the difference is above zero for {above}, below for {below}"
         )
-    listed = ", ".join(f"{name} {_said(gain, sign='+')}" for name, gain in gains.items())
+    listed = ", ".join(f"{name} {say_interval(gain, sign='+')}" for name, gain in gains.items())
     yield f"{said}. Differences over the same seeds: {listed}."
 
 
@@ -84,14 +84,8 @@ def mixed_sentences(methods: list[Summary]) -> Iterator[str]:
         if gain is not None:
             yield (
                 f"{show_line(each.line)} differs from the best vanilla method, "
-                f"{show_method(best.line)}, by {_said(gain, sign='+')}, {_verdict(gain)}."
+                f"{show_method(best.line)}, by {say_interval(gain, sign='+')}, {_verdict(gain)}."
             )
-
-
-def _said(found: Interval, *, sign: str = "") -> str:
-    """An interval in running text; `sign` "+" is that of a difference."""
-    mean = f"{found.mean:{sign}.3f}".replace("-", "−")
-    return mean if math.isnan(found.half_width) else f"{mean} ± {found.half_width:.3f}"
 
 
 def _verdict(gain: Interval) -> str:

@@ -108,6 +108,12 @@ def show_interval(found: Interval | None, digits: int = 3) -> str:
     return f"{mean} ± {half_width}" if half_width else mean
 
 
+def say_interval(found: Interval, *, sign: str = "") -> str:
+    """A mean and its half-width in a sentence; `sign` "+" is that of a difference."""
+    mean = f"{found.mean:{sign}.3f}".replace("-", "−")
+    return mean if math.isnan(found.half_width) else f"{mean} ± {found.half_width:.3f}"
+
+
 def best_lines(results: Results, column: Column) -> set[str]:
     """The names of the methods that are best in a column, calibration apart."""
     means = {

@@ -135,6 +135,12 @@ def forget_sets(work: WorkDirectory) -> dict[str, np.ndarray]:
     return work.read_arrays("forget_sets.npz") if work.has("forget_sets.npz") else {}
 
 
+def parts(work: WorkDirectory) -> dict[str, np.ndarray]:
+    """The parts of S alone; empty before."""
+    found = forget_sets(work).items()
+    return {name: part for name, part in found if name not in ("forget", "retain")}
+
+
 def original_epochs(work: WorkDirectory, seeds: Iterable[int]) -> list[Row]:
     """The losses of the original models' own training, a row per epoch."""
     found: list[Row] = []

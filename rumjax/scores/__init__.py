@@ -6,6 +6,7 @@ from rumjax.scores.files import (
     image_hashes,
     load_published,
     load_scores,
+    places,
     publish,
     published,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "memorization",
     "memorization_of",
     "mmd_squared",
+    "places",
     "publish",
     "published",
     "random_subset",

@@ -109,15 +109,13 @@ def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
       InvalidInputError: no such scores, or images that have none.
     """
     known = _read_published(name)
-    hashes, first = np.unique(known["hashes"], return_index=True)
-    wanted = image_hashes(images)
-    if missing := int(np.sum(~np.isin(wanted, hashes))):
+    rows = places(image_hashes(images), known["hashes"])
+    if missing := int(np.sum(rows < 0)):
         about = json.loads(str(known["about"]))
         raise InvalidInputError(
             f"published scores {name!r}: {missing} of {len(images)} images are none of theirs; "
             f"they are of {about['data']}, with the same validation set held out"
         )
-    rows = first[np.searchsorted(hashes, wanted)]
     found = {"memorization": Scores(known["memorization"][rows], known["memorization_se"][rows])}
     if "c_proxy" in known:
         found["c_proxy"] = Scores(known["c_proxy"][rows])
@@ -177,6 +175,14 @@ def publish(
                 f"scores to publish: wanted {name} of {len(images)} images, got {list(array.shape)}"
             )
     np.savez_compressed(path, **arrays, about=np.array(json.dumps(dict(about))))
+
+
+def places(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where each of some hashes is first found among others; -1 where it is not. int64[N]."""
+    hashes, first = np.unique(known, return_index=True)
+    return np.where(
+        np.isin(wanted, hashes), np.append(first, -1)[np.searchsorted(hashes, wanted)], -1
+    )
 
 
 def image_hashes(images: np.ndarray) -> np.ndarray:

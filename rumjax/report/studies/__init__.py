@@ -43,9 +43,7 @@ def collect(work: WorkDirectory, experiment: Experiment, cases: Sequence[Experim
     found = {}
     for case in cases:
         place = work.below(case.folder) if case.folder else work
-        parts = {
-            name: part for name, part in tables.forget_sets(place).items() if name not in RESERVED
-        }
+        parts = tables.parts(place)
         name = case.folder.removeprefix("cases/") or case.name
         hardness = place.read_json("forget_sets.json", missing={})
         settings = {method.name: method.options for method in case.methods}
@@ -60,9 +58,6 @@ def collect(work: WorkDirectory, experiment: Experiment, cases: Sequence[Experim
         labels=np.asarray(experiment.data.train.labels),
         facts=facts(experiment, {}),
     )
-
-
-RESERVED = ("forget", "retain")
 
 
 def write(work: WorkDirectory, study: Study) -> Page:

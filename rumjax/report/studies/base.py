@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rumjax.report.columns import say_interval
 from rumjax.report.exports import Table
 from rumjax.report.figures import Picture
 from rumjax.report.tables import Interval, Results, Summary, paired
@@ -126,8 +127,7 @@ def said(found: Interval | None, *, sign: str = "") -> str:
     """An interval in running text; `sign` "+" is that of a difference."""
     if found is None or not math.isfinite(found.mean):
         return "–"
-    mean = f"{found.mean:{sign}.3f}".replace("-", "−")
-    return mean if math.isnan(found.half_width) else f"{mean} ± {found.half_width:.3f}"
+    return say_interval(found, sign=sign)
 
 
 def chance(p_value: float) -> str:

@@ -254,7 +254,7 @@ def _bar(
     axis: str,
 ) -> None:
     found = mean_of(case, name, measure)
-    if found is None or not math.isfinite(found.mean):
+    if found is None:
         return
     error = float(np.nan_to_num(found.half_width))
     # An interval of a share ends where shares do.

@@ -144,7 +144,7 @@ def lines(cases: Sequence[Case], names: Sequence[str], measures: Sequence[str]) 
             points = [
                 (number + 0.03 * (shift - len(looks) / 2), *found)
                 for number, case in enumerate(cases, start=1)
-                if (found := mean_of(case, name, measure)) is not None and math.isfinite(found.mean)
+                if (found := mean_of(case, name, measure)) is not None
             ]
             x, mean, half = np.array(points).reshape(-1, 3).T
             label = in_figure(name)
