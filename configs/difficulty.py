@@ -13,7 +13,8 @@ are the paper's, take an accelerator, and were not run in full by the authors of
 
 from ml_collections import ConfigDict
 
-from rumjax.experiment import LEVELS, vanilla
+from rumjax.methods import vanilla
+from rumjax.rum import LEVELS
 from rumjax.settings import first, setting
 
 COMMAND = "python -m rumjax.launch --config=difficulty.py"

@@ -11,7 +11,7 @@ Settings are as for difficulty.py.
 
 from ml_collections import ConfigDict
 
-from rumjax.experiment import SCORES, rum_f, shuffle, vanilla
+from rumjax.methods import SCORES, rum_f, shuffle, vanilla
 from rumjax.settings import first, setting
 
 COMMAND = "python -m rumjax.launch --config=proxies.py"

@@ -15,7 +15,8 @@ import itertools
 
 from ml_collections import ConfigDict
 
-from rumjax.experiment import LEVELS, rum, rum_f, strategies
+from rumjax.methods import rum, rum_f, strategies
+from rumjax.rum import LEVELS
 from rumjax.settings import first, setting
 
 COMMAND = "python -m rumjax.launch --config=refinement.py"

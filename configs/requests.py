@@ -12,7 +12,7 @@ Settings are as for difficulty.py.
 
 from ml_collections import ConfigDict
 
-from rumjax.experiment import rum_f, vanilla
+from rumjax.methods import rum_f, vanilla
 from rumjax.settings import first, setting
 
 COMMAND = "python -m rumjax.launch --config=requests.py"

@@ -287,14 +287,14 @@ def train(
                 jax.vmap(lambda model: jax.random.fold_in(key, model))(jnp.asarray(chosen)),
                 np.stack([bank.subset(model) for model in chosen]),
             )
-            for chosen in _remaining(bank, models, size, process, claims)
+            for chosen in _remaining(bank, models, size, process, claims, checkpoints)
         )
         for made in ensemble.run(works, data, read=read, per_device=per_device):
             for position, name in enumerate(made.names):
                 model = numbers[name]
                 row, variables = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
                 if checkpoints:
-                    bank.work.save_model(f"bank_{model:05d}", variables)
+                    bank.work.save_model(checkpoint_of(model), variables)
                 bank.write(model, row["margins"], row["correct"], made.seconds)
             compile_seconds = made.compile_seconds
             if on_made is not None:
@@ -302,11 +302,31 @@ def train(
     return compile_seconds
 
 
+def checkpoint_of(model: int) -> str:
+    """What the work directory calls a model that is kept."""
+    return f"bank_{model:05d}"
+
+
+def lacking(bank: ModelBank, models: int, *, checkpoints: bool = False) -> list[int]:
+    """Which of the first M models have no row, or are not kept and ought to be."""
+    done = set(bank.done())
+    return [
+        model
+        for model in range(models)
+        if model not in done or (checkpoints and not bank.work.has_model(checkpoint_of(model)))
+    ]
+
+
 def _remaining(
-    bank: ModelBank, models: int, size: int, process: Process, claims: "_Claims"
+    bank: ModelBank,
+    models: int,
+    size: int,
+    process: Process,
+    claims: "_Claims",
+    checkpoints: bool,
 ) -> Iterator[list[int]]:
     """What this process is to train next, until the bank is complete."""
-    while missing := sorted(set(range(models)) - set(bank.done())):
+    while missing := lacking(bank, models, checkpoints=checkpoints):
         taken = claims.of_others()
         free = [model for model in missing if model not in taken]
         mine = [model for model in free if model // size % process.count == process.index]

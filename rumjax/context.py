@@ -10,12 +10,14 @@ import numpy as np
 from rich.console import Console
 
 from rumjax import ensemble, forget_sets, metrics, progress
+from rumjax.bank import checkpoint_of
 from rumjax.checkpoint import WorkDirectory
 from rumjax.errors import DivergenceError
-from rumjax.experiment import Experiment, Method, refinement
+from rumjax.experiment import Experiment
+from rumjax.methods import Method, refinement
 from rumjax.models import predict
 from rumjax.rum import Parts, rum
-from rumjax.types import Dataset, Key, Scores, Variables
+from rumjax.types import Dataset, Key, Outputs, Scores, Variables
 from rumjax.unlearn import Step
 
 
@@ -71,23 +73,28 @@ class Job(NamedTuple):
     """A model to be made."""
 
     seed: int
+    """or the number of a model of the bank"""
     key: Key
     steps: tuple[Step, ...]
-    variables: Variables | None = None
-    """to start from; None before training from scratch"""
+    variables: Variables | Callable[[], Variables] | None = None
+    """to start from, or how to read it when its turn comes; None before training from scratch"""
     which: str = ""
     """of several of one seed"""
+    what: str = "seed"
+    """what the number is of"""
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"seed {self.seed}, {self.which}" if self.which else f"seed {self.seed}"
+        numbered = f"{self.what} {self.seed}"
+        return f"{numbered}, {self.which}" if self.which else numbered
 
 
 class Made(NamedTuple):
     """A model, once made."""
 
-    variables: Variables
+    read: Any
+    """its variables, or what else was to be read of it"""
     times: dict[str, float]
     """`seconds` that it took, and `seconds_compiling` before it and others like it"""
     curve: list[dict[str, Any]]
@@ -107,6 +114,7 @@ def make(
     advance: progress.Advance,
     name: str = "",
     *,
+    read: ensemble.Read = ensemble.whole,
     watch: ensemble.Read = ensemble.nothing,
     on_epoch: Callable[[ensemble.Epoch], None] | None = None,
     diverging: str = "stops",
@@ -118,6 +126,7 @@ def make(
       jobs: all of the same steps, up to the examples in their tasks.
       advance: called after every epoch of every model.
       name: what messages call them all.
+      read: of every model once it is made; see `rumjax.ensemble.run`.
       watch: of every model after every epoch; see `rumjax.ensemble.run`.
       on_epoch: called after every epoch too.
       diverging: whether a model that diverges "stops" them all, or is "noted".
@@ -141,7 +150,7 @@ def make(
     chunks = ensemble.run(
         map(together, groups),
         context.data,
-        read=ensemble.whole,
+        read=read,
         devices=devices,
         per_device=per_device,
         watch=watch,
@@ -151,10 +160,9 @@ def make(
     try:
         for group, made in zip(groups, chunks, strict=True):
             for position, job in enumerate(group):
-                variables = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
+                found = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
                 times = {"seconds": made.seconds, "seconds_compiling": made.compile_seconds}
-                curve, diverged = made.curves[position], made.diverged[position]
-                yield job, Made(variables, times, curve, diverged)
+                yield job, Made(found, times, made.curves[position], made.diverged[position])
     except DivergenceError as error:
         raise DivergenceError(f"{name}: {error}" if name else str(error)) from error
 
@@ -165,7 +173,7 @@ def together(jobs: Sequence[Job]) -> ensemble.Work:
         [job.name for job in jobs],
         jnp.stack([job.key for job in jobs]),
         [job.steps for job in jobs],
-        [job.variables for job in jobs],
+        [job.variables() if callable(job.variables) else job.variables for job in jobs],
     )
 
 
@@ -185,6 +193,11 @@ def require_original(context: Context, seed: int) -> Variables:
 def require_oracle(context: Context, seed: int) -> Variables:
     """The reference oracle of a seed, for the case's forget set."""
     return _require(context, context.place, f"oracle_reference_seed{seed}")
+
+
+def require_of_bank(context: Context, model: int) -> Variables:
+    """A model of the bank."""
+    return _require(context, context.work, checkpoint_of(model))
 
 
 def require_start(context: Context, method: Method, seed: int) -> Variables:
@@ -245,10 +258,15 @@ class Predictions(NamedTuple):
 _predict = jax.jit(predict, static_argnums=0)
 
 
-def probabilities(context: Context, variables: Variables) -> Predictions:
+def look(context: Context, variables: Variables) -> Outputs:
+    """What a model says of D and T, on the host."""
+    found = _predict(context.experiment.model, variables, context.data.images)
+    return jax.tree.map(np.asarray, found)
+
+
+def probabilities(context: Context, outputs: Outputs) -> Predictions:
     """A model's softmax probabilities on D and T."""
-    logits = _predict(context.experiment.model, variables, context.data.images).logits
-    everything = np.asarray(jax.nn.softmax(logits))
+    everything = np.asarray(jax.nn.softmax(outputs.logits))
     return Predictions(everything[: context.size], everything[context.size :])
 
 
@@ -259,10 +277,10 @@ def first_embeddings(context: Context) -> np.ndarray:
     return np.asarray(_predict(context.experiment.model, variables, images).embeddings)
 
 
-def measure(context: Context, parts: Parts, seed: int, variables: Variables) -> metrics.Measured:
+def measure(context: Context, parts: Parts, seed: int, outputs: Outputs) -> metrics.Measured:
     """What the measures need of a model; `seed` is that of the attack's sample of R."""
     train, test = context.experiment.data.train, context.experiment.data.test
-    found = probabilities(context, variables)
+    found = probabilities(context, outputs)
     return metrics.measure(
         metrics.Predictions(found.train, np.asarray(train.labels)),
         metrics.Predictions(found.test, np.asarray(test.labels)),
@@ -274,4 +292,4 @@ def measure(context: Context, parts: Parts, seed: int, variables: Variables) -> 
 
 def measure_oracle(context: Context, parts: Parts, seed: int) -> metrics.Measured:
     """The same of a seed's reference oracle."""
-    return measure(context, parts, seed, require_oracle(context, seed))
+    return measure(context, parts, seed, look(context, require_oracle(context, seed)))

@@ -3,14 +3,13 @@
 A configuration's sections are keyword arguments: `data` of `rumjax.data.load`, `model` of
 `rumjax.models.build`, `training` of `rumjax.training.recipe`, `forget` of the function of
 `rumjax.forget_sets` that its `by` names, and each unlearner's of its factory. `methods` are written
-with `vanilla`, `shuffle`, `rum_f` and `rum` below: four values of one form.
+with `vanilla`, `shuffle`, `rum_f` and `rum` of `rumjax.methods`.
 
 A study looks at several forget sets: its `cases` have each a `forget` and maybe `methods` of their
 own, and share everything else.
 """
 
 import dataclasses
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,16 +17,22 @@ from typing import Any
 import numpy as np
 
 from rumjax import data, forget_sets, models
-from rumjax.data.augmentation import augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
+from rumjax.keywords import Options, accepted, call, names_of
+from rumjax.methods import (
+    FLOOR,
+    SCORES,
+    Method,
+    build_method,
+    with_augmentation,
+)
 from rumjax.models import Model
-from rumjax.rum import LEVELS, Parts, Refine, at_random, by_class, by_score, whole
-from rumjax.scores import EXTRA_PROXIES, PROXIES
-from rumjax.training import Recipe, SgdOptions, recipe
-from rumjax.types import Scores, Splits, Unlearner
+from rumjax.rum import Parts
+from rumjax.scores import EXTRA_PROXIES
+from rumjax.training import Recipe, recipe
+from rumjax.types import Scores, Splits
 from rumjax.unlearn import ALGORITHMS
 
-SCORES = ("memorization", *PROXIES, *EXTRA_PROXIES)
 FORGET: dict[str, Callable[..., Parts]] = {
     **dict.fromkeys(SCORES, forget_sets.by_score),
     "entanglement": forget_sets.by_entanglement,
@@ -35,11 +40,6 @@ FORGET: dict[str, Callable[..., Parts]] = {
     "class": forget_sets.by_class,
     "file": forget_sets.from_file,
 }
-ORACLES = ("retrain_reference", "retrain_second")
-"""What the oracles' rows are called, and so no method."""
-REFINEMENTS = ("whole", "random", "class", "entanglement", "rescored", *SCORES)
-"""What F may go by. "entanglement" is nearness to the mean embedding; "rescored" is hold-out
-retraining of the very model that is to forget, which is not θo once requests have come before."""
 ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
 """Scores that are made only where something in the run looks at them."""
 CRITERIA = ("oracle", "validation")
@@ -60,122 +60,11 @@ SECTIONS = (
     "methods",
     "attack",
 )
-OPTIONAL = ("cases", "study", "tuning", "scores")
-SHUFFLED = ("first", "second", "third")
-
-Options = Mapping[str, Any]
-
-
-def vanilla(unlearner: Options) -> dict[str, Any]:
-    """An unlearner once, on all of S."""
-    return _method("vanilla", "whole", {"all": unlearner}, ("all",))
-
-
-def shuffle(*unlearners: Options, parts: Sequence[str] = SHUFFLED) -> dict[str, Any]:
-    """One algorithm on random parts of S in sequence: the control for RUM^F.
-
-    Args:
-      *unlearners: one for all parts, or one for each, which may differ in numbers.
-      parts: their names.
-    """
-    return _method("shuffle", "random", _one_algorithm(unlearners, parts), parts)
-
-
-def rum_f(
-    *unlearners: Options,
-    refine: str = "memorization",
-    parts: Sequence[str] = LEVELS,
-    order: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """RUM^F: one algorithm on the parts of S in sequence, lowest scores first by default.
-
-    Args:
-      *unlearners: one for all parts, or one for each, which may differ in numbers.
-      refine: of `REFINEMENTS`.
-      parts: their names, by ascending score.
-      order: of unlearning, if it is another.
-    """
-    return _method("rum_f", refine, _one_algorithm(unlearners, parts), parts, order)
-
-
-def rum(
-    select: Mapping[str, Options],
-    *,
-    refine: str = "memorization",
-    parts: Sequence[str] = LEVELS,
-    order: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """RUM: an unlearner for each part."""
-    return _method("rum", refine, select, parts, order)
-
-
-def _one_algorithm(unlearners: Sequence[Options], parts: Sequence[str]) -> dict[str, Options]:
-    if len(unlearners) == 1:
-        unlearners = [*unlearners] * len(parts)
-    algorithms = {str(each.get("algorithm")) for each in unlearners}
-    if len(unlearners) != len(parts) or len(algorithms) != 1:
-        raise InvalidInputError(
-            f"{len(unlearners)} unlearners ({', '.join(sorted(algorithms))}) for {len(parts)} "
-            "parts; give one for all, or one of the same algorithm for each, or use rum"
-        )
-    return dict(zip(parts, unlearners, strict=True))
-
-
-def strategies(unlearners: Mapping[str, Options]) -> dict[str, Any]:
-    """Each unlearner as vanilla, shuffle and RUM^F: "finetune_vanilla" and so on."""
-    forms: dict[str, Callable[..., dict[str, Any]]] = {
-        "vanilla": vanilla,
-        "shuffle": shuffle,
-        "rum_f": rum_f,
-    }
-    return {
-        f"{name}_{strategy}": form(options)
-        for name, options in unlearners.items()
-        for strategy, form in forms.items()
-    }
-
-
-def _method(
-    strategy: str,
-    refine: str,
-    select: Mapping[str, Options],
-    parts: Sequence[str],
-    order: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    return {
-        "strategy": strategy,
-        "refine": refine,
-        "parts": tuple(parts),
-        "select": {part: dict(options) for part, options in select.items()},
-        "order": tuple(parts if order is None else order),
-    }
-
-
-FLOOR = vanilla({"algorithm": "original"})
-"""The method that does nothing, a row of every table."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """One line of the results: a refinement, an unlearner per part, an order."""
-
-    name: str
-    """its key in the configuration"""
-    algorithm: str
-    """the algorithm's name, or in the order of use those of a mixed RUM, joined by ">" """
-    strategy: str
-    refine: str
-    parts: tuple[str, ...]
-    """by ascending score"""
-    select: Mapping[str, Unlearner[Any]]
-    order: tuple[str, ...]
-    options: Any
-    """the JSON-like configuration it was made from, defaults included"""
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of all its steps."""
-        return sum(self.select[part].epochs for part in self.order)
+OPTIONAL = ("cases", "study", "tuning", "scores", "audit")
+SHARE = 2 / 3
+"""of the examples of S that a model of the bank saw, what an audit asks it to forget"""
+LEAST_AUDITED, LEAST_ORACLES = 8, 3
+"""models of the bank, and of the seeds, below which audits cannot be computed or mean nothing"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +106,16 @@ class Experiment:
     def needs_bank(self) -> bool:
         """Whether anything in the run looks at memorization scores, and they are not given."""
         return "memorization" in self.looked_at and "scores" not in self.config
+
+    @property
+    def trains_bank(self) -> bool:
+        """Whether the run has a bank: scores or audits need it."""
+        return self.needs_bank or "audit" in self.config
+
+    @property
+    def keeps_bank(self) -> bool:
+        """Whether the models of the bank are kept, and not only what they predict."""
+        return "audit" in self.config or bool(self.config["bank"].get("checkpoints", False))
 
     @property
     def on_demand(self) -> tuple[str, ...]:
@@ -272,7 +171,7 @@ def build(config: Mapping[str, Any]) -> Experiment:
         config=config,
         data=splits,
         model=model,
-        recipe=call("training", recipe, _with_augmentation(config["training"]), model=model),
+        recipe=call("training", recipe, with_augmentation(config["training"]), model=model),
         methods=(),
         seeds=tuple(range(first, first + check_count("seeds", config["seeds"]))),
     )
@@ -283,6 +182,8 @@ def build(config: Mapping[str, Any]) -> Experiment:
     else:
         built = with_methods(whole_run)
     check_searches(built)
+    if "audit" in config:
+        call("audit", check_audit, config["audit"], run=built)
     return built
 
 
@@ -381,6 +282,55 @@ def check_attack(samples: int | None) -> None:
         check_count("attack.samples", samples)
 
 
+def check_audit(
+    models: int,
+    run: Experiment,
+    share: float = SHARE,
+    methods: Sequence[str] | None = None,
+    command: str | None = None,
+) -> None:
+    """Checks the section `audit`; see `rumjax.auditing`.
+
+    Args:
+      models: of the bank, to be unlearned by every method.
+      run: the whole run.
+      share: of the examples of S that a model of the bank saw, what it is asked to forget; a third
+        of S is then forgotten, kept and never seen where the bank's fraction is 2/3 and the share
+        a half, as in Naderloui et al. (USENIX Security 2025).
+      methods: names of those to be audited, by default all.
+      command: that makes the same run again, for the report.
+
+    Raises:
+      InvalidInputError: a value out of range, an unknown method, one whose parts would differ in
+        size from model to model, or cases that go on from others.
+    """
+    del command
+    if check_count("audit.models", models, least=LEAST_AUDITED) > run.config["bank"]["models"]:
+        raise InvalidInputError(
+            f"audit.models: {models} are more than bank.models, {run.config['bank']['models']}"
+        )
+    if len(run.seeds) < LEAST_ORACLES:
+        raise InvalidInputError(
+            f"seeds: an audit compares distributions over seeds and needs {LEAST_ORACLES} or more "
+            f"of them, 64 for figures that mean much; got {len(run.seeds)}"
+        )
+    if not 0 < share < 1:
+        raise InvalidInputError(f"audit.share: wanted a number between 0 and 1, got {share}")
+    names = {each.name: each for each in run.methods}
+    for name in methods or ():
+        check_choice("method in audit.methods", name, names)
+    for name, method in names.items():
+        if method.refine in ("class", "rescored") and (methods is None or name in methods):
+            raise InvalidInputError(
+                f"audit: {name} refines by {method.refine}, and its parts would differ from model "
+                "to model; name the methods to be audited in audit.methods"
+            )
+    if taken := {"models", "retrain"} & names.keys():
+        raise InvalidInputError(f"audit: no method may be called {', '.join(sorted(taken))}")
+    if any(case.after for case in run.cases):
+        raise InvalidInputError("audit: there must be no cases that go on from others (after)")
+
+
 def check_tuning(
     seeds: Sequence[int],
     grids: Options,
@@ -448,159 +398,6 @@ def check_scores(memorization: Options) -> None:
             'scores.memorization: wanted {"published": NAME} or {"path": FILE, "key": NAME}, got '
             f"{memorization!r}"
         )
-
-
-def build_method(
-    name: str, options: Options, config: Mapping[str, Any], model: Model, num_classes: int
-) -> Method:
-    """A method from its options, as `vanilla` and its siblings write them.
-
-    Raises:
-      InvalidInputError: an unknown refinement, algorithm or option, a value out of range, or
-        parts, order and selection that do not name the same.
-    """
-    where = f"methods.{name}"
-    check_form(where, name, options)
-    defaults = {**_shared(config["training"]), **config["unlearning"]}
-    select, resolved = {}, {}
-    for part, given in options["select"].items():
-        select[part], resolved[part] = unlearner(
-            f"{where}.select.{part}", given, defaults, model, num_classes
-        )
-    names = [resolved[part]["algorithm"] for part in options["order"] if part in resolved]
-    return Method(
-        name=name,
-        algorithm=names[0] if len(set(names)) == 1 else ">".join(names),
-        strategy=options["strategy"],
-        refine=options["refine"],
-        parts=tuple(options["parts"]),
-        select=select,
-        order=tuple(options["order"]),
-        options={**options, "select": resolved},
-    )
-
-
-def check_form(where: str, name: str, options: Options) -> None:
-    """Checks a method but for its unlearners.
-
-    Raises:
-      InvalidInputError: a name that cannot be a file's, not made by `vanilla` or its siblings, an
-        unknown refinement, or parts, order and selection that do not name the same.
-    """
-    if not re.fullmatch(r"\w[\w.+-]*", name) or name in ORACLES:
-        raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
-    if not isinstance(options, Mapping) or options.keys() != FLOOR.keys():
-        raise InvalidInputError(
-            f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.experiment"
-        )
-    check_choice(f"refinement in {where}", options["refine"], REFINEMENTS)
-    # Parts by class are those of the forget set's classes, whatever `parts` says.
-    parts = options["order"] if options["refine"] == "class" else options["parts"]
-    for key in ("order", "select"):
-        if sorted(options[key]) != sorted(set(parts)):
-            raise InvalidInputError(
-                f"{where}.{key}: names {', '.join(options[key])}, "
-                f"but the parts are {', '.join(parts)}, each once"
-            )
-
-
-def unlearner(
-    where: str, given: Options, defaults: Options, model: Model, num_classes: int
-) -> tuple[Unlearner[Any], dict[str, Any]]:
-    """An unlearner from `{"algorithm": name, **options}`, and the options with defaults filled in.
-
-    Defaults that its factory does not know are left out; options it does not know are refused.
-
-    Raises:
-      InvalidInputError: an unknown algorithm or option, or a value out of range.
-    """
-    factory = accepted(where, ALGORITHMS, given, "algorithm")
-    known = names_of(factory)
-    options = {key: value for key, value in defaults.items() if key in known} | dict(given)
-    extra = {"num_classes": num_classes} if "num_classes" in known else {}
-    arguments = {key: value for key, value in options.items() if key != "algorithm"}
-    made = call(where, factory, _with_augmentation(arguments), model=model, **extra)
-    return made, options
-
-
-def _shared(training: Options) -> dict[str, Any]:
-    """What unlearners take over from training unless told otherwise."""
-    return {key: training[key] for key in ("batch_size", "augmentation") if key in training}
-
-
-def _with_augmentation(options: Options) -> dict[str, Any]:
-    if "augmentation" not in options:
-        return dict(options)
-    return {**options, "augmentation": augmentation(options["augmentation"])}
-
-
-def accepted(
-    where: str, table: Mapping[str, Callable[..., Any]], options: Options, choice: str
-) -> Callable[..., Any]:
-    """The function that `options[choice]` names in the table.
-
-    Raises:
-      InvalidInputError: no such function, or an option that it does not take.
-    """
-    if choice not in options:
-        raise InvalidInputError(f"{where}: it lacks {choice!r}")
-    function = table[check_choice(f"{choice} in {where}", options[choice], table)]
-    for option in options:
-        if option != choice:
-            check_choice(f"option in {where}", option, names_of(function))
-    return function
-
-
-def call(where: str, function: Callable[..., Any], options: Options, **extra: Any) -> Any:
-    """Calls a function with a section of the configuration.
-
-    Raises:
-      InvalidInputError: an option that the function does not take, or one that it lacks.
-    """
-    known = [name for name in names_of(function) if name not in extra]
-    for option in options:
-        check_choice(f"option in {where}", option, known)
-    signature = inspect.signature(function)
-    try:
-        signature.bind(**options, **extra)
-    except TypeError as error:
-        raise InvalidInputError(f"{where}: {error}") from error
-    return function(**options, **extra)
-
-
-def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a function's arguments, those of `SgdOptions` among them where it takes them."""
-    parameters = inspect.signature(function).parameters.values()
-    named = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    if len(named) < len(parameters):
-        named += SgdOptions.__annotations__
-    return tuple(named)
-
-
-def refinement(
-    method: Method, scores: Mapping[str, Scores], labels: np.ndarray, seed: int
-) -> Refine:
-    """The function that refines a forget set for a method.
-
-    Args:
-      method: names the refinement and the parts.
-      scores: by name.
-      labels: int32[N].
-      seed: of shuffles.
-    """
-    if method.refine == "whole":
-        return whole(method.parts[0])
-    if method.refine == "random":
-        return at_random(parts=method.parts, seed=seed)
-    if method.refine == "class":
-        return by_class(labels)
-    return by_score(scores[method.refine], parts=method.parts)
-
-
-def grid_of(grids: Mapping[str, Any], method: Method) -> Mapping[str, Any]:
-    """A method's grid among those of the section `tuning`: its own, else its algorithm's."""
-    found: Mapping[str, Any] = grids.get(method.name) or grids.get(method.algorithm) or {}
-    return found
 
 
 def forget_options(options: Options) -> dict[str, Any]:

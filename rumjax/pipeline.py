@@ -19,6 +19,7 @@ from rich.console import Console
 
 import rumjax
 from rumjax import (
+    auditing,
     forget_sets,
     metrics,
     progress,
@@ -34,6 +35,7 @@ from rumjax.context import (
     Job,
     epochs_of,
     first_embeddings,
+    look,
     make,
     measure,
     measure_oracle,
@@ -43,8 +45,10 @@ from rumjax.context import (
     steps_of,
 )
 from rumjax.errors import InvalidInputError, check_choice
-from rumjax.experiment import SCORES, Experiment, Method, forget_parts
+from rumjax.experiment import Experiment, forget_parts
+from rumjax.methods import SCORES, Method
 from rumjax.models import predict, require_embeddings
+from rumjax.observing import Observer, is_measured
 from rumjax.rum import Parts
 from rumjax.scoring import rescored, score_examples, train_bank, train_originals, watched
 from rumjax.types import Scores, task
@@ -74,6 +78,11 @@ def run_experiment(
       RumjaxError: with what went wrong and what to do about it.
     """
     context = open_context(experiment, work, console or Console(), recompute)
+    audits = {
+        case.experiment.folder: auditing.announce(case)
+        for case in context.cases
+        if "audit" in experiment.config
+    }
     train_originals(context, watched(experiment))
     score = score_examples(context, process)
     rows: list[dict[str, Any]] = []
@@ -82,9 +91,14 @@ def run_experiment(
         parts = choose_forget_set(case, score)
         for method in case.experiment.methods:  # finds mistakes before anything more is trained
             check_method(case, method, score, parts)
+        if audits:
+            auditing.announce(case)
         train_oracles(case, parts)
         case = adopt(case, score, parts)
         unlearn_all(case, score, parts)
+        if "audit" in experiment.config:
+            auditing.audit(case, score, parts, audits[case.experiment.folder], process)
+            report.write_audit(case.place, case.experiment, case.console)
         rows += report.write(case.place, case.experiment, case.console)
         done.append(case.experiment)
     if "study" in experiment.config:
@@ -107,7 +121,7 @@ def train_share(
       RumjaxError: with what went wrong and what to do about it.
     """
     check(experiment)
-    if experiment.needs_bank and not work.has("scores.npz"):
+    if experiment.trains_bank and not work.has("scores.npz"):
         train_bank(on_device(experiment, work, console or Console()), process)
 
 
@@ -209,17 +223,21 @@ def train_oracles(
         for seed in experiment.seeds
         if not (
             work.has_model(f"oracle_{which}_seed{seed}")
-            and work.has(f"rows/retrain_{which}_seed{seed}.json")
+            and is_measured(context, f"retrain_{which}", seed)
         )
     ]
+    observer = Observer(context, parts)
     with progress.stage(context.console, "Oracles", epochs_of(jobs), "epochs") as advance:
         for job, made in make(context, jobs, advance):
-            work.save_model(f"oracle_{job.which}_seed{job.seed}", made.variables)
-            measured = measure(context, parts, job.seed, made.variables)
+            work.save_model(f"oracle_{job.which}_seed{job.seed}", made.read)
+            outputs = look(context, made.read)
+            measured = measure(context, parts, job.seed, outputs)
             first = job.which == "reference"
             reference = measured if first else measure_oracle(context, parts, job.seed)
             row = metrics.compare(measured, reference) | made.times | {"rte": 1.0}
             labels = f"retrain_{job.which}", "retrain", job.which
+            if "audit" in experiment.config:
+                row |= observer.keep(labels[0], job.seed, made.read, outputs)
             write_row(work, *labels, job.seed, row, made.curve)
 
 
@@ -346,7 +364,7 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
         for method in experiment.methods
         for seed in experiment.seeds
         if not (
-            work.has(f"rows/{method.name}_seed{seed}.json")
+            is_measured(context, method.name, seed)
             and (not experiment.goes_on or work.has_model(f"unlearned_{method.name}_seed{seed}"))
         )
     ]
@@ -362,6 +380,7 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
         steps = steps_of(context, method, scored, parts, seed)
         return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start)
 
+    observer = Observer(context, parts)
     oracles = functools.cache(lambda seed: measure_oracle(context, parts, seed))
     diverging = "noted" if experiment.config.get("tuning", {}).get("adopt") else "stops"
     total = sum(method.epochs for method, _ in missing)
@@ -378,15 +397,20 @@ def unlearn_all(context: Context, named: Mapping[str, Scores], parts: Parts) -> 
                     "rte_with_scores": scored / row["seconds"],
                 }
                 if made.diverged is None:
-                    measured = measure(context, parts, done.seed, made.variables)
+                    outputs = look(context, made.read)
+                    measured = measure(context, parts, done.seed, outputs)
                     found = metrics.compare(measured, oracles(done.seed))
+                    if "audit" in experiment.config:
+                        found |= observer.keep(method.name, done.seed, made.read, outputs)
                 else:
                     context.console.print(f"{made.diverged} Its ToW counts as 0.", markup=False)
                     found = {"tow": 0.0, "tow_mia": 0.0, "diverged": 1.0}
+                    if "audit" in experiment.config:
+                        observer.lose(method.name, done.seed)
                 found |= made.times | relative
                 labels = method.name, method.algorithm, method.strategy
                 if experiment.goes_on:
-                    work.save_model(f"unlearned_{method.name}_seed{done.seed}", made.variables)
+                    work.save_model(f"unlearned_{method.name}_seed{done.seed}", made.read)
                 write_row(work, *labels, done.seed, found, made.curve)
 
 

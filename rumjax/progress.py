@@ -44,3 +44,10 @@ def stage(console: Console, name: str, total: int, unit: str) -> Iterator[Advanc
         task = progress.add_task(name.ljust(16), total=total, note="compiling")
         yield lambda note: progress.update(task, advance=1, note=note)
         progress.update(task, note="")
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

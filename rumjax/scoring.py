@@ -16,13 +16,15 @@ from rumjax.context import (
     Job,
     epochs_of,
     first_embeddings,
+    look,
     make,
     probabilities,
     require_original,
     stage_key,
 )
 from rumjax.errors import InvalidInputError
-from rumjax.experiment import SCORES, Experiment, Method
+from rumjax.experiment import Experiment
+from rumjax.methods import SCORES, Method
 from rumjax.models import Model, predict
 from rumjax.types import Array, Dataset, Scores, Variables, task
 from rumjax.unlearn import chain, finetune, run
@@ -62,7 +64,7 @@ def train_originals(context: Context, closely: Sequence[str] = ()) -> None:
                 found = {name: each.values for name, each in dynamics[job.name].scores().items()}
                 losses = np.array([each["loss"] for each in made.curve])
                 work.write_arrays(f"dynamics/seed{job.seed}.npz", loss=losses, **found)
-                work.save_model(f"original_seed{job.seed}", made.variables)
+                work.save_model(f"original_seed{job.seed}", made.read)
 
 
 def watched(experiment: Experiment) -> tuple[str, ...]:
@@ -162,7 +164,9 @@ def holdout_scores(context: Context, variables: Variables, seed: int) -> Scores:
     unseen = Dataset(jnp.asarray(held.images), jnp.asarray(held.labels))
     steps = chain(task([], len(held.labels)), learner)
     after = run(stage_key(seed, "holdout"), steps, variables, unseen)
-    before_and_after = (probabilities(context, each).train for each in (variables, after))
+    before_and_after = (
+        probabilities(context, look(context, each)).train for each in (variables, after)
+    )
     return scores.holdout_retraining(*before_and_after)
 
 
@@ -205,8 +209,8 @@ def train_bank(context: Context, process: Process = ALONE) -> tuple[ModelBank, f
     for model in found.discard_damaged():
         context.console.print(f"the row of model {model} of the bank is damaged: it is made anew")
     total = options["models"]
-    lacking = total - sum(model < total for model in found.done())
-    with progress.stage(context.console, "Bank", lacking, "models") as advance:
+    missing = bank.lacking(found, total, checkpoints=experiment.keeps_bank)
+    with progress.stage(context.console, "Bank", len(missing), "models") as advance:
 
         def on_made(made: ensemble.Made) -> None:
             for _ in made.names:
@@ -220,7 +224,7 @@ def train_bank(context: Context, process: Process = ALONE) -> tuple[ModelBank, f
             models=total,
             per_device=options["per_device"],
             process=process,
-            checkpoints=options.get("checkpoints", False),
+            checkpoints=experiment.keeps_bank,
             on_made=on_made,
         )
     return found, compile_seconds

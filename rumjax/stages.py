@@ -9,10 +9,11 @@ import numpy as np
 
 from rumjax.checkpoint import WorkDirectory
 from rumjax.errors import check_choice
-from rumjax.experiment import ORACLES, Experiment, Method, grid_of
+from rumjax.experiment import SHARE, Experiment
+from rumjax.methods import ORACLES, Method, grid_of
 from rumjax.types import Splits
 
-STAGES = ("original", "bank", "scores", "forget_sets", "oracle", "unlearn")
+STAGES = ("original", "bank", "scores", "forget_sets", "oracle", "unlearn", "audit")
 
 
 def claim(work: WorkDirectory, experiment: Experiment, recompute: Sequence[str] = ()) -> None:
@@ -88,14 +89,25 @@ def files(experiment: Experiment) -> dict[str, tuple[str, ...]]:
         own = case_name(case)
         oracles = (f"{prefix}rows/{name}_seed*" for name in ORACLES)
         found[f"forget_sets{own}"] = (f"{prefix}forget_sets.*",)
-        found[f"oracle{own}"] = (f"{prefix}checkpoints/oracle_*", *oracles)
+        found[f"oracle{own}"] = (
+            f"{prefix}checkpoints/oracle_*",
+            *oracles,
+            *(f"{prefix}margins/{name}_seed*" for name in ORACLES),
+        )
         for method in case.methods:
             found[f"unlearn{own}/{method.name}"] = (
                 f"{prefix}rows/{method.name}_seed*",
+                f"{prefix}margins/{method.name}_seed*",
                 f"{prefix}tuning/{method.name}_{'?' * 12}.json",
                 f"{prefix}tuning/{method.name}.json",
                 f"{prefix}checkpoints/unlearned_{method.name}_seed*",
             )
+        if "audit" in experiment.config:
+            for name in ("retrain", *(method.name for method in case.methods)):
+                found[f"audit{own}/{name}"] = (
+                    f"{prefix}audit/{name}.*",
+                    f"{prefix}audit/models/{name}/*",
+                )
     return found
 
 
@@ -121,7 +133,7 @@ def dependencies(experiment: Experiment) -> dict[str, Any]:
     scored = {**scored, **on_demand, **given, "first_seed": experiment.seeds[0]}
     found: dict[str, Any] = {
         "original": training | on_demand,
-        **({"bank": bank} if experiment.needs_bank else {}),
+        **({"bank": bank} if experiment.trains_bank else {}),
         "scores": scored,
     }
     for case in experiment.each:
@@ -134,6 +146,12 @@ def dependencies(experiment: Experiment) -> dict[str, Any]:
         for method in case.methods:
             made_of = {**judged, "method": method.options, **searched(case, method)}
             found[f"unlearn{own}/{method.name}"] = made_of
+        if "audit" in config:
+            asked = {**forget, **bank, "share": config["audit"].get("share", SHARE)}
+            found[f"audit{own}/retrain"] = asked
+            for method in case.methods:
+                made_of = {"method": method.options, **searched(case, method)}
+                found[f"audit{own}/{method.name}"] = asked | made_of
     return found
 
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import rankdata
 
-from rumjax import bank, ensemble, experiment, forget_sets, metrics, progress
+from rumjax import bank, ensemble, forget_sets, metrics, progress
 from rumjax.context import (
     Context,
     Job,
@@ -40,7 +40,8 @@ from rumjax.context import (
     together,
 )
 from rumjax.errors import InvalidInputError
-from rumjax.experiment import Experiment, Method, grid_of
+from rumjax.experiment import Experiment
+from rumjax.methods import Method, build_method, grid_of
 from rumjax.rum import Parts
 from rumjax.scoring import rescored
 from rumjax.types import Dataset, Scores
@@ -138,9 +139,7 @@ def rebuilt(
     """The method with another unlearner for every part, in another order."""
     built = context.experiment
     options = {**method.options, "select": dict(select), "order": tuple(order)}
-    return experiment.build_method(
-        method.name, options, built.config, built.model, built.data.num_classes
-    )
+    return build_method(method.name, options, built.config, built.model, built.data.num_classes)
 
 
 # How it is judged

@@ -5,7 +5,17 @@ import pytest
 
 from rumjax import experiment
 from rumjax.errors import InvalidInputError
-from rumjax.experiment import build, rum, rum_f, shuffle, strategies, vanilla
+from rumjax.experiment import build
+from rumjax.methods import (
+    REFINEMENTS,
+    SCORES,
+    refinement,
+    rum,
+    rum_f,
+    shuffle,
+    strategies,
+    vanilla,
+)
 from rumjax.rum import by_class, by_score, whole
 from rumjax.types import Scores
 from rumjax.unlearn import ALGORITHMS
@@ -171,7 +181,7 @@ def test_parts_selection_and_order_must_agree(config, options):
         method(config, options)
 
 
-@pytest.mark.parametrize("refine", experiment.REFINEMENTS)
+@pytest.mark.parametrize("refine", REFINEMENTS)
 def test_every_refinement_can_be_named(config, refine):
     parts = ("all",) if refine == "whole" else ("class_0", "class_1")
     made = method(config, rum_f(FINETUNE, refine=refine, parts=parts))
@@ -265,7 +275,7 @@ def test_refinements_are_those_of_rum(config):
     forget = np.arange(30, 60, dtype=np.int32)
 
     def refined(options, seed=0):
-        return experiment.refinement(method(config, options), scores, labels, seed)(forget)
+        return refinement(method(config, options), scores, labels, seed)(forget)
 
     def same(found, expected):
         assert list(found) == list(expected)
@@ -291,11 +301,11 @@ EMBEDDINGS = np.random.default_rng(2).normal(size=(SIZE, 3)).astype(np.float32)
 
 def forget(config, **options):
     made = build({**config, "forget": options})
-    named = dict.fromkeys(experiment.SCORES, Scores(MEMORY))
+    named = dict.fromkeys(SCORES, Scores(MEMORY))
     return experiment.forget_parts(made, named, lambda: EMBEDDINGS)
 
 
-@pytest.mark.parametrize("by", [*experiment.SCORES, "entanglement"])
+@pytest.mark.parametrize("by", [*SCORES, "entanglement"])
 def test_forget_sets_by_score_or_entanglement_have_three_disjoint_levels(config, by):
     found = forget(config, by=by, size=5)
     assert list(found) == ["low", "medium", "high"]

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "data": "errors types",
     "models": "errors types mesh",
     "metrics": "errors",
+    "audits": "errors metrics",
     "progress": "",
     "training": "errors types mesh data models",
     "gradients": "types mesh models",
@@ -26,21 +27,28 @@ MAY_IMPORT = {
     "scores": "errors types",
     "forget_sets": "errors types rum scores",
     "ensemble": "errors types training unlearn.base",
+    "relearn": "errors types models training unlearn ensemble",
     "checkpoint": "errors types",
     "bank": "errors types cluster models training forget_sets scores ensemble checkpoint",
-    "experiment": "errors types data models training unlearn rum forget_sets scores",
-    "stages": "errors types checkpoint experiment",
-    "report": "errors types metrics rum forget_sets checkpoint experiment",
+    "keywords": "errors training",
+    "methods": "errors types data models unlearn rum scores keywords",
+    "experiment": "errors types data models training unlearn rum forget_sets scores keywords "
+    "methods",
+    "stages": "errors types checkpoint methods experiment",
+    "report": "errors types metrics rum forget_sets checkpoint methods experiment",
     "": "errors types mesh data models metrics unlearn rum forget_sets scores",
     "context": "errors types models metrics progress unlearn rum forget_sets ensemble checkpoint "
-    "experiment",
+    "bank methods experiment",
     "settings": "errors",
     "scoring": "errors types cluster models progress unlearn gradients scores ensemble bank "
-    "experiment stages context",
-    "tuning": "errors types metrics progress rum forget_sets ensemble bank experiment context "
-    "scoring",
+    "methods experiment stages context",
+    "tuning": "errors types metrics progress rum forget_sets ensemble bank methods experiment "
+    "context scoring",
+    "observing": "types audits metrics rum forget_sets relearn context",
+    "auditing": "errors types audits cluster progress unlearn rum forget_sets bank methods "
+    "experiment stages context scoring observing",
     "pipeline": "errors types cluster models metrics progress unlearn rum forget_sets scores "
-    "checkpoint experiment stages report context scoring tuning",
+    "checkpoint methods experiment stages report context scoring tuning observing auditing",
     "launch": "errors cluster checkpoint experiment pipeline progress",
     "tune": "checkpoint experiment pipeline launch",
     "publish": "errors types data scores checkpoint bank experiment launch",
@@ -56,13 +64,13 @@ ONLY = {
     "tensorflow_datasets": {"data"},
     "flax": {"models", "gradients"},
     "optax": {"training", "gradients", "unlearn"},
-    "sklearn": {"metrics"},
+    "sklearn": {"metrics", "audits"},
     "matplotlib": {"report"},
     "jinja2": {"report"},
 }
 """packages that only some rooms know"""
 
-HOST = {"rum", "forget_sets", "scores", "metrics", "report", "progress"}
+HOST = {"rum", "forget_sets", "scores", "metrics", "audits", "report", "progress"}
 """rooms that are NumPy on the host"""
 
 FILES = sorted(

@@ -11,8 +11,8 @@ from rumjax import data, experiment, pipeline, publish, scores, stages
 from rumjax.bank import ModelBank
 from rumjax.checkpoint import WorkDirectory
 from rumjax.errors import InvalidInputError, WorkDirectoryError
-from rumjax.experiment import vanilla
 from rumjax.launch import configuration
+from rumjax.methods import vanilla
 from rumjax.scores import files
 from tests.tiny import SIZE, write_config, write_data
 

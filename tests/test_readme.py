@@ -55,6 +55,13 @@ def test_the_example_of_a_bank_reads_one(tmp_path, monkeypatch):
     assert [row["models"] for row in names["table"]] == [16]
 
 
+def test_the_example_of_an_audit_tells_a_shift():
+    found = example("audits.audit")["found"]
+    divergence = 0.5  # of unit Gaussians that are 1 apart
+    assert found.value("klom_corrected", "forget_mean") == pytest.approx(divergence, rel=0.5)
+    assert found.per_example["epsilon"].shape == (90,)
+
+
 @pytest.mark.parametrize("name", re.findall(r"--config=(\w+\.py)", README.read_text()))
 def test_every_configuration_it_names_is_there(name):
     assert (README.parent / "configs" / name).is_file()

@@ -11,8 +11,8 @@ from rumjax import experiment, forget_sets, launch, pipeline, scoring
 from rumjax.checkpoint import WorkDirectory
 from rumjax.context import on_device, require_original, require_start, steps_of
 from rumjax.errors import InvalidInputError
-from rumjax.experiment import rum_f, vanilla
 from rumjax.launch import configuration
+from rumjax.methods import rum_f, vanilla
 from tests.tiny import SIZE
 
 FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 2}

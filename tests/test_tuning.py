@@ -17,8 +17,8 @@ from rumjax import experiment, pipeline, tuning
 from rumjax.checkpoint import WorkDirectory
 from rumjax.context import measure, measure_oracle, on_device, require_original, stage_key, steps_of
 from rumjax.errors import InvalidInputError
-from rumjax.experiment import rum, rum_f, vanilla
 from rumjax.launch import configuration
+from rumjax.methods import grid_of, rum, rum_f, vanilla
 from rumjax.metrics import Accuracies, tug_of_war
 from rumjax.tuning import settings
 from rumjax.unlearn import run
@@ -83,9 +83,9 @@ def test_a_range_has_no_whole_grid():
 
 def test_a_method_has_its_own_grid_before_that_of_its_algorithm():
     grids = {"finetune": {"epochs": (1,)}, "finetune_rum_f": {"epochs": (2,)}}
-    assert experiment.grid_of(grids, method()) == {"epochs": (2,)}
-    assert experiment.grid_of(grids, method(name="other")) == {"epochs": (1,)}
-    assert experiment.grid_of(grids, method(name="other", algorithm="salun")) == {}
+    assert grid_of(grids, method()) == {"epochs": (2,)}
+    assert grid_of(grids, method(name="other")) == {"epochs": (1,)}
+    assert grid_of(grids, method(name="other", algorithm="salun")) == {}
 
 
 def test_fingerprints_tell_settings_apart_whatever_the_order_of_keys():

@@ -1,5 +1,10 @@
 """Measures of unlearned models: accuracy, tug of war, membership inference, intervals. NumPy."""
 
+from rumjax.metrics.divergence import (
+    activation_distance,
+    jensen_shannon,
+    zero_retrain_forgetting,
+)
 from rumjax.metrics.evaluation import Measured, accuracy, compare, disagreement, measure
 from rumjax.metrics.intervals import mean_and_half_width
 from rumjax.metrics.membership import (
@@ -30,12 +35,14 @@ __all__ = [
     "Predictions",
     "Trend",
     "accuracy",
+    "activation_distance",
     "all_attacks",
     "compare",
     "confidence",
     "correctness",
     "disagreement",
     "entropy",
+    "jensen_shannon",
     "jonckheere",
     "least_p_value",
     "mean_and_half_width",
@@ -46,4 +53,5 @@ __all__ = [
     "rank_correlation",
     "tug_of_war",
     "tug_of_war_mia",
+    "zero_retrain_forgetting",
 ]

@@ -158,15 +158,24 @@ def _check(name: str, predictions: Predictions) -> None:
             f"{name}: {len(probabilities)} predictions for {len(labels)} examples; "
             "both must be the same and at least 1"
         )
-    if not np.isfinite(probabilities).all():
-        raise InvalidInputError(
-            f"{name}: some probabilities are not finite; has the model diverged?"
-        )
-    if np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3 or probabilities.min() < 0:
-        raise InvalidInputError(f"{name}: rows must be probabilities that sum to 1, not logits")
+    check_probabilities(name, probabilities)
     classes = probabilities.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise InvalidInputError(
             f"{name}: labels from {labels.min()} to {labels.max()}, but probabilities of {classes} "
             f"classes; labels must be in 0…{classes - 1}"
         )
+
+
+def check_probabilities(name: str, probabilities: np.ndarray) -> None:
+    """Checks softmax probabilities, float[n, K] of at least one example.
+
+    Raises:
+      InvalidInputError: some are not finite or negative, or a row does not sum to 1.
+    """
+    if not np.isfinite(probabilities).all():
+        raise InvalidInputError(
+            f"{name}: some probabilities are not finite; has the model diverged?"
+        )
+    if np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3 or probabilities.min() < 0:
+        raise InvalidInputError(f"{name}: rows must be probabilities that sum to 1, not logits")

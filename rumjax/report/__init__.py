@@ -8,9 +8,9 @@ from rich.console import Console
 
 from rumjax.checkpoint import WorkDirectory
 from rumjax.experiment import Experiment
-from rumjax.report import columns, exports, figures, page, studies, tables, tuning
+from rumjax.report import audits, columns, exports, figures, page, studies, tables, tuning
 
-__all__ = ["write", "write_study", "write_tuning"]
+__all__ = ["write", "write_audit", "write_study", "write_tuning"]
 
 
 def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list[dict[str, Any]]:
@@ -93,6 +93,23 @@ def write_study(
     for answer in page.answers:
         console.print(answer, markup=False, highlight=False)
     console.print(str(work.path / "study.html"), markup=False, highlight=False, soft_wrap=True)
+
+
+def write_audit(work: WorkDirectory, experiment: Experiment, console: Console) -> None:
+    """Makes the page on the audits of a run, `audit.html` and `audit.md`, and `audit.csv`.
+
+    Args:
+      work: the directory of the run, or of a case.
+      experiment: with the methods as they were run.
+      console: where the answers are printed.
+
+    Raises:
+      WorkDirectoryError: a file is damaged or cannot be written.
+    """
+    found = audits.write(work, experiment)
+    for answer in found.answers:
+        console.print(answer, markup=False, highlight=False)
+    console.print(str(work.path / "audit.html"), markup=False, highlight=False, soft_wrap=True)
 
 
 def write_tuning(work: WorkDirectory, tried: Sequence[Mapping[str, Any]]) -> None:

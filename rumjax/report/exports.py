@@ -9,7 +9,16 @@ from rumjax.checkpoint import WorkDirectory
 from rumjax.report import columns
 from rumjax.report.tables import Interval, Results, to_csv
 
-Cell: TypeAlias = str | int | float | Interval | None
+
+class Bounds(NamedTuple):
+    """A number and the ends of its interval, which need not lie around it alike; NaN for none."""
+
+    value: float
+    low: float
+    high: float
+
+
+Cell: TypeAlias = str | int | float | Interval | Bounds | None
 """None where there is nothing."""
 
 LATEX = {
@@ -26,6 +35,7 @@ LATEX = {
     "²": r"$^2$",
     "ρ": r"$\rho$",
     "τ": r"$\tau$",
+    "ε": r"$\varepsilon$",
     "×": r"$\times$",
 }
 
@@ -69,9 +79,12 @@ def summary(results: Results) -> Table:
 
 
 def text(cell: Cell) -> str:
-    """A cell as it is read: three digits after the point, "mean ± half-width"."""
+    """A cell as it is read: three digits after the point, "mean ± half-width", "[low, high]"."""
     if cell is None:
         return "–"
+    if isinstance(cell, Bounds):
+        value, low, high = (columns.show_number(each, 3) for each in cell)
+        return value if "–" in (value, low, high) else f"{value} [{low}, {high}]"
     if isinstance(cell, Interval):
         mean, half_width = columns.show_both(cell)
         return f"{mean} ± {half_width}" if half_width not in ("", "–") else mean
@@ -84,27 +97,29 @@ def text(cell: Cell) -> str:
 
 
 def csv(table: Table) -> str:
-    """Every number in full; an interval is two columns, the second its half-width."""
-    split = [
-        any(isinstance(row[position], Interval) for row in table.rows)
-        for position in range(len(table.columns))
+    """Every number in full; an interval is columns of its own for its half-width or its ends."""
+    names: list[dict[str, str]] = []
+    for position, column in enumerate(table.columns):
+        found = {each: column + each for row in table.rows for each in _numbers(row[position])}
+        names.append({"": column} | found)
+    rows = [
+        {
+            own[each]: number
+            for own, cell in zip(names, row, strict=True)
+            for each, number in _numbers(cell).items()
+        }
+        for row in table.rows
     ]
-    names = [
-        name
-        for column, both in zip(table.columns, split, strict=True)
-        for name in ((column, f"{column} half-width") if both else (column,))
-    ]
-    rows = []
-    for row in table.rows:
-        found: dict[str, Cell] = {}
-        for column, both, cell in zip(table.columns, split, row, strict=True):
-            if isinstance(cell, Interval):
-                found |= {column: cell.mean, f"{column} half-width": cell.half_width}
-            else:
-                found |= {column: "" if cell is None else cell}
-                found |= {f"{column} half-width": ""} if both else {}
-        rows.append(found)
-    return to_csv(names, rows)
+    return to_csv([name for own in names for name in own.values()], rows)
+
+
+def _numbers(cell: Cell) -> dict[str, str | int | float]:
+    """What a cell holds, by what is added to its column's name."""
+    if isinstance(cell, Interval):
+        return {"": cell.mean, " half-width": cell.half_width}
+    if isinstance(cell, Bounds):
+        return {"": cell.value, " low": cell.low, " high": cell.high}
+    return {"": "" if cell is None else cell}
 
 
 def markdown(table: Table) -> str:

@@ -374,7 +374,7 @@ def examples(scored: Scored, *, columns: int = 8) -> Picture:
     for strip, (name, chosen) in zip(strips, rows.items(), strict=True):
         strip.suptitle(name, fontsize=10, weight="bold", x=0.01, ha="left")
         for axes, index in zip(strip.subplots(1, columns, squeeze=False)[0], chosen, strict=True):
-            _draw_image(axes, scored, int(index))
+            draw_image(axes, scored, int(index), signed(scored.values[index]))
     return Picture(
         "examples",
         "The least and the most memorized images of the forget set",
@@ -384,12 +384,13 @@ def examples(scored: Scored, *, columns: int = 8) -> Picture:
     )
 
 
-def _draw_image(axes: Axes, scored: Scored, index: int) -> None:
+def draw_image(axes: Axes, scored: Scored, index: int, said: str) -> None:
+    """An example of D, titled with its class and what else is said of it."""
     image = scored.images[index]
     axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
     name = str(scored.class_names[scored.labels[index]])
     name = name if len(name) <= 14 else name[:13] + "…"
-    axes.set_title(f"{_plain(name)}\n{_signed(scored.values[index])}", fontsize=8.5)
+    axes.set_title(f"{_plain(name)}\n{said}", fontsize=8.5)
     axes.set_axis_off()
 
 
@@ -443,7 +444,8 @@ def stability(table: Sequence[Mapping[str, float]]) -> Picture:
     )
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Two digits after the point, with a minus that is one."""
     return f"{value:.2f}".replace("-", "−")
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rumjax.checkpoint import WorkDirectory
-from rumjax.experiment import Experiment, Method
+from rumjax.experiment import Experiment
+from rumjax.methods import Method
 from rumjax.types import Dataset, Splits
 
 SEEDS = (4, 5, 6)

@@ -7,7 +7,7 @@ import pytest
 
 from rumjax.checkpoint import WorkDirectory
 from rumjax.report import exports, tables
-from rumjax.report.exports import Table
+from rumjax.report.exports import Bounds, Table
 from rumjax.report.tables import Interval
 
 TABLE = Table(
@@ -29,6 +29,18 @@ def test_csv_has_every_digit_and_two_columns_for_an_interval():
     assert float(rows[0]["ToW half-width"]) == 0.05
     assert math.isnan(float(rows[1]["ToW half-width"]))
     assert (rows[1]["p"], rows[2]["ToW"], rows[2]["ToW half-width"]) == ("", "", "")
+
+
+def test_bounds_are_three_columns_in_csv_and_brackets_elsewhere():
+    rows = [("a", Bounds(0.61, 0.58, 0.7)), ("b", Interval(0.5, 0.25)), ("c", None)]
+    table = Table("bounds", "Bounds", ("Method", "AUC"), rows)
+    first, second, third = csv.DictReader(io.StringIO(exports.csv(table)))
+    assert list(first) == ["Method", "AUC", "AUC low", "AUC high", "AUC half-width"]
+    assert list(first.values()) == ["a", "0.61", "0.58", "0.7", ""]
+    assert list(second.values()) == ["b", "0.5", "", "", "0.25"]
+    assert list(third.values()) == ["c", "", "", "", ""]
+    assert "| a | 0.610 [0.580, 0.700] |" in exports.markdown(table)
+    assert r"a & 0.610 [0.580, 0.700] \\" in exports.latex(table)
 
 
 def test_markdown_has_a_line_for_every_row_with_as_many_cells():
@@ -76,6 +88,9 @@ def test_latex_escapes_what_would_not_compile():
         (7, "7"),
         (Interval(0.5, math.nan), "0.500"),
         (Interval(math.nan, math.nan), "–"),
+        (Bounds(0.612, 0.58, 0.7), "0.612 [0.580, 0.700]"),
+        (Bounds(0.612, math.nan, math.nan), "0.612"),
+        (Bounds(math.nan, 0.1, 0.2), "–"),
     ],
 )
 def test_cells_are_read_as_they_should_be(cell, shown):

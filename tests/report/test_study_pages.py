@@ -361,7 +361,7 @@ def test_runs_that_diverged_or_are_missing_are_told_of(undrawn, work):
 )
 def test_every_page_is_written_with_all_that_it_shows(made, work):
     page = write(work, made)
-    text, source = markdown(made, page), html(made, page)
+    text, source = markdown(made.about, page), html(made.about, page)
     for answer in page.answers:
         assert answer in text
     for picture in page.pictures:

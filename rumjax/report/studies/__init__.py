@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rumjax.checkpoint import WorkDirectory
-from rumjax.experiment import SCORES, Experiment
+from rumjax.experiment import Experiment
+from rumjax.methods import SCORES
 from rumjax.report import exports, figures, tables
 from rumjax.report.page import encoded, engine, facts
 from rumjax.report.studies import difficulty, proxies, refinement, requests
-from rumjax.report.studies.base import Case, Page, Study, caveats, settings_table
+from rumjax.report.studies.base import About, Case, Page, Study, caveats, settings_table
 from rumjax.types import Scores
 
-__all__ = ["KINDS", "Case", "Page", "Study", "collect", "write"]
+__all__ = ["KINDS", "About", "Case", "Page", "Study", "collect", "publish", "write"]
 
 KINDS: dict[str, Callable[[Study], Page]] = {
     "difficulty": difficulty.page,
@@ -65,43 +66,47 @@ def write(work: WorkDirectory, study: Study) -> Page:
     with figures.style():
         page = KINDS[study.kind](study)
     page = page._replace(
-        answers=[*page.answers, *caveats(study)], tables=[*page.tables, settings_table(study)]
+        answers=[*page.answers, *caveats(study.cases)], tables=[*page.tables, settings_table(study)]
     )
+    publish(work, study.about, page)
+    return page
+
+
+def publish(work: WorkDirectory, about: About, page: Page) -> None:
+    """Writes a page as HTML and Markdown, with its `tables/*` and `figures/*`."""
     for table in page.tables:
         exports.write(work, table)
     for picture in page.pictures:
         picture.write(work)
-    work.write_text("study.html", html(study, page))
-    work.write_text("study.md", markdown(study, page))
-    return page
+    work.write_text(f"{about.kind}.html", html(about, page))
+    work.write_text(f"{about.kind}.md", markdown(about, page))
 
 
-def html(study: Study, page: Page) -> str:
+def html(about: About, page: Page) -> str:
     """The page as HTML that needs nothing else."""
     return (
         engine()
         .get_template("study.html.jinja")
         .render(
-            name=study.name,
+            name=about.name,
+            about=about,
             page=page,
-            command=study.options.get("command"),
-            facts=study.facts,
             text=exports.text,
             pictures=[(each, encoded(each)) for each in page.pictures],
         )
     )
 
 
-def markdown(study: Study, page: Page) -> str:
+def markdown(about: About, page: Page) -> str:
     """The page as Markdown, with figures by relative links."""
-    lines = [f"# {page.title}", "", f"*{study.name}*", "", page.question, ""]
+    lines = [f"# {page.title}", "", f"*{about.name}*", "", page.question, ""]
     lines += [f"- {each}" for each in page.answers]
-    lines += ["", "## Setting", "", *(f"- {key}: {value}" for key, value in study.facts.items())]
+    lines += ["", "## Setting", "", *(f"- {key}: {value}" for key, value in about.facts.items())]
     for picture in page.pictures:
         lines += ["", f"## {picture.title}", "", f"![{picture.title}](figures/{picture.name}.png)"]
         lines += ["", picture.caption]
     for table in page.tables:
         lines += ["", f"## {table.title}", "", exports.markdown(table), table.note]
-    if command := study.options.get("command"):
-        lines += ["", "## To run it again", "", f"    {command}"]
+    if about.command:
+        lines += ["", "## To run it again", "", f"    {about.command}"]
     return "\n".join(lines) + "\n"

@@ -36,6 +36,19 @@ class Case(NamedTuple):
     """options of each method, as tuning left them"""
 
 
+class About(NamedTuple):
+    """What stands around a page, whatever it says."""
+
+    kind: str
+    """of page, and the name of its files: "study" or "audit" """
+    name: str
+    """of the run"""
+    facts: Mapping[str, str]
+    """data, model, training and so on, in words"""
+    command: str | None = None
+    """that makes the same run again"""
+
+
 class Study(NamedTuple):
     """All that a study's page is made from."""
 
@@ -51,9 +64,14 @@ class Study(NamedTuple):
     facts: Mapping[str, str]
     """data, model, training and so on, in words"""
 
+    @property
+    def about(self) -> About:
+        """What stands around its page."""
+        return About("study", self.name, self.facts, self.options.get("command"))
+
 
 class Page(NamedTuple):
-    """What a study says."""
+    """What a study or an audit says."""
 
     title: str
     question: str
@@ -92,11 +110,11 @@ def by_seed(case: Case, name: str, measure: str) -> np.ndarray:
     return np.array(values if np.isfinite(values).all() else [])
 
 
-def caveats(study: Study) -> list[str]:
+def caveats(cases: Mapping[str, Case]) -> list[str]:
     """What to know before the answers are believed: runs that diverged, and runs not made yet."""
     diverged, absent = [], []
-    for case in study.cases.values():
-        place = f" on {plain(case.name)}" if len(study.cases) > 1 else ""
+    for case in cases.values():
+        place = f" on {plain(case.name)}" if len(cases) > 1 else ""
         for each in case.results.summaries:
             count = sum(row.get("diverged", 0) > 0 for row in each.rows)
             if count:

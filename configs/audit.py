@@ -1,0 +1,54 @@
+"""Can anyone tell unlearned models from models that never saw the forget set?
+
+Every algorithm, RUM^F and RUM, audited one example at a time: U-LiRA, LiRA, RMIA, RULI, KLOM, the
+score of the NeurIPS 2023 challenge, and the measures of populations, each beside what it says of
+models that were retrained and of models that forgot nothing. The forget set is of low, medium and
+high memorization in equal numbers. 64 models forget all of it, each against an oracle of its own;
+192 models of the bank forget a part of what they saw of it.
+
+    python -m rumjax.launch --config=audit.py:fashion_mnist_mini
+
+Settings are as for difficulty.py; one more method costs one more name in `methods`, and reuses all
+models that are there.
+"""
+
+from ml_collections import ConfigDict
+
+from rumjax.methods import rum, rum_f, vanilla
+from rumjax.settings import first, setting
+
+COMMAND = "python -m rumjax.launch --config=audit.py"
+REFINED = ("neggrad_plus", "salun")
+
+
+def get_config(name="fashion_mnist_mini"):
+    config = setting(name)
+    size, spaces = config.pop("size"), config.pop("spaces")
+    config.pop("entanglement", None)
+    config["name"] = f"{name}_audit"
+    config["seeds"] = 64
+    config["bank"]["models"] = 192
+    if config["model"]["name"] == "cnn":  # 700 of them are trained, and as many unlearned by each
+        config["model"]["options"] = {"widths": (8, 16, 32)}
+    config["forget"] = {"by": "memorization", "size": 2 * size // 3}
+    base = {each: {"algorithm": each, **first(space)} for each, space in spaces.items()}
+    nothing = {"algorithm": "original"}
+    config["methods"] = {
+        **{each: vanilla(options) for each, options in base.items()},
+        **{f"{each}_rum_f": rum_f(base[each]) for each in REFINED},
+        "rum": rum({"low": nothing, "medium": base["finetune"], "high": base["salun"]}),
+    }
+    config["audit"] = {"models": 192, "command": f"{COMMAND}:{name}"}
+    short = {each: {**spaces[each], "epochs": (2,)} for each in REFINED}
+    config["tuning"] |= {
+        "adopt": True,
+        "grids": {
+            **spaces,
+            **{f"{each}_rum_f": short[each] for each in REFINED},
+            "rum": {
+                "medium": {"learning_rate": spaces["finetune"]["learning_rate"], "epochs": (2,)},
+                "high": spaces["salun"],
+            },
+        },
+    }
+    return ConfigDict(config)

@@ -1,0 +1,105 @@
+"""The score of the NeurIPS 2023 unlearning challenge: forgetting quality times utility."""
+
+import numpy as np
+
+from rumjax.audits.klom import check_sides
+from rumjax.errors import InvalidInputError, check_number
+
+DELTA, CAP, WIDTH = 1e-5, 50.0, 0.5
+
+
+def epsilons(
+    unlearned: np.ndarray, oracles: np.ndarray, *, delta: float = DELTA, cap: float = CAP
+) -> np.ndarray:
+    """How far each example's unlearning is from (ε, δ), by the best of many attacks on φ.
+
+    An attack tells unlearned models from oracles by a threshold, in either direction, or by two,
+    "unlearned" being what lies between or what lies outside; all that the sample can tell apart are
+    tried. With its rates of errors, ε = max(log(1−δ−FPR) − log FNR, log(1−δ−FNR) − log FPR).
+    Attacks of which exactly one rate is 0 are discarded, as a sign of too few models; where both
+    are, the sides are separated and ε is `cap`. (Triantafillou et al., arXiv 2406.09073, section
+    4.2 and appendix; the released scorer tries a grid of thresholds instead, looks between two of
+    them for the narrower side alone, and gives `cap` to examples of which one side's range is below
+    a hundredth of the other's.)
+
+    Args:
+      unlearned: φ of N models that have forgotten the same set, float[N, n].
+      oracles: φ of N' models that were retrained without it, float[N', n].
+      delta: δ.
+      cap: of ε.
+
+    Returns:
+      float64[n], in 0…`cap`; 0 where no attack is left.
+
+    Raises:
+      InvalidInputError: see `rumjax.audits.klom.check_sides`.
+    """
+    check_sides(unlearned, oracles)
+    return np.array(
+        [_epsilon(*each, delta, cap) for each in zip(unlearned.T, oracles.T, strict=True)]
+    )
+
+
+def _epsilon(ours: np.ndarray, theirs: np.ndarray, delta: float, cap: float) -> float:
+    """ε of one example, φ of it by both sides."""
+    values = np.unique(np.concatenate([ours, theirs]))
+    # How many of each side lie below each place where a threshold can be put.
+    below = [
+        np.r_[0, np.searchsorted(np.sort(side), values, side="right")] for side in (ours, theirs)
+    ]
+    between = [each[None, :] - each[:, None] for each in below]
+    later = np.triu_indices(len(values) + 1, k=1)
+    hits, alarms = (each[later] for each in between)
+    best = 0.0
+    # "Unlearned" is what lies between two thresholds, of which one may be at the end, or the rest.
+    for false_positive, false_negative in (
+        (alarms / len(theirs), 1 - hits / len(ours)),
+        (1 - alarms / len(theirs), hits / len(ours)),
+    ):
+        if np.any((false_positive == 0) & (false_negative == 0)):
+            return cap
+        kept = (false_positive > 0) & (false_negative > 0)
+        for one, other in (
+            (false_positive[kept], false_negative[kept]),
+            (false_negative[kept], false_positive[kept]),
+        ):
+            left = 1 - delta - one
+            usable = left > 0
+            if usable.any():
+                best = max(best, float(np.max(np.log(left[usable]) - np.log(other[usable]))))
+    return min(best, cap)
+
+
+def forgetting_quality(epsilons: np.ndarray, *, models: int, width: float = WIDTH) -> float:
+    """The mean over examples of 2/2^k, k the number of the bin of ε from 1; 1 is best.
+
+    (Triantafillou et al., arXiv 2406.09073, section 4.2.) Bins are `width` wide and reach to
+    ⌈log(N−1)⌉, the most that N models can show; an ε beyond counts as 0.
+
+    Args:
+      epsilons: float[n], not negative.
+      models: N, of a side.
+      width: of a bin.
+
+    Raises:
+      InvalidInputError: no examples, or an ε that is negative or not finite.
+    """
+    epsilons = np.asarray(epsilons, np.float64)
+    if epsilons.size == 0 or not np.isfinite(epsilons).all() or epsilons.min() < 0:
+        raise InvalidInputError("epsilons: wanted at least one, finite and not negative")
+    last = np.ceil(np.log(max(models - 1, 1)))
+    number = np.floor(epsilons / width)
+    return float(np.mean(np.where((number + 1) * width <= last, 2.0**-number, 0.0)))
+
+
+def challenge_score(quality: float, retain_ratio: float, test_ratio: float) -> float:
+    """Forgetting quality, times the accuracies on R and on T over the oracles'.
+
+    (Triantafillou et al., arXiv 2406.09073, section 4.3.)
+
+    Raises:
+      InvalidInputError: a number that is negative or not finite.
+    """
+    for name, value in {"retain_ratio": retain_ratio, "test_ratio": test_ratio}.items():
+        check_number(name, value)
+    return quality * retain_ratio * test_ratio

@@ -1,0 +1,241 @@
+"""Likelihood-ratio attacks on single examples: U-LiRA on unlearned models, LiRA on any.
+
+Each fits a Gaussian to the margins φ of an example in either of two worlds, and asks of which a
+model's own margin is more likely.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from rumjax.audits.population import FORGOTTEN, IN, OUT, WORLDS, Game, Population, check_population
+from rumjax.errors import InvalidInputError, check_choice
+
+VARIANCES = ("each", "shared")
+VARIANCE_FLOOR = 1e-4
+"""of a Gaussian: margins that agree to .01 say no more than that"""
+LEAST = 2
+"""models that a Gaussian is fitted to, apart from the one that is attacked"""
+
+
+def unlearning_lira(
+    unlearned: Population,
+    *,
+    positive: int = FORGOTTEN,
+    negative: int = OUT,
+    variance: str = "each",
+    variance_floor: float = VARIANCE_FLOOR,
+) -> Game:
+    """U-LiRA: has an unlearned model forgotten an example, or never seen it?
+
+    (Hayes et al., arXiv 2403.01218, section 4.) For each example a Gaussian of φ in two worlds:
+    models that were trained with it and then unlearned it, and models that never saw it and
+    unlearned something else. The model that is attacked is left out of the fit of its own world.
+    The score is log N(φ; positive) − log N(φ; negative); above 0, the attack says "forgotten".
+
+    Args:
+      unlearned: models after the same algorithm.
+      positive: the one world; `IN` asks how far examples that are retained can be told.
+      negative: the other.
+      variance: "each" for a variance of every example and world, "shared" for one of every world,
+        over all examples, which is better for few models (Carlini et al., 2022, section VI-C).
+      variance_floor: in squared nats.
+
+    Raises:
+      InvalidInputError: margins that are not finite, or no example of which both worlds have
+        models enough.
+    """
+    check_population("unlearned", unlearned)
+    return lira(
+        unlearned,
+        unlearned,
+        left_out=np.arange(len(unlearned.margins)),
+        positive=positive,
+        negative=negative,
+        shadow_positive=positive,
+        shadow_negative=negative,
+        variance=variance,
+        variance_floor=variance_floor,
+    )
+
+
+def lira(
+    targets: Population,
+    shadows: Population,
+    *,
+    left_out: np.ndarray | None = None,
+    positive: int = FORGOTTEN,
+    negative: int = OUT,
+    shadow_positive: int = IN,
+    shadow_negative: int = OUT,
+    variance: str = "each",
+    variance_floor: float = VARIANCE_FLOOR,
+) -> Game:
+    """LiRA online: was a model trained on an example, by the ways of models that were or were not?
+
+    (Carlini et al., S&P 2022, algorithm 1.) The attacker has trained models with and without the
+    example, and knows nothing of unlearning.
+
+    Args:
+      targets: the models that are attacked.
+      shadows: the attacker's models, on the same examples.
+      left_out: of each target, the row of `shadows` that it came from, which is left out of the
+        fits; int[M], −1 for none.
+      positive: the targets' world to be found out; `FORGOTTEN` asks whether what was unlearned
+        still looks trained on.
+      negative: the targets' other world.
+      shadow_positive: the shadows' world that stands for it.
+      shadow_negative: and for the other.
+      variance: see `unlearning_lira`.
+      variance_floor: see `unlearning_lira`.
+
+    Raises:
+      InvalidInputError: different examples, margins that are not finite, an unknown `variance`, or
+        no example of which both worlds have models enough.
+    """
+    _check(targets, shadows, left_out, variance)
+    of_positive, of_negative = (
+        _fit(targets, shadows, world, left_out, variance, variance_floor)
+        for world in (shadow_positive, shadow_negative)
+    )
+    scores = of_positive.log_density(targets.margins) - of_negative.log_density(targets.margins)
+    enough = (of_positive.fitted >= LEAST) & (of_negative.fitted >= LEAST)
+    return pairs_of(targets, scores, enough, positive, negative, threshold=0.0)
+
+
+def offline_lira(
+    targets: Population,
+    shadows: Population,
+    *,
+    left_out: np.ndarray | None = None,
+    positive: int = FORGOTTEN,
+    negative: int = OUT,
+    variance: str = "each",
+    variance_floor: float = VARIANCE_FLOOR,
+) -> Game:
+    """LiRA offline: the same with models that never saw the example alone.
+
+    (Carlini et al., S&P 2022, section VI-B.) The score is (φ − μ_out)/σ_out, and has no threshold
+    of its own. Arguments and errors are those of `lira`.
+    """
+    _check(targets, shadows, left_out, variance)
+    fitted = _fit(targets, shadows, OUT, left_out, variance, variance_floor)
+    scores = (targets.margins - fitted.mean) / np.sqrt(fitted.variance)
+    return pairs_of(targets, scores, fitted.fitted >= LEAST, positive, negative, threshold=None)
+
+
+class _Gaussian(NamedTuple):
+    """Of each target model and example."""
+
+    mean: np.ndarray
+    """float64[M, n]"""
+    variance: np.ndarray
+    """float64[M, n]"""
+    fitted: np.ndarray
+    """how many models it was fitted to, int[M, n]"""
+
+    def log_density(self, margins: np.ndarray) -> np.ndarray:
+        """Of the targets' margins, float64[M, n]."""
+        found: np.ndarray = stats.norm.logpdf(margins, self.mean, np.sqrt(self.variance))
+        return found
+
+
+def _fit(
+    targets: Population,
+    shadows: Population,
+    world: int,
+    left_out: np.ndarray | None,
+    variance: str,
+    floor: float,
+) -> _Gaussian:
+    """Gaussians of a world of the shadows, for each target without its own shadow."""
+    margins, member = shadows.margins.astype(np.float64), shadows.worlds == world
+    count = member.sum(axis=0)
+    # Sums of squares about a center near the mean lose no digits.
+    center = (margins * member).sum(axis=0) / np.maximum(count, 1)
+    apart = np.where(member, margins - center, 0.0)
+    sums, squares = apart.sum(axis=0), (apart**2).sum(axis=0)
+    own = np.zeros((len(targets.margins), margins.shape[1]))
+    mine = np.zeros_like(own, bool)
+    if left_out is not None:
+        known = left_out >= 0
+        own[known], mine[known] = apart[left_out[known]], member[left_out[known]]
+    left = count - mine
+    mean = (sums - own) / np.maximum(left, 1)
+    spread = np.maximum(squares - own**2 - left * mean**2, 0.0)
+    if variance == "shared":
+        enough = left >= LEAST
+        pooled = (spread * enough).sum(axis=1) / np.maximum(((left - 1) * enough).sum(axis=1), 1)
+        found = np.broadcast_to(pooled[:, None], own.shape)
+    else:
+        found = spread / np.maximum(left - 1, 1)
+    return _Gaussian(center + mean, np.maximum(found, floor), left)
+
+
+def pairs_of(
+    targets: Population,
+    scores: np.ndarray,
+    enough: np.ndarray,
+    positive: int,
+    negative: int,
+    *,
+    threshold: float | None,
+) -> Game:
+    """The game of telling two worlds of the targets apart.
+
+    Args:
+      targets: the models that are attacked.
+      scores: float64[M, n].
+      enough: whether an attack had models enough to go by, bool[M, n].
+      positive: the one world.
+      negative: the other.
+      threshold: of the scores, if there is one.
+
+    Raises:
+      InvalidInputError: no example has both worlds among pairs of which there is enough.
+    """
+    worlds = targets.worlds
+    yes, no = worlds == positive, worlds == negative
+    played = (yes | no) & enough
+    # An example with one world alone says nothing of the other.
+    played &= (played & yes).any(axis=0) & (played & no).any(axis=0)
+    if not played.any():
+        raise InvalidInputError(
+            f"attack: there is no example of which both worlds, {WORLDS[positive]} and "
+            f"{WORLDS[negative]}, have models enough, at least {LEAST} besides the one attacked"
+        )
+    return Game(scores, yes, played, threshold)
+
+
+def _check(
+    targets: Population, shadows: Population, left_out: np.ndarray | None, variance: str
+) -> None:
+    check_choice("variance", variance, VARIANCES)
+    check_population("targets", targets)
+    check_population("shadows", shadows)
+    if targets.margins.shape[1] != shadows.margins.shape[1]:
+        raise InvalidInputError(
+            f"shadows: margins of {shadows.margins.shape[1]} examples, but the targets' are of "
+            f"{targets.margins.shape[1]}"
+        )
+    check_left_out(left_out, targets, shadows)
+
+
+def check_left_out(left_out: np.ndarray | None, targets: Population, shadows: Population) -> None:
+    """Checks that there is a row of the shadows, or −1, for each target.
+
+    Raises:
+      InvalidInputError: there is not.
+    """
+    if left_out is None:
+        return
+    models = len(shadows.margins)
+    if (
+        left_out.shape != (len(targets.margins),)
+        or not np.isin(left_out, np.arange(-1, models)).all()
+    ):
+        raise InvalidInputError(
+            f"left_out: wanted a row of the {models} shadows, or -1, for each of the "
+            f"{len(targets.margins)} targets"
+        )

@@ -1,0 +1,53 @@
+"""Sections of a configuration as keyword arguments of functions."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rumjax.errors import InvalidInputError, check_choice
+from rumjax.training import SgdOptions
+
+Options = Mapping[str, Any]
+
+
+def accepted(
+    where: str, table: Mapping[str, Callable[..., Any]], options: Options, choice: str
+) -> Callable[..., Any]:
+    """The function that `options[choice]` names in the table.
+
+    Raises:
+      InvalidInputError: no such function, or an option that it does not take.
+    """
+    if choice not in options:
+        raise InvalidInputError(f"{where}: it lacks {choice!r}")
+    function = table[check_choice(f"{choice} in {where}", options[choice], table)]
+    for option in options:
+        if option != choice:
+            check_choice(f"option in {where}", option, names_of(function))
+    return function
+
+
+def call(where: str, function: Callable[..., Any], options: Options, **extra: Any) -> Any:
+    """Calls a function with a section of the configuration.
+
+    Raises:
+      InvalidInputError: an option that the function does not take, or one that it lacks.
+    """
+    known = [name for name in names_of(function) if name not in extra]
+    for option in options:
+        check_choice(f"option in {where}", option, known)
+    signature = inspect.signature(function)
+    try:
+        signature.bind(**options, **extra)
+    except TypeError as error:
+        raise InvalidInputError(f"{where}: {error}") from error
+    return function(**options, **extra)
+
+
+def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's arguments, those of `SgdOptions` among them where it takes them."""
+    parameters = inspect.signature(function).parameters.values()
+    named = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(named) < len(parameters):
+        named += SgdOptions.__annotations__
+    return tuple(named)
