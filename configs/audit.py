@@ -1,6 +1,6 @@
 """Can anyone tell unlearned models from models that never saw the forget set?
 
-Every algorithm, RUM^F and RUM, audited one example at a time: U-LiRA, LiRA, RMIA, RULI, KLOM, the
+Six algorithms, RUM^F and RUM, audited one example at a time: U-LiRA, LiRA, RMIA, RULI, KLOM, the
 score of the NeurIPS 2023 challenge, and the measures of populations, each beside what it says of
 models that were retrained and of models that forgot nothing. The forget set is of low, medium and
 high memorization in equal numbers. 64 models forget all of it, each against an oracle of its own;
@@ -31,6 +31,8 @@ def get_config(name="fashion_mnist_mini"):
     if config["model"]["name"] == "cnn":  # 700 of them are trained, and as many unlearned by each
         config["model"]["options"] = {"widths": (8, 16, 32)}
     config["forget"] = {"by": "memorization", "size": 2 * size // 3}
+    for close_relative in ("l1_sparse", "random_label"):  # of fine-tuning and of SalUn
+        del spaces[close_relative]
     base = {each: {"algorithm": each, **first(space)} for each, space in spaces.items()}
     nothing = {"algorithm": "original"}
     config["methods"] = {

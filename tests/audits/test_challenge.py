@@ -80,5 +80,8 @@ def test_what_cannot_be_compared_is_refused():
         epsilons(np.zeros((3, 1)), np.array([[0.0], [np.nan]]))
     with pytest.raises(InvalidInputError, match="unlearned: margins are"):
         epsilons(np.zeros((1, 1)), np.zeros((3, 1)))
+    for wrong in ({"delta": 1.0}, {"delta": -0.1}, {"cap": 0.0}):
+        with pytest.raises(InvalidInputError, match="delta"):
+            epsilons(np.zeros((3, 1)), np.ones((3, 1)), **wrong)
     with pytest.raises(InvalidInputError, match="retain_ratio"):
         challenge_score(0.5, -1.0, 1.0)

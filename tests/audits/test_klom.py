@@ -9,6 +9,7 @@ from scipy import stats
 from rumjax.audits.klom import corrected_klom, klom
 from rumjax.errors import InvalidInputError
 from tests.references import audits as slow
+from tests.references import divergences
 
 
 def gaussian(shift, models, examples=400, seed=0):
@@ -22,6 +23,14 @@ def test_it_is_the_divergence_of_numpys_histograms(seed, models, oracles, scale)
     random = np.random.default_rng(seed)  # so that no margin lies on the edge of a bin
     sides = [random.normal(0, scale, (count, 3)) for count in (models, oracles)]
     np.testing.assert_allclose(klom(*sides), slow.klom(*sides), rtol=1e-9, atol=1e-12)
+
+
+def test_unlearned_models_where_no_oracle_is_weigh_more_than_the_reverse():
+    unlearned, oracles = np.array([[0.0], [0], [0], [9]]), np.array([[0.0], [0], [0], [0]])
+    astray = 0.75 * np.log(0.75) + 0.25 * np.log(0.25 / 1e-5)
+    np.testing.assert_allclose(klom(unlearned, oracles), astray, atol=1e-3)
+    missed = np.log(1 / 0.75)
+    np.testing.assert_allclose(klom(oracles, unlearned), missed, atol=1e-3)
 
 
 def test_the_same_models_on_both_sides_diverge_by_nothing():
@@ -47,6 +56,31 @@ def test_the_correction_leaves_nothing_where_both_sides_are_alike(models):
     assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found))
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 999), st.integers(2, 5), st.integers(2, 5), st.floats(0.0, 9.0))
+def test_what_chance_makes_is_the_mean_over_all_deals(seed, models, oracles, shift):
+    random = np.random.default_rng(seed)
+    ours, theirs = random.normal(shift, 1, (models, 3)), random.normal(0, 1, (oracles, 3))
+    wanted = slow.klom(ours, theirs) - divergences.by_chance(slow.klom, ours, theirs)
+    np.testing.assert_allclose(corrected_klom(ours, theirs), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_the_order_of_models_and_examples_does_not_move_the_correction():
+    ours, theirs = gaussian(1.0, 30, 20)
+    random = np.random.default_rng(1)
+    rows, others, columns = random.permutation(30), random.permutation(30), random.permutation(20)
+    moved = corrected_klom(ours[rows][:, columns], theirs[others][:, columns])
+    np.testing.assert_allclose(moved, corrected_klom(ours, theirs)[columns], rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"bins": 1}, {"clip": 0.0}, {"floor": 0.0}, {"floor": np.nan}])
+def test_histograms_that_cannot_be_are_refused(wrong):
+    (name,) = wrong
+    for measure in (klom, corrected_klom):
+        with pytest.raises(InvalidInputError, match=name):
+            measure(np.zeros((2, 1)), np.ones((2, 1)), **wrong)
+
+
 def test_with_many_models_it_comes_to_the_closed_form():
     ours, theirs = gaussian(1.0, 4000, 50)
     plain, corrected = klom(ours, theirs), corrected_klom(ours, theirs)
@@ -56,7 +90,7 @@ def test_with_many_models_it_comes_to_the_closed_form():
     # Of the histograms themselves: the same bins, with what a Gaussian has in each.
     low, high = min(ours[:, 0].min(), theirs[:, 0].min()), max(ours[:, 0].max(), theirs[:, 0].max())
     edges = np.linspace(low, high, 21)
-    p, q = (np.maximum(np.diff(stats.norm.cdf(edges, at)), 1e-5) for at in (0.0, 1.0))
+    p, q = (np.maximum(np.diff(stats.norm.cdf(edges, at)), 1e-5) for at in (1.0, 0.0))
     assert plain[0] == pytest.approx(np.sum(p * np.log(p / q)), rel=0.3)
 
 

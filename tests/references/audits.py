@@ -82,7 +82,7 @@ def klom(unlearned, oracles, *, bins=20, clip=100.0, floor=1e-5):
             continue
         p, q = (
             np.maximum(np.histogram(each, bins, ends)[0] / len(each), floor)
-            for each in (theirs, ours)
+            for each in (ours, theirs)
         )
         found.append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
     return np.array(found)
