@@ -46,8 +46,8 @@ def rmia(
       negative: the targets' other world.
 
     Raises:
-      InvalidInputError: margins that are not finite or of different examples, or no example that
-        some shadows saw and others did not.
+      InvalidInputError: margins that are not finite or of different examples, γ below 1, or no
+        example that some shadows saw and others did not.
     """
     kept = _kept(targets, shadows, unseen_by_targets, unseen_by_shadows, left_out)
     known = np.exp(log_probability(shadows.margins))
@@ -59,7 +59,7 @@ def rmia(
     typical = (by_world[0] + by_world[1]) / 2
     scores = _scores(targets, typical, unseen_by_targets, unseen_by_shadows, kept, gamma)
     enough = (counts[0] > 0) & (counts[1] > 0)
-    return pairs_of(targets, scores, enough, positive, negative, threshold=None)
+    return pairs_of(targets, scores, enough, positive, negative, threshold=None, least=1)
 
 
 def offline_rmia(
@@ -76,7 +76,9 @@ def offline_rmia(
 ) -> Game:
     """RMIA offline: with shadows that never saw x alone, p(x) = ½((1+a)·p_out(x) + 1−a).
 
-    (Zarifzadeh et al., ICML 2024, appendix B.2.2.) Arguments and errors are those of `rmia`.
+    (Zarifzadeh et al., ICML 2024, appendix B.2.2.) p(z) is the mean over the shadows, as online;
+    the authors' code takes it the way of p(x), z being to all shadows what they never saw.
+    Arguments and errors are those of `rmia`.
 
     Args:
       targets: see `rmia`.
@@ -96,7 +98,7 @@ def offline_rmia(
     out = kept @ (np.exp(log_probability(shadows.margins)) * member) / np.maximum(counts, 1)
     typical = ((1 + offset) * out + 1 - offset) / 2
     scores = _scores(targets, typical, unseen_by_targets, unseen_by_shadows, kept, gamma)
-    return pairs_of(targets, scores, counts > 0, positive, negative, threshold=None)
+    return pairs_of(targets, scores, counts > 0, positive, negative, threshold=None, least=1)
 
 
 def log_probability(margins: np.ndarray) -> np.ndarray:

@@ -3,14 +3,14 @@
 import numpy as np
 from scipy.special import logsumexp
 
-from rumjax.audits.lira import LEAST, pairs_of
+from rumjax.audits.lira import LEAST, Gaussian, fit, pairs_of
 from rumjax.audits.population import FORGOTTEN, OUT, Game, Population, check_population
 from rumjax.errors import InvalidInputError, check_choice
 
 RULES = {"scott": 1.0, "silverman": (4 / 3) ** 0.2}
 """by which the bandwidth is σ·m^(−1/5), σ the standard deviation of m margins"""
 LEAST_BANDWIDTH = 0.01
-"""in nats: margins that agree to less say no more than that"""
+"""in nats, by a rule: margins that agree to less say no more than that"""
 
 
 def ruli_privacy(
@@ -27,7 +27,7 @@ def ruli_privacy(
       unlearned: models after the same algorithm. The paper mixes vulnerable and protected
         examples, a third each of which is kept, forgotten and never seen.
       bandwidth: of Gaussian kernels: "scott" or "silverman", of the margins that each density is
-        made of, or a number of nats. The rule is ours.
+        made of, or a number of nats. A rule is our choice; the authors' code has 1 nat everywhere.
       positive: `IN` asks how far examples that are retained can be told.
 
     Raises:
@@ -43,10 +43,11 @@ def ruli_efficacy(
 ) -> Game:
     """The game of efficacy: is this an unlearned model, or one retrained without the example?
 
-    (Naderloui et al., arXiv 2506.13009, game 1, which asks whether unlearning can be told from
-    retraining; pairing models of both kinds by the example is ours.) Kernel densities as in
-    `ruli_privacy`: of φ in unlearned models that have forgotten the example, against that in
-    retrained models which were to forget it. Above 0, the attack says "unlearned".
+    (Naderloui et al., arXiv 2506.13009, game 3.) Kernel densities as in `ruli_privacy`: of φ in
+    unlearned models that have forgotten the example, against that in retrained models which were
+    to forget it. Above 0, the attack says "unlearned". Ours is that models are retrained without
+    the very sets that others unlearn, and that each model in turn is the one attacked; the authors'
+    code has models before unlearning, on examples that they never saw, for retrained ones.
 
     Args:
       unlearned: models after the same algorithm.
@@ -58,7 +59,8 @@ def ruli_efficacy(
       A game of M + M' models, the unlearned ones first.
 
     Raises:
-      InvalidInputError: different examples; see `ruli_privacy` besides.
+      InvalidInputError: different examples, or no retrained model was to forget any; see
+        `ruli_privacy` besides.
     """
     check_population("unlearned", unlearned)
     check_population("retrained", retrained)
@@ -66,6 +68,11 @@ def ruli_efficacy(
         raise InvalidInputError(
             f"retrained: margins of {retrained.margins.shape[1]} examples, but the unlearned "
             f"models' are of {unlearned.margins.shape[1]}"
+        )
+    if not np.any(retrained.worlds == FORGOTTEN):
+        raise InvalidInputError(
+            "retrained: no example is FORGOTTEN; that is what examples are called here which a "
+            "model was to forget, and so was retrained without"
         )
     # The same question as that of privacy, with retrained models for those that never saw it.
     sides = (
@@ -81,53 +88,50 @@ def ruli_efficacy(
 
 def _play(models: Population, positive: int, bandwidth: float | str) -> Game:
     """Log-densities of each pair in the one world less those in the other, `OUT`."""
-    margins = models.margins.astype(np.float64)
-    members = [models.worlds == world for world in (positive, OUT)]
-    densities = [
-        np.stack(
-            [
-                _log_density(margins[:, example], member[:, example], bandwidth)
-                for example in range(margins.shape[1])
-            ],
-            axis=1,
+    margins, worlds = models.margins.astype(np.float64), (positive, OUT)
+    themselves = np.arange(len(margins))
+    fitted = [fit(models, models, world, themselves, "each", 0.0) for world in worlds]
+    widths = [_widths(each, bandwidth) for each in fitted]
+    enough = np.all([each.fitted >= LEAST for each in fitted], axis=0)
+    scores = np.zeros(margins.shape)
+    for example in np.flatnonzero(enough.any(axis=0)):
+        own = models.worlds[:, example]
+        asked = np.flatnonzero(enough[:, example] & np.isin(own, worlds))
+        yes, no = (
+            _log_density(
+                margins[:, example], np.flatnonzero(own == world), asked, width[asked, example]
+            )
+            for world, width in zip(worlds, widths, strict=True)
         )
-        for member in members
-    ]
-    counts = (member.sum(axis=0) - member for member in members)
-    enough = np.all([count >= LEAST for count in counts], axis=0)
-    scores = np.where(enough, densities[0] - densities[1], 0.0)
+        scores[asked, example] = yes - no
     return pairs_of(models, scores, enough, positive, OUT, threshold=0.0)
 
 
-def _log_density(margins: np.ndarray, member: np.ndarray, bandwidth: float | str) -> np.ndarray:
-    """Of each model, the log-density of its margin among those of the members but itself.
+def _log_density(
+    margins: np.ndarray, members: np.ndarray, asked: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """Of some models' margins on an example, among those of a world's other models; float64[m].
 
     Args:
-      margins: φ of one example, float64[M].
-      member: which models make up the density, bool[M].
-      bandwidth: see `ruli_privacy`.
+      margins: φ of all models, float64[M].
+      members: which are of the world, int[k].
+      asked: which are to be told, int[m]; each has others among the members.
+      width: of the kernels, float64[m].
     """
-    others = np.broadcast_to(member, (len(margins), len(margins))) & ~np.eye(
-        len(margins), dtype=bool
-    )
-    count = np.maximum(others.sum(axis=1), 1)
-    width = _bandwidth(margins, others, count, bandwidth)[:, None]
-    apart = (margins[:, None] - margins[None, :]) / width
-    kernels = np.where(others, -(apart**2) / 2, -np.inf)
-    with np.errstate(divide="ignore"):
-        return logsumexp(kernels, axis=1) - np.log(count * width[:, 0] * np.sqrt(2 * np.pi))
+    apart = (margins[asked, None] - margins[members]) / width[:, None]
+    themselves = asked[:, None] == members
+    kernels = np.where(themselves, -np.inf, -(apart**2) / 2)
+    others = np.sum(~themselves, axis=1)
+    found: np.ndarray = logsumexp(kernels, axis=1)
+    return found - np.log(others * width * np.sqrt(2 * np.pi))
 
 
-def _bandwidth(
-    margins: np.ndarray, others: np.ndarray, count: np.ndarray, bandwidth: float | str
-) -> np.ndarray:
-    """Of the density around each model, float64[M]."""
+def _widths(fitted: Gaussian, bandwidth: float | str) -> np.ndarray:
+    """The bandwidth of the density that each model is held against, float64[M, n]."""
     if isinstance(bandwidth, str):
         factor = RULES[check_choice("bandwidth", bandwidth, RULES)]
-        mean = (others @ margins) / count
-        squares = np.sum(np.where(others, (margins[None, :] - mean[:, None]) ** 2, 0.0), axis=1)
-        spread = np.sqrt(squares / np.maximum(count - 1, 1))
-        return np.maximum(factor * spread * count**-0.2, LEAST_BANDWIDTH)
-    if not bandwidth > 0:
+        shrinking = np.maximum(fitted.fitted, 1) ** -0.2
+        return np.maximum(factor * np.sqrt(fitted.variance) * shrinking, LEAST_BANDWIDTH)
+    if not 0 < bandwidth < np.inf:
         raise InvalidInputError(f"bandwidth: wanted a rule or a positive number, got {bandwidth}")
-    return np.full(len(margins), float(bandwidth))
+    return np.full(fitted.variance.shape, float(bandwidth))
