@@ -17,15 +17,20 @@ def unseen():
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_scores_are_shares_of_a_loop_over_z(population, unseen, own):
+@pytest.mark.parametrize("offset", [None, 0.4])
+def test_scores_are_shares_of_a_loop_over_z(population, unseen, own, offset):
     targets, shadows = population(6, 4, 1), population(9, 4, 2)
-    z_targets, z_shadows = unseen(6), unseen(9, 8)
+    z = unseen(6), unseen(9, 8)
     left_out = np.arange(6) if own else np.full(6, -1)
-    found = rmia(targets, shadows, z_targets, z_shadows, left_out=left_out, gamma=1.5)
+    if offset is None:
+        found = rmia(targets, shadows, *z, left_out=left_out, gamma=1.5)
+    else:
+        found = offline_rmia(targets, shadows, *z, left_out=left_out, gamma=1.5, offset=offset)
     wanted = slow.rmia(
-        targets.margins.astype(float), shadows.margins.astype(float), shadows.worlds, z_targets,
-        z_shadows, left_out, 1.5,
+        targets.margins.astype(float), shadows.margins.astype(float), shadows.worlds, *z, left_out,
+        1.5, offset,
     )  # fmt: skip
+    assert len(np.unique(wanted)) > 2
     np.testing.assert_allclose(found.scores, wanted, atol=1e-12)
     assert found.threshold is None
 
@@ -101,6 +106,14 @@ def test_what_cannot_be_attacked_is_refused(population, unseen):
     one = Population(shadows.margins[:1], shadows.worlds[:1])
     with pytest.raises(InvalidInputError, match="no shadow"):
         rmia(targets, one, unseen(6), unseen(1), left_out=np.zeros(6, int))
+    with pytest.raises(InvalidInputError, match="at least 1 besides the one attacked"):
+        rmia(targets, shadows._replace(worlds=np.zeros_like(shadows.worlds)), unseen(6), unseen(9))
+    with pytest.raises(InvalidInputError, match="offset"):
+        offline_rmia(targets, shadows, unseen(6), unseen(9), offset=1.5)
+    wrong = population(9, 4, 2)
+    wrong.margins[4, 1] = np.nan
+    with pytest.raises(InvalidInputError, match=r"shadows.*model 4's on example 1"):
+        rmia(targets, wrong, unseen(6), unseen(9))
     wrong = unseen(9)
     wrong[2, 3] = np.inf
     with pytest.raises(InvalidInputError, match="model 2's on example 3"):

@@ -7,8 +7,23 @@ import numpy as np
 from scipy import stats
 
 
-def lira(targets, worlds, shadows, shadow_worlds, left_out, positive, negative, *, floor):
+def lira(
+    targets, worlds, shadows, shadow_worlds, left_out, positive, negative, *, floor, shared=False
+):
     """Scores of all pairs; NaN where a world has fewer than two models besides one's own."""
+
+    def pooled(model, world):
+        """The variance within examples, over all of them."""
+        squares, degrees = 0.0, 0
+        for example in range(shadows.shape[1]):
+            member = shadow_worlds[:, example] == world
+            if left_out[model] >= 0:
+                member[left_out[model]] = False
+            if member.sum() >= 2:
+                squares += np.var(shadows[member, example]) * member.sum()
+                degrees += member.sum() - 1
+        return squares / degrees
+
     scores = np.full(targets.shape, np.nan)
     for model, example in np.ndindex(*targets.shape):
         densities = []
@@ -19,7 +34,8 @@ def lira(targets, worlds, shadows, shadow_worlds, left_out, positive, negative, 
                 if shadow_worlds[other, example] == world and other != left_out[model]
             ]
             if len(chosen) >= 2:
-                spread = math.sqrt(max(np.var(chosen, ddof=1), floor))
+                variance = pooled(model, world) if shared else np.var(chosen, ddof=1)
+                spread = math.sqrt(max(variance, floor))
                 at = targets[model, example]
                 densities.append(stats.norm.logpdf(at, np.mean(chosen), spread))
         if len(densities) == 2:
@@ -27,8 +43,8 @@ def lira(targets, worlds, shadows, shadow_worlds, left_out, positive, negative, 
     return scores
 
 
-def rmia(targets, shadows, shadow_worlds, z_targets, z_shadows, left_out, gamma):
-    """Scores of all pairs, by a loop over z."""
+def rmia(targets, shadows, shadow_worlds, z_targets, z_shadows, left_out, gamma, offset=None):
+    """Scores of all pairs, by a loop over z; offline with an offset, by the first world alone."""
 
     def probability(margin):
         return 1 / (1 + math.exp(-margin))
@@ -46,7 +62,10 @@ def rmia(targets, shadows, shadow_worlds, z_targets, z_shadows, left_out, gamma)
             )
             for world in (0, 1)
         ]
-        ratio = probability(targets[model, example]) / np.mean(by_world)
+        typical = np.mean(by_world)
+        if offset is not None:
+            typical = ((1 + offset) * by_world[0] + 1 - offset) / 2
+        ratio = probability(targets[model, example]) / typical
         beaten = 0
         for z in range(z_targets.shape[1]):
             typical = np.mean([probability(z_shadows[other, z]) for other in others])
@@ -55,8 +74,8 @@ def rmia(targets, shadows, shadow_worlds, z_targets, z_shadows, left_out, gamma)
     return scores
 
 
-def kernel_ratio(margins, worlds, positive, negative):
-    """Log-ratios of SciPy's kernel densities by Scott's rule, each without the model itself."""
+def kernel_ratio(margins, worlds, positive, negative, rule="scott"):
+    """Log-ratios of SciPy's kernel densities by a rule, each without the model itself."""
     scores = np.full(margins.shape, np.nan)
     for model, example in np.ndindex(*margins.shape):
         logs = []
@@ -64,7 +83,7 @@ def kernel_ratio(margins, worlds, positive, negative):
             member = worlds[:, example] == world
             member[model] = False
             if member.sum() >= 2:
-                density = stats.gaussian_kde(margins[member, example], bw_method="scott")
+                density = stats.gaussian_kde(margins[member, example], bw_method=rule)
                 logs.append(density.logpdf(margins[model, example])[0])
         if len(logs) == 2:
             scores[model, example] = logs[0] - logs[1]
