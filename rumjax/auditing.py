@@ -335,11 +335,14 @@ class Known:
     def judge(self, name: str) -> tuple[Audited, Audited]:
         """What audits find of a method in the two populations: the bank's, and the seeds'.
 
-        Retraining is held against oracles of its own: another set of them among the seeds, and
-        itself in the bank, where only one game asks for them.
+        Retraining is held against oracles of its own: another set of them among the seeds; in the
+        bank, where one game asks for them, half of the models against the other half.
         """
         of_bank, fine = without_diverged(self.of_bank(name))
-        by_bank = audits.audit(of_bank, self.retrained(), shadows=self.shadows, left_out=fine)
+        oracles = None if name == RETRAIN else self.retrained()
+        by_bank = audits.audit(of_bank, oracles, shadows=self.shadows, left_out=fine)
+        if name == RETRAIN:
+            by_bank = with_halves(by_bank, of_bank)
         of_seeds, _ = without_diverged(self.of_seeds("retrain_second" if name == RETRAIN else name))
         return by_bank, audits.audit(of_seeds, self.oracles())
 
@@ -363,6 +366,25 @@ class Known:
         count = seen.shape[1]
         right = [np.unpackbits(row["correct"], count=count).astype(bool) for row in rows]
         return Population(np.stack([row["margins"] for row in rows]), seen, np.stack(right))
+
+
+def with_halves(found: Audited, retrained: Population) -> Audited:
+    """What was found of retrained models, and the game of efficacy between two halves of them.
+
+    Against themselves, each would find its twin on the other side.
+    """
+    examples = found.examples
+    half = np.arange(len(retrained.margins)) % 2 == 0
+    ours, theirs = (retrained.of(each).at(examples) for each in (half, ~half))
+    try:
+        halves = audits.audit(ours, theirs)
+    except InvalidInputError:  # too few models to halve
+        return found
+    name = "ruli_efficacy"
+    return found._replace(
+        findings=found.findings + tuple(each for each in halves.findings if each.audit == name),
+        curves={**found.curves, name: halves.curves[name]},
+    )
 
 
 def without_diverged(population: Population) -> tuple[Population, np.ndarray]:
