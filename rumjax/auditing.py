@@ -237,7 +237,8 @@ def announce(context: Context) -> dict[str, Count]:
     reused = sum(count.reused for count in counts.values())
     said = f"Audit{name}: {', '.join(made) or 'no models'} to be made, {reused} are there already."
     of_bank = ModelBank(context.work, stages.bank_header(context.experiment))
-    if done := of_bank.done():
+    done = of_bank.done()
+    if made and done:
         options = context.experiment.config
         seconds = np.median([row.seconds for row in of_bank.rows(done[:GAUGED])])
         per_pass = seconds / (context.experiment.recipe.epochs * options["bank"]["fraction"])

@@ -323,7 +323,7 @@ def _remaining(
     size: int,
     process: Process,
     claims: "_Claims",
-    checkpoints: bool,
+    checkpoints: bool = False,
 ) -> Iterator[list[int]]:
     """What this process is to train next, until the bank is complete."""
     while missing := lacking(bank, models, checkpoints=checkpoints):

@@ -318,3 +318,13 @@ def test_a_claim_says_what_is_being_trained(work):
     claims(work, 1).claim([4])
     sign = json.loads((work.path / "bank" / "claims" / "1.json").read_text())
     assert sign["models"] == [4]
+
+
+def test_models_that_are_not_kept_are_lacking_where_they_ought_to_be(tmp_path):
+    with WorkDirectory(tmp_path) as work:
+        found = ModelBank(work, {"seed": 0, "fraction": 0.5, "size": 4, "examples": 4})
+        for model in (0, 2):
+            found.write(model, np.zeros(4), np.zeros(4, bool), seconds=1.0)
+        assert bank.lacking(found, 4) == [1, 3]
+        assert bank.lacking(found, 4, checkpoints=True) == [0, 1, 2, 3]
+        assert bank.lacking(found, 1) == []

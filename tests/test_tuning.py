@@ -15,7 +15,15 @@ from sklearn.metrics import roc_auc_score
 
 from rumjax import experiment, pipeline, tuning
 from rumjax.checkpoint import WorkDirectory
-from rumjax.context import measure, measure_oracle, on_device, require_original, stage_key, steps_of
+from rumjax.context import (
+    look,
+    measure,
+    measure_oracle,
+    on_device,
+    require_original,
+    stage_key,
+    steps_of,
+)
 from rumjax.errors import InvalidInputError
 from rumjax.launch import configuration
 from rumjax.methods import grid_of, rum, rum_f, vanilla
@@ -230,7 +238,8 @@ def test_each_setting_scores_what_it_does_on_its_own(searched):
                 steps = steps_of(context, tried, {}, parts, seed)
                 start = require_original(context, seed)
                 key = stage_key(seed, "unlearn/fine")
-                measured = measure(context, parts, seed, run(key, steps, start, context.data))
+                after = run(key, steps, start, context.data)
+                measured = measure(context, parts, seed, look(context, after))
                 oracle = measure_oracle(context, parts, seed)
                 expected = tug_of_war(measured.accuracies, oracle.accuracies)
             assert score == pytest.approx(expected, abs=1e-6)

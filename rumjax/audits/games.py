@@ -1,7 +1,7 @@
 """What is read from a `Game`, an attack's answers: areas, accuracies, rates, curves, intervals."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -46,16 +46,29 @@ def check_game(name: str, game: Game) -> Game:
     """The game, once it is found to be in order.
 
     Raises:
-      InvalidInputError: shapes differ, scores that are not finite, or pairs of one world only.
+      InvalidInputError: shapes differ, masks that are not bool, scores of played pairs that are not
+        finite, with the first model and example concerned, a threshold that is not a number, or
+        pairs of one world only.
     """
-    scores, positive, played, _ = game
+    scores, positive, played, threshold = game
     if scores.ndim != 2 or not scores.shape == positive.shape == played.shape:
         raise InvalidInputError(
             f"{name}: scores are {scores.shape}, positive {positive.shape} and played "
             f"{played.shape}; all must be [models, examples]"
         )
-    if not np.isfinite(scores[played]).all():
-        raise InvalidInputError(f"{name}: some scores of pairs that are played are not finite")
+    if positive.dtype != bool or played.dtype != bool:
+        raise InvalidInputError(
+            f"{name}: positive is {positive.dtype} and played {played.dtype}; both must be bool"
+        )
+    wrong = np.argwhere(played & ~np.isfinite(scores))
+    if len(wrong):
+        model, example = wrong[0]
+        raise InvalidInputError(
+            f"{name}: {len(wrong)} scores of pairs that are played are not finite, the first is "
+            f"model {model}'s on example {example}; leave such pairs out of `played`, or mend them"
+        )
+    if threshold is not None and np.isnan(threshold):
+        raise InvalidInputError(f"{name}: the threshold is not a number; give one, or None")
     if not (positive & played).any() or not (~positive & played).any():
         raise InvalidInputError(
             f"{name}: of {played.sum()} pairs that are played, {(positive & played).sum()} are "
@@ -80,9 +93,8 @@ def balanced_accuracy(game: Game) -> float:
     Raises:
       InvalidInputError: the attack has no threshold; see `check_game` besides.
     """
-    scores, positive = _pairs(game)
-    said = _said(game, scores)
-    return float((said[positive].mean() + 1 - said[~positive].mean()) / 2)
+    right, worlds = _right(game)
+    return float(np.mean([right[world].mean() for world in worlds]))
 
 
 def per_example(game: Game) -> np.ndarray:
@@ -94,14 +106,10 @@ def per_example(game: Game) -> np.ndarray:
     Raises:
       InvalidInputError: the attack has no threshold; see `check_game` besides.
     """
-    check_game("attack", game)
-    said = _said(game, np.where(game.played, game.scores, 0.0))
-    yes, no = game.played & game.positive, game.played & ~game.positive
-    counts = yes.sum(axis=0), no.sum(axis=0)
+    right, worlds = _right(game)
     with np.errstate(invalid="ignore"):
-        hits = np.sum(said * yes, axis=0) / counts[0]
-        alarms = np.sum(said * no, axis=0) / counts[1]
-    return (hits + 1 - alarms) / 2
+        rates = [np.sum(right * world, axis=0) / world.sum(axis=0) for world in worlds]
+    return np.mean(rates, axis=0)
 
 
 def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
@@ -132,21 +140,25 @@ def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
 
 
 def roc_curve(game: Game, *, points: int = POINTS) -> Curve:
-    """The attack's curve, for logarithmic axes.
+    """The attack's curve, for logarithmic axes, to be joined by straight lines.
 
-    Corners are kept as they are; where there are too many, those nearest to points that are evenly
-    spaced in the logarithm of the false positive rate.
+    Where there are too many points, those are kept whose false positive rates are next below ones
+    evenly spaced in the logarithm, each with the corners at its foot and at its top: no point is
+    made up, and the steps at the lowest rates, 0 among them, stay steps.
+
+    Args:
+      game: an attack's answers.
+      points: how many at most, 4 or more.
 
     Raises:
-      InvalidInputError: see `check_game`.
+      InvalidInputError: too few points; see `check_game` besides.
     """
     scores, positive = _pairs(game)
     false, true, _ = metrics.roc_curve(positive, scores)
-    if len(false) > check_count("points", points, least=2):
-        negatives = np.sum(~positive)
-        wanted = np.geomspace(1 / negatives, 1, points - 2)
-        nearest = np.searchsorted(false, wanted, side="right") - 1
-        chosen = np.unique([0, *np.clip(nearest, 0, len(false) - 1), len(false) - 1])
+    if len(false) > check_count("points", points, least=4):
+        wanted = np.append(np.geomspace(1, 1 / np.sum(~positive), int(points) // 2 - 1), 0)
+        tops = np.searchsorted(false, wanted, side="right") - 1
+        chosen = np.union1d(np.searchsorted(false, false[tops]), tops)
         false, true = false[chosen], true[chosen]
     return Curve(false, true)
 
@@ -165,88 +177,109 @@ def bootstrap(
     """A percentile interval from resampling models and examples together.
 
     Each draw takes as many models and as many examples as there are, with replacement; a pair
-    counts as often as its model, times its example. The attack itself is not fitted again.
+    counts as often as its model, times its example (Owen, Annals of Applied Statistics 2007,
+    doi:10.1214/07-AOAS122). Draws without any pair of one of the worlds are drawn again.
+
+    What it does not know: the attack is not fitted again on each draw, so how its own parameters
+    fluctuate does not show; models are taken as independent of each other, and so are examples.
+    Where each pair is independent of all others, intervals are too wide rather than too narrow.
 
     Args:
       game: an attack's answers.
       measure: "auc" or "balanced_accuracy".
       draws: how many.
-      level: of confidence.
+      level: of confidence, between 0 and 1.
       seed: of the draws.
 
     Raises:
-      InvalidInputError: an unknown measure; see `auc` and `balanced_accuracy` besides.
+      InvalidInputError: an unknown measure, no draws, or no such level; see `auc` and
+        `balanced_accuracy` besides.
     """
-    check_choice("measure", measure, MEASURES)
-    value, weighted = MEASURES[measure]
-    center = value(game)
-    rows, columns = np.nonzero(game.played)
-    scores, positive = _pairs(game)
-    order = np.argsort(scores, kind="stable")
-    rows, columns, scores, positive = (each[order] for each in (rows, columns, scores, positive))
-    at = weighted(game, scores, positive)
+    measured, of_draws = MEASURES[check_choice("measure", measure, MEASURES)]
+    if not 0 < level < 1:
+        raise InvalidInputError(f"level: wanted a number between 0 and 1, got {level}")
+    value, at = measured(game), of_draws(game)
     random = np.random.default_rng(seed)
     found: list[float] = []
-    while len(found) < check_count("draws", draws):
+    wanted = check_count("draws", draws)
+    while len(found) < wanted:
         models, examples = (
-            random.multinomial(count, np.full(count, 1 / count)) for count in game.scores.shape
+            random.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
+            for count in game.scores.shape
         )
-        weights = (models[rows] * examples[columns]).astype(np.float64)
-        # A draw without one of the worlds says nothing.
-        if weights[positive].any() and weights[~positive].any():
-            found.append(at(weights))
+        drawn = at(models, examples)
+        if not np.isnan(drawn):
+            found.append(drawn)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(center, float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
 def weighted_auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> float:
     """The area under the curve of pairs that count as often as their weights say.
 
     Args:
-      scores: float64[k], ASCENDING.
+      scores: float64[k], finite.
       positive: bool[k].
-      weights: float64[k], not negative, some of each world above 0.
+      weights: float64[k], not negative.
+
+    Returns:
+      0…1, or NaN where all pairs of a world weigh nothing.
     """
-    return _area(scores, positive)(weights)
+    order = np.argsort(scores)
+    scores, positive, weights = scores[order], positive[order], weights[order]
+    ranks = _ranks(scores[positive], scores[~positive])
+    return _area(weights[positive], weights[~positive], ranks)
 
 
-def _area(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], float]:
-    """What `weighted_auc` does, with the scores looked at only once."""
-    starts = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])
+def _ranks(yes: np.ndarray, no: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the negative scores, ascending, are below each positive one, and not above it."""
+    return np.searchsorted(no, yes), np.searchsorted(no, yes, side="right")
 
-    def area(weights: np.ndarray) -> float:
-        yes = np.add.reduceat(np.where(positive, weights, 0.0), starts)
-        no = np.add.reduceat(np.where(positive, 0.0, weights), starts)
-        below = np.cumsum(no) - no
-        return float(np.sum(yes * (below + no / 2)) / (yes.sum() * no.sum()))
+
+def _area(yes: np.ndarray, no: np.ndarray, ranks: tuple[np.ndarray, np.ndarray]) -> float:
+    """The area from weights of positive and, ascending in score, negative pairs, or NaN."""
+    sums = np.append(0.0, np.cumsum(no))
+    whole = 2 * yes.sum() * sums[-1]
+    return float(yes @ (sums[ranks[0]] + sums[ranks[1]]) / whole) if whole else np.nan
+
+
+OfDraws: TypeAlias = Callable[[np.ndarray, np.ndarray], float]
+"""A measure, once models and examples count as often as two float64[M] and float64[n] say; NaN
+where one of the worlds has vanished"""
+
+
+def _area_of_draws(game: Game) -> OfDraws:
+    scores, positive = _pairs(game)
+    order = np.argsort(scores)
+    scores, positive = scores[order], positive[order]
+    pairs = np.stack(np.nonzero(game.played))[:, order]
+    yes, no = pairs[:, positive], pairs[:, ~positive]
+    ranks = _ranks(scores[positive], scores[~positive])
+
+    def area(models: np.ndarray, examples: np.ndarray) -> float:
+        ours, theirs = (models[rows] * examples[columns] for rows, columns in (yes, no))
+        return _area(ours, theirs, ranks)
 
     return area
 
 
-def _weighted_auc(
-    game: Game, scores: np.ndarray, positive: np.ndarray
-) -> Callable[[np.ndarray], float]:
-    del game
-    return _area(scores, positive)
+def _accuracy_of_draws(game: Game) -> OfDraws:
+    right, worlds = _right(game)
+    # Sums of products are two matrix products, and no pair need be looked at one by one.
+    sums = [(right * world, world.astype(np.float64)) for world in worlds]
 
-
-def _weighted_accuracy(
-    game: Game, scores: np.ndarray, positive: np.ndarray
-) -> Callable[[np.ndarray], float]:
-    said = _said(game, scores)
-
-    def accuracy(weights: np.ndarray) -> float:
-        hits = np.average(said[positive], weights=weights[positive])
-        return float((hits + 1 - np.average(said[~positive], weights=weights[~positive])) / 2)
+    def accuracy(models: np.ndarray, examples: np.ndarray) -> float:
+        hits, counts = (np.array([models @ each[k] @ examples for each in sums]) for k in (0, 1))
+        return float(np.mean(hits / counts)) if counts.all() else np.nan
 
     return accuracy
 
 
-MEASURES = {
-    "auc": (auc, _weighted_auc),
-    "balanced_accuracy": (balanced_accuracy, _weighted_accuracy),
+MEASURES: dict[str, tuple[Callable[[Game], float], Callable[[Game], OfDraws]]] = {
+    "auc": (auc, _area_of_draws),
+    "balanced_accuracy": (balanced_accuracy, _accuracy_of_draws),
 }
-"""What `bootstrap` can do, and the same of weighted pairs in ascending order of their scores."""
+"""what `bootstrap` can do, and the same of models and examples that count several times or not"""
 
 
 def _pairs(game: Game) -> tuple[np.ndarray, np.ndarray]:
@@ -255,8 +288,11 @@ def _pairs(game: Game) -> tuple[np.ndarray, np.ndarray]:
     return game.scores[game.played], game.positive[game.played]
 
 
-def _said(game: Game, scores: np.ndarray) -> np.ndarray:
-    """1 where the attack says "positive", ½ where it cannot say, else 0."""
-    if game.threshold is None:
+def _right(game: Game) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """1 where the attack is right, ½ where it cannot say, else 0; and the pairs of each world."""
+    scores, positive, played, threshold = check_game("attack", game)
+    if threshold is None:
         raise InvalidInputError("attack: it has no threshold of its own, and so no accuracy")
-    return (np.sign(scores - game.threshold) + 1) / 2
+    sides = np.sign(np.where(played, scores, threshold) - threshold)
+    right = (1 + np.where(positive, sides, -sides)) / 2
+    return right, (played & positive, played & ~positive)

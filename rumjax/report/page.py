@@ -16,6 +16,9 @@ from rumjax.report.answer import answer
 from rumjax.report.figures import Picture
 from rumjax.report.tables import Line, Results
 
+MANY_SEEDS = 8
+"""from which on only the first and the last are named"""
+
 
 def page(
     experiment: Experiment,
@@ -125,7 +128,7 @@ def facts(experiment: Experiment, forget_sets: Mapping[str, np.ndarray]) -> dict
         f"{data.num_classes} classes",
         "Model": _options(config["model"]),
         "Training": _options(config["training"]),
-        "Seeds": ", ".join(map(str, experiment.seeds)),
+        "Seeds": _seeds(experiment.seeds),
     }
     if forget_sets:
         parts = {
@@ -163,3 +166,10 @@ def _options(options: Mapping[str, Any]) -> str:
     """The leading `name`, if any, then options as "key value"."""
     rest = [f"{key} {value}" for key, value in options.items() if key != "name"]
     return ", ".join([*([str(options["name"])] if "name" in options else []), *rest])
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Seeds, which follow on each other; the first and the last of many."""
+    if len(seeds) > MANY_SEEDS:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))

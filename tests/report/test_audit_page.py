@@ -197,7 +197,9 @@ def test_the_first_sentence_answers_the_question(written):
 
 
 def test_where_the_population_attack_and_u_lira_disagree_is_told(written):
-    told = next(each for each in written.answers if "calls forgotten" in each)
+    told = next(
+        each for each in written.answers if "does not tell from retraining, with a gap" in each
+    )
     assert "sly RUM^F (MIA gap 0.011" in told
     assert not any(f"{name} (" in told for name in ("loud", "fine", "odd"))
     reverse = next(each for each in written.answers if "other way round" in each)
@@ -213,7 +215,7 @@ def test_methods_that_both_attacks_judge_alike_are_not_in_disagreement(fresh, dr
     fill(fresh, methods)
     said = " ".join(audits.page(audits.collect(fresh, experiment(methods))).answers)
     assert "ρ = 1.00." in said
-    assert "There is no method that the population attack calls forgotten" in said
+    assert "There is no method that U-LiRA tells from retraining and the population" in said
     assert "other way round" not in said
 
 
