@@ -115,10 +115,10 @@ def per_example(game: Game) -> np.ndarray:
 def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
     """The true positive rate at the lowest threshold whose false positive rate is no higher.
 
-    (Carlini et al., S&P 2022, section III-D.) Pairs of equal scores are never split. With n
+    (Carlini et al., S&P 2022, arXiv 2112.03570.) Pairs of equal scores are never split. With n
     negative pairs, rates below 1/n cannot be told from 0. The interval takes the threshold as
-    given and pairs as independent, which those of one model or one example are not; `bootstrap` is
-    for that.
+    given and pairs as independent, which those of one model or one example are not; `bootstrap`
+    allows for that, for other measures.
 
     Args:
       game: an attack's answers.
@@ -293,6 +293,6 @@ def _right(game: Game) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     scores, positive, played, threshold = check_game("attack", game)
     if threshold is None:
         raise InvalidInputError("attack: it has no threshold of its own, and so no accuracy")
-    sides = np.sign(np.where(played, scores, threshold) - threshold)
+    sides = np.sign(np.where(played, scores, 0.0) - threshold)
     right = (1 + np.where(positive, sides, -sides)) / 2
     return right, (played & positive, played & ~positive)
