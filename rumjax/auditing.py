@@ -276,11 +276,11 @@ def audit(
         each.name: (each.algorithm, each.strategy) for each in audited(context)
     }
     place, seeds = context.place, len(context.experiment.seeds)
+    counted = {"models": len(plan), "seeds": seeds}
     missing = [
         name
         for name in names
-        if place.read_json(f"audit/{name}.json", missing={}).get("models") != len(plan)
-        or place.read_json(f"audit/{name}.json")["seeds"] != seeds
+        if not counted.items() <= place.read_json(f"audit/{name}.json", missing={}).items()
     ]
     known = Known(context, parts, plan)
     place.write_json(
@@ -374,17 +374,16 @@ def with_halves(found: Audited, retrained: Population) -> Audited:
 
     Against themselves, each would find its twin on the other side.
     """
-    examples = found.examples
     half = np.arange(len(retrained.margins)) % 2 == 0
-    ours, theirs = (retrained.of(each).at(examples) for each in (half, ~half))
+    ours, theirs = (retrained.of(each).at(found.examples) for each in (half, ~half))
     try:
-        halves = audits.audit(ours, theirs)
+        game = audits.ruli_efficacy(ours, theirs)
     except InvalidInputError:  # too few models to halve
         return found
     name = "ruli_efficacy"
     return found._replace(
-        findings=found.findings + tuple(each for each in halves.findings if each.audit == name),
-        curves={**found.curves, name: halves.curves[name]},
+        findings=(*found.findings, *audits.read_game(name, game)),
+        curves={**found.curves, name: audits.roc_curve(game)},
     )
 
 

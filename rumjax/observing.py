@@ -58,8 +58,7 @@ class Observer:
         right = np.packbits(logits.argmax(axis=1) == labels)
         margins = audits.margins(logits, labels)
         self.context.place.write_arrays(margins_name(name, seed), margins=margins, correct=right)
-        closely = seed in self.context.experiment.seeds[:CLOSELY]
-        observed = self._observe(outputs, seed, closely=closely)
+        observed = self._observe(outputs, seed)
         oracle = observed if name == "retrain_reference" else self.oracle(seed)
         row = {
             "zrf": metrics.zero_retrain_forgetting(observed.on_forget, self.untrained(seed)),
@@ -68,7 +67,7 @@ class Observer:
                 observed.on_forget, oracle.on_forget
             ),
         }
-        if closely:
+        if self._closely(seed):
             row["relearn_epochs"] = self._relearn(name, seed, variables)
         if np.isfinite(observed.probe_auc):
             row["probe_auc"] = observed.probe_auc
@@ -84,22 +83,24 @@ class Observer:
             correct=np.packbits(np.zeros(count, bool)),
         )
 
-    def _observe(self, outputs: Outputs, seed: int, *, closely: bool) -> Observed:
+    def _closely(self, seed: int) -> bool:
+        """Whether a seed's models are looked at closely."""
+        return seed in self.context.experiment.seeds[:CLOSELY]
+
+    def _observe(self, outputs: Outputs, seed: int) -> Observed:
         size, labels = self.context.size, np.asarray(self.context.data.labels)
         on_forget = np.asarray(jax.nn.softmax(outputs.logits[self.forget]))
         embeddings, auc = np.asarray(outputs.embeddings), float("nan")
         of_forget, unseen = labels[self.forget], labels[size:]
         known = len(of_forget) > 1 and np.isin(of_forget, unseen).all()
-        if closely and embeddings.shape[1] and known:
+        if self._closely(seed) and embeddings.shape[1] and known:
             # The classes of S are no secret, and would give it away.
             alike = audits.matched(of_forget, unseen, seed=seed)
             auc = audits.probe(embeddings[self.forget], embeddings[size:][alike], seed=seed).auc
         return Observed(on_forget, auc)
 
     def _oracle(self, seed: int) -> Observed:
-        closely = seed in self.context.experiment.seeds[:CLOSELY]
-        outputs = look(self.context, require_oracle(self.context, seed))
-        return self._observe(outputs, seed, closely=closely)
+        return self._observe(look(self.context, require_oracle(self.context, seed)), seed)
 
     def _untrained(self, seed: int) -> np.ndarray:
         """What an untrained model says of S, the "incompetent teacher" of ZRF."""

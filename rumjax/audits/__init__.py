@@ -4,7 +4,7 @@ Everything here looks at margins of many models on the same examples, a `Populat
 and scikit-learn on the host. `audit` runs whatever the models allow for.
 """
 
-from rumjax.audits.audit import Audited, Finding, audit
+from rumjax.audits.audit import Audited, Finding, audit, read_game
 from rumjax.audits.challenge import challenge_score, epsilons, forgetting_quality
 from rumjax.audits.games import (
     auc,
@@ -53,6 +53,7 @@ __all__ = [
     "offline_rmia",
     "per_example",
     "probe",
+    "read_game",
     "rmia",
     "roc_curve",
     "ruli_efficacy",

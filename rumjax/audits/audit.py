@@ -10,8 +10,6 @@ from scipy import stats
 from rumjax.audits.challenge import challenge_score, epsilons, forgetting_quality
 from rumjax.audits.games import (
     Curve,
-    auc,
-    balanced_accuracy,
     bootstrap,
     per_example,
     roc_curve,
@@ -162,7 +160,11 @@ def _attacks(
                 shadows.margins[:, unseen],
                 left_out=left_out,
             )
-    found = [each for name, game in games.items() for each in _read(name, game, draws, seed)]
+    found = [
+        each
+        for name, game in games.items()
+        for each in read_game(name, game, draws=draws, seed=seed)
+    ]
     return Audited(
         tuple(found),
         {name: roc_curve(game) for name, game in games.items()},
@@ -171,19 +173,17 @@ def _attacks(
     )
 
 
-def _read(name: str, game: Game, draws: int, seed: int) -> list[Finding]:
-    """What is said of an attack's answers."""
-    measures = {"auc": auc}
+def read_game(name: str, game: Game, *, draws: int = 200, seed: int = 0) -> list[Finding]:
+    """What is said of an attack's answers; arguments and intervals are those of `audit`."""
+    measures = {"auc": "auc"}
     if game.threshold is not None:
-        measures["accuracy"] = balanced_accuracy
-    names = {"auc": "auc", "accuracy": "balanced_accuracy"}
-    found = []
-    for measure, function in measures.items():
-        interval = bootstrap(game, names[measure], draws=draws, level=LEVEL, seed=seed)
-        found.append(Finding(name, measure, function(game), interval.low, interval.high))
+        measures["accuracy"] = "balanced_accuracy"
+    found = [
+        Finding(name, measure, *bootstrap(game, function, draws=draws, level=LEVEL, seed=seed))
+        for measure, function in measures.items()
+    ]
     for measure, rate in RATES.items():
-        at = true_positive_rate(game, rate)
-        found.append(Finding(name, measure, at.value, at.low, at.high))
+        found.append(Finding(name, measure, *true_positive_rate(game, rate)[:3]))
     return found
 
 
