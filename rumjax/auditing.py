@@ -8,7 +8,7 @@ example of S is forgotten by some models, kept by others, and was never seen by 
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -294,8 +294,7 @@ def audit(
         for name in missing:
             algorithm, strategy = names[name]
             found = known.judge(name)
-            about: dict[str, Any] = {"name": name, "algorithm": algorithm, "strategy": strategy}
-            about |= {"models": len(plan), "seeds": seeds}
+            about = {"name": name, "algorithm": algorithm, "strategy": strategy, **counted}
             findings = [each._asdict() for one in found for each in one.findings]
             place.write_arrays(f"audit/{name}.npz", **arrays_of(found, known.forget))
             place.write_json(f"audit/{name}.json", {**about, "findings": findings})
@@ -324,9 +323,10 @@ class Known:
         """Reads those that all methods are held against."""
         self.context, self.plan = context, plan
         self.forget = forget_sets.union(parts, context.size)
-        self.bank = ModelBank(context.work, stages.bank_header(context.experiment))
-        rows = list(self.bank.rows(each.model for each in plan))
-        seen = np.stack([np.where(worlds(context, each) == OUT, OUT, IN) for each in plan])
+        of_bank = ModelBank(context.work, stages.bank_header(context.experiment))
+        rows = list(of_bank.rows(each.model for each in plan))
+        self.worlds = np.stack([worlds(context, each) for each in plan])
+        seen = np.where(self.worlds == OUT, OUT, IN).astype(np.int8)
         self.shadows = Population(
             np.stack([row.margins for row in rows]), seen, np.stack([row.correct for row in rows])
         )
@@ -349,11 +349,10 @@ class Known:
 
     def of_bank(self, name: str) -> Population:
         """The models of the bank after a method."""
-        seen = np.stack([worlds(self.context, each) for each in self.plan])
         if name == "original":
-            return self.shadows._replace(worlds=seen)
+            return self.shadows._replace(worlds=self.worlds)
         rows = [self.context.place.read_arrays(row_name(name, each.model)) for each in self.plan]
-        return self._population(rows, seen)
+        return self._population(rows, self.worlds)
 
     def of_seeds(self, name: str, world: int = FORGOTTEN) -> Population:
         """The models of the seeds after a method; `world` is what S is to them."""
