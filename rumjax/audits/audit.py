@@ -17,7 +17,15 @@ from rumjax.audits.games import (
 )
 from rumjax.audits.klom import corrected_klom, klom
 from rumjax.audits.lira import lira, offline_lira, unlearning_lira
-from rumjax.audits.population import FORGOTTEN, IN, OUT, Game, Population, check_population
+from rumjax.audits.population import (
+    FORGOTTEN,
+    IN,
+    OUT,
+    Game,
+    Population,
+    check_examples,
+    check_population,
+)
 from rumjax.audits.rmia import rmia
 from rumjax.audits.ruli import ruli_efficacy, ruli_privacy
 from rumjax.errors import InvalidInputError
@@ -106,11 +114,7 @@ def audit(
     for name, each in everyone.items():
         if each is not None:
             check_population(name, each)
-            if each.margins.shape[1] != unlearned.margins.shape[1]:
-                raise InvalidInputError(
-                    f"{name}: margins of {each.margins.shape[1]} examples, but the unlearned "
-                    f"models' are of {unlearned.margins.shape[1]}; they must be of the same"
-                )
+            check_examples(name, each, "the unlearned models'", unlearned)
     forgotten, never = ((unlearned.worlds == world).sum(axis=0) for world in (FORGOTTEN, OUT))
     single = np.flatnonzero((forgotten >= LEAST) & (never >= LEAST))
     shared = np.flatnonzero(forgotten == len(unlearned.margins))

@@ -9,7 +9,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from rumjax.audits.population import FORGOTTEN, IN, OUT, WORLDS, Game, Population, check_population
+from rumjax.audits.population import (
+    FORGOTTEN,
+    IN,
+    OUT,
+    WORLDS,
+    Game,
+    Population,
+    check_examples,
+    check_population,
+)
 from rumjax.errors import InvalidInputError, check_choice, check_number
 
 VARIANCES = ("each", "shared")
@@ -258,11 +267,7 @@ def _check(
     check_number("variance_floor", variance_floor, least=float(np.finfo(np.float32).tiny))
     check_population("targets", targets)
     check_population("shadows", shadows)
-    if targets.margins.shape[1] != shadows.margins.shape[1]:
-        raise InvalidInputError(
-            f"shadows: margins of {shadows.margins.shape[1]} examples, but the targets' are of "
-            f"{targets.margins.shape[1]}"
-        )
+    check_examples("shadows", shadows, "the targets'", targets)
     check_left_out(left_out, targets, shadows)
 
 

@@ -93,6 +93,20 @@ def check_population(name: str, population: Population) -> Population:
     return population
 
 
+def check_examples(name: str, population: Population, whose: str, other: Population) -> None:
+    """Checks that two populations are of as many examples; `whose` is the other one's name.
+
+    Raises:
+      InvalidInputError: they are not.
+    """
+    ours, theirs = population.margins.shape[1], other.margins.shape[1]
+    if ours != theirs:
+        raise InvalidInputError(
+            f"{name}: margins of {ours} examples, but {whose} are of {theirs}; both must be of the "
+            "same examples"
+        )
+
+
 def check_margins(name: str, found: np.ndarray) -> np.ndarray:
     """Margins, float[models, examples], once they are found to be finite.
 

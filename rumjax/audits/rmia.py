@@ -9,6 +9,7 @@ from rumjax.audits.population import (
     OUT,
     Game,
     Population,
+    check_examples,
     check_margins,
     check_population,
 )
@@ -146,11 +147,9 @@ def _kept(
                 f"{name}: margins are {unseen.shape}; wanted {models} models and an example or more"
             )
         check_margins(name, unseen)
-    if (
-        unseen_by_targets.shape[1] != unseen_by_shadows.shape[1]
-        or targets.margins.shape[1] != shadows.margins.shape[1]
-    ):
-        raise InvalidInputError("rmia: targets and shadows must be of the same examples")
+    check_examples("shadows", shadows, "the targets'", targets)
+    if unseen_by_targets.shape[1] != unseen_by_shadows.shape[1]:
+        raise InvalidInputError("rmia: targets and shadows must be of the same examples z")
     kept = np.ones((len(targets.margins), len(shadows.margins)))
     if left_out is not None:
         known = np.flatnonzero(left_out >= 0)

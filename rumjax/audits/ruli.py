@@ -4,7 +4,14 @@ import numpy as np
 from scipy.special import logsumexp
 
 from rumjax.audits.lira import LEAST, Gaussian, fit, pairs_of
-from rumjax.audits.population import FORGOTTEN, OUT, Game, Population, check_population
+from rumjax.audits.population import (
+    FORGOTTEN,
+    OUT,
+    Game,
+    Population,
+    check_examples,
+    check_population,
+)
 from rumjax.errors import InvalidInputError, check_choice
 
 RULES = {"scott": 1.0, "silverman": (4 / 3) ** 0.2}
@@ -64,11 +71,7 @@ def ruli_efficacy(
     """
     check_population("unlearned", unlearned)
     check_population("retrained", retrained)
-    if unlearned.margins.shape[1] != retrained.margins.shape[1]:
-        raise InvalidInputError(
-            f"retrained: margins of {retrained.margins.shape[1]} examples, but the unlearned "
-            f"models' are of {unlearned.margins.shape[1]}"
-        )
+    check_examples("retrained", retrained, "the unlearned models'", unlearned)
     if not np.any(retrained.worlds == FORGOTTEN):
         raise InvalidInputError(
             "retrained: no example is FORGOTTEN; that is what examples are called here which a "
