@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax import data, models, retrain, task
-from rumjax.models.convolution import OVERRIDE
+from rumjax.models.conv import OVERRIDE
 from rumjax.types import Dataset
 
 

@@ -97,10 +97,11 @@ def work(folder, index, processes, models, devices, size):
 
     import jax.numpy as jnp
 
-    from rumjax import bank, data, retrain
+    from rumjax import data, retrain
     from rumjax import models as networks
-    from rumjax.checkpoint import WorkDirectory
-    from rumjax.cluster import Process
+    from rumjax.lab import bank
+    from rumjax.lab.cluster import Process
+    from rumjax.lab.workdir import WorkDirectory
     from rumjax.types import Dataset
 
     train = data.load("fashion_mnist_mini").train

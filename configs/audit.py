@@ -14,8 +14,8 @@ models that are there.
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import rum, rum_f, vanilla
-from rumjax.settings import first, setting
+from rumjax.lab.methods import rum, rum_f, vanilla
+from rumjax.lab.settings import first, setting
 
 COMMAND = "python -m rumjax.launch --config=audit.py"
 REFINED = ("neggrad_plus", "salun")

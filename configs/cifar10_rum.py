@@ -14,7 +14,7 @@ and --config.model.bfloat16=True lower it. The authors of this file did not run 
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import rum, strategies
+from rumjax.lab.methods import rum, strategies
 
 
 def get_config():

@@ -6,16 +6,17 @@ against the oracle of a seed that is not reported, and the best is run on the re
 
     python -m rumjax.launch --config=difficulty.py:fashion_mnist_mini
 
-After the colon comes one of `rumjax.settings.SETTINGS`: fashion_mnist_mini, fashion_mnist, cifar10,
-cifar100, tiny_imagenet_resnet18, tiny_imagenet_vgg16. The first two suit two CPU cores; the others
-are the paper's, take an accelerator, and were not run in full by the authors of this file.
+After the colon comes one of `rumjax.lab.settings.SETTINGS`: fashion_mnist_mini, fashion_mnist,
+cifar10, cifar100, tiny_imagenet_resnet18, tiny_imagenet_vgg16. The first two suit two CPU cores;
+the others are the paper's, take an accelerator, and were not run in full by the authors of this
+file.
 """
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import vanilla
-from rumjax.rum import LEVELS
-from rumjax.settings import first, setting
+from rumjax.lab.methods import vanilla
+from rumjax.lab.settings import first, setting
+from rumjax.refine import LEVELS
 
 COMMAND = "python -m rumjax.launch --config=difficulty.py"
 

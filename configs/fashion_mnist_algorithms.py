@@ -8,7 +8,7 @@ Data: 6 000 training and 2 000 test images of Fashion-MNIST, in the package; the
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import vanilla
+from rumjax.lab.methods import vanilla
 
 
 def get_config():

@@ -8,8 +8,8 @@ Model: a small convolutional network. Hardware: two CPU cores are enough.
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import SHUFFLED, rum, rum_f, shuffle, vanilla
-from rumjax.rum import LEVELS
+from rumjax.lab.methods import SHUFFLED, rum, rum_f, shuffle, vanilla
+from rumjax.refine import LEVELS
 
 
 def finetune(learning_rate, epochs):

@@ -11,8 +11,8 @@ Settings are as for difficulty.py.
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import SCORES, rum_f, shuffle, vanilla
-from rumjax.settings import first, setting
+from rumjax.lab.methods import SCORES, rum_f, shuffle, vanilla
+from rumjax.lab.settings import first, setting
 
 COMMAND = "python -m rumjax.launch --config=proxies.py"
 ALGORITHM = "salun"

@@ -15,9 +15,9 @@ import itertools
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import rum, rum_f, strategies
-from rumjax.rum import LEVELS
-from rumjax.settings import first, setting
+from rumjax.lab.methods import rum, rum_f, strategies
+from rumjax.lab.settings import first, setting
+from rumjax.refine import LEVELS
 
 COMMAND = "python -m rumjax.launch --config=refinement.py"
 ALGORITHMS = ("finetune", "l1_sparse", "neggrad_plus", "salun", "scrub")

@@ -12,8 +12,8 @@ Settings are as for difficulty.py.
 
 from ml_collections import ConfigDict
 
-from rumjax.methods import rum_f, vanilla
-from rumjax.settings import first, setting
+from rumjax.lab.methods import rum_f, vanilla
+from rumjax.lab.settings import first, setting
 
 COMMAND = "python -m rumjax.launch --config=requests.py"
 REQUESTS = 5

@@ -6,7 +6,7 @@ The main path, on arrays of one's own, is a few calls: `retrain` gives the origi
 
 from rumjax import data, errors, forget_sets, mesh, metrics, models, scores
 from rumjax.models import Model
-from rumjax.rum import at_random, by_class, by_score, rum, whole
+from rumjax.refine import at_random, by_class, by_score, rum, whole
 from rumjax.types import Dataset, Scores, Splits, Subset, Task, Unlearner, Variables, subset, task
 from rumjax.unlearn import (
     ALGORITHMS,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rumjax.errors import InvalidInputError, check_count, check_indices
-from rumjax.rum import LEVELS, Parts, ascending
+from rumjax.refine import LEVELS, Parts, ascending
 from rumjax.scores import distances
 from rumjax.types import Scores
 

@@ -24,8 +24,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 import rumjax
-from rumjax.cluster import find_process
 from rumjax.errors import InvalidInputError, RumjaxError, check_choice, check_count
+from rumjax.lab.cluster import find_process
 
 PACKAGED = pathlib.Path(rumjax.__file__).parent
 PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
@@ -84,12 +84,12 @@ def _run(argv: Sequence[str], console: Console) -> None:
     config = configuration(arguments.config, overrides)
     settle(arguments.cpu_devices)
     # Later than the above: once JAX has looked at its devices, their number is settled.
-    from rumjax import checkpoint, experiment, pipeline
+    from rumjax.lab import experiment, pipeline, workdir
 
     built = experiment.build(config)
     holder = f"process{process.index}" if process.index else "main"
     folder = arguments.workdir or f"runs/{built.name}"
-    with checkpoint.WorkDirectory(folder, holder=holder) as work:
+    with workdir.WorkDirectory(folder, holder=holder) as work:
         console.print(f"{built.name} in {work.path}", markup=False, soft_wrap=True)
         if process.index:
             console.print(f"process {process.index} of {process.count}: a share of the bank")

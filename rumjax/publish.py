@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 
 from rumjax import scores
-from rumjax.bank import ModelBank
-from rumjax.checkpoint import WorkDirectory
 from rumjax.data import idx
 from rumjax.errors import InvalidInputError, WorkDirectoryError
-from rumjax.experiment import Experiment, build
+from rumjax.lab.bank import ModelBank
+from rumjax.lab.experiment import Experiment, build
+from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import argument_parser, configuration, guarded
 from rumjax.types import Scores
 
@@ -42,11 +42,11 @@ def _run(argv: Sequence[str], console: Console) -> None:
     built = build(configuration(arguments.config, overrides))
     folder = arguments.workdir or f"runs/{built.name}"
     with WorkDirectory(folder, holder="publish") as work:
-        about = publish(built, work, pathlib.Path(arguments.out), arguments.files)
+        about = publish_scores(built, work, pathlib.Path(arguments.out), arguments.files)
     console.print_json(data=about)
 
 
-def publish(
+def publish_scores(
     experiment: Experiment, work: WorkDirectory, out: pathlib.Path, files: str | None = None
 ) -> dict[str, Any]:
     """Writes the scores of a run whose bank is complete; returns what is said about them.

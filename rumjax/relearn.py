@@ -40,7 +40,7 @@ class Relearned(NamedTuple):
     """what went wrong, which is not known of a model that does not relearn"""
 
 
-def relearn(
+def relearn_times(
     names: Sequence[str],
     keys: Key,
     variables: Sequence[Variables],

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from rumjax.data.augmentation import Augmentation
+from rumjax.data.augment import Augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
 from rumjax.mesh import across_devices
 from rumjax.models import Model

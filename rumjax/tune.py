@@ -3,9 +3,9 @@
     python -m rumjax.tune --config=fashion_mnist_rum.py --workdir=runs/first
 
 The configuration's section `tuning` says what is searched, and by which criterion; see
-`rumjax.tuning`. Scores and forget set are those of the run. Every setting is kept as soon as it is
-known, and listed in tuning.csv; the same command goes on where it stopped. The best of each method
-is printed, and written to tuned_methods.py for a configuration of your own.
+`rumjax.lab.tuning`. Scores and forget set are those of the run. Every setting is kept as soon as it
+is known, and listed in tuning.csv; the same command goes on where it stopped. The best of each
+method is printed, and written to tuned_methods.py for a configuration of your own.
 """
 
 import json
@@ -32,10 +32,10 @@ def _run(argv: Sequence[str], console: Console) -> None:
     arguments, overrides = parser.parse_known_args(argv)
     config = configuration(arguments.config, overrides)
     settle(arguments.cpu_devices)
-    from rumjax import checkpoint, experiment, pipeline
+    from rumjax.lab import experiment, pipeline, workdir
 
     built = experiment.build(config)
-    with checkpoint.WorkDirectory(arguments.workdir or f"runs/{built.name}") as work:
+    with workdir.WorkDirectory(arguments.workdir or f"runs/{built.name}") as work:
         found = pipeline.tune_experiment(built, work, console=console, only=arguments.method or ())
     console.print(table(found))
 

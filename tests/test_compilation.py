@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rumjax.data.augmentation import Augmentation
-from rumjax.rum import rum
+from rumjax.data.augment import Augmentation
+from rumjax.refine import rum
 from rumjax.types import task
 from rumjax.unlearn import base, chain, finetune, run, scrub
 from tests.references import small

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rumjax import experiment, launch, models, pipeline, settings
-from rumjax.checkpoint import WorkDirectory
+from rumjax import launch, models
+from rumjax.lab import experiment, pipeline, settings
+from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Dataset, Outputs, task
 
 CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
@@ -159,8 +160,8 @@ def test_training_and_every_unlearner_can_be_traced_at_full_size(name, tmp_path)
 
 
 def test_the_whole_pipeline_runs(config, tmp_path, monkeypatch, quick_compilation):
-    monkeypatch.setattr("rumjax.report.figures.draw", lambda *_: [])
-    monkeypatch.setattr("rumjax.report.write_tuning", lambda *_: None)
+    monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
+    monkeypatch.setattr("rumjax.lab.report.write_tuning", lambda *_: None)
     built = experiment.build(with_images(shrunk(config), tmp_path / "data.npz", 8, 3, 10))
     with WorkDirectory(tmp_path / "run") as work:
         rows = pipeline.run_experiment(built, work, console=Console(quiet=True))

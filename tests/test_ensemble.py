@@ -8,7 +8,7 @@ import pytest
 
 from rumjax import ensemble, unlearn
 from rumjax.errors import DivergenceError, InvalidInputError
-from rumjax.rum import rum
+from rumjax.refine import rum
 from rumjax.scores import random_subset
 from rumjax.types import Subset, Task, task
 from rumjax.unlearn import chain, finetune, retrain, run, salun, scrub

@@ -1,96 +1,103 @@
 """Who may import whom: read from the source, so that nothing needs to be run."""
 
 import ast
+import functools
+import importlib
 import pathlib
-
-import pytest
+import types
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "rumjax"
 
-MAY_IMPORT = {
+LIBRARY = {
     # Lowest first; a room may import what is named here, and itself.
     "errors": "",
     "types": "errors",
-    "cluster": "errors",
     "mesh": "errors",
     "data": "errors types",
     "models": "errors types mesh",
     "metrics": "errors",
     "audits": "errors metrics",
-    "progress": "",
     "training": "errors types mesh data models",
     "gradients": "types mesh models",
     "unlearn.base": "errors types",
     "unlearn": "errors types models training gradients unlearn.base",
-    "rum": "errors types unlearn.base",
+    "refine": "errors types unlearn.base",
     "scores": "errors types",
-    "forget_sets": "errors types rum scores",
+    "forget_sets": "errors types refine scores",
     "ensemble": "errors types training unlearn.base",
     "relearn": "errors types models training unlearn ensemble",
-    "checkpoint": "errors types",
-    "bank": "errors types cluster models training forget_sets scores ensemble checkpoint",
-    "keywords": "errors training",
-    "methods": "errors types data models unlearn rum scores keywords",
-    "experiment": "errors types data models training unlearn rum forget_sets scores keywords "
-    "methods",
-    "stages": "errors types checkpoint methods experiment",
-    "report": "errors types metrics rum forget_sets checkpoint methods experiment",
-    "": "errors types mesh data models metrics unlearn rum forget_sets scores",
-    "context": "errors types models metrics progress unlearn rum forget_sets ensemble checkpoint "
-    "bank methods experiment",
-    "settings": "errors",
-    "scoring": "errors types cluster models progress unlearn gradients scores ensemble bank "
-    "methods experiment stages context",
-    "tuning": "errors types metrics progress rum forget_sets ensemble bank methods experiment "
-    "context scoring",
-    "observing": "types audits metrics rum forget_sets relearn context",
-    "auditing": "errors types audits cluster progress unlearn rum forget_sets bank methods "
-    "experiment stages context scoring observing",
-    "pipeline": "errors types cluster models metrics progress unlearn rum forget_sets scores "
-    "checkpoint methods experiment stages report context scoring tuning observing auditing",
-    "launch": "errors cluster checkpoint experiment pipeline progress",
-    "tune": "checkpoint experiment pipeline launch",
-    "publish": "errors types data scores checkpoint bank experiment launch",
+    "": "errors types mesh data models metrics unlearn refine forget_sets scores",
 }
-"""the partial order of rooms; "" is rumjax/__init__.py, which knows the version"""
+"""the partial order of the library's rooms; "" is rumjax/__init__.py"""
+
+LAB = (
+    "lab.cluster",
+    "lab.progress",
+    "lab.workdir",
+    "lab.bank",
+    "lab.settings",
+    "lab.options",
+    "lab.methods",
+    "lab.experiment",
+    "lab.dependencies",
+    "lab.report",
+    "lab.context",
+    "lab.scoring",
+    "lab.tuning",
+    "lab.observing",
+    "lab.auditing",
+    "lab.pipeline",
+)
+"""the lab's rooms, lowest first: each may import those before it, and all of the library"""
+
+COMMANDS = ("launch", "tune", "publish")
+"""the commands, lowest first, which may import everything before them"""
 
 ONLY = {
-    "orbax": {"checkpoint"},
-    "etils": {"checkpoint"},
-    "fsspec": {"checkpoint"},
+    "orbax": {"lab.workdir"},
+    "etils": {"lab.workdir"},
+    "fsspec": {"lab.workdir"},
     "ml_collections": {"launch", "configs"},
-    "absl": {"launch"},
     "tensorflow_datasets": {"data"},
     "flax": {"models", "gradients"},
     "optax": {"training", "gradients", "unlearn"},
     "sklearn": {"metrics", "audits"},
-    "matplotlib": {"report"},
-    "jinja2": {"report"},
+    "matplotlib": {"lab.report"},
+    "jinja2": {"lab.report"},
 }
 """packages that only some rooms know"""
 
-HOST = {"rum", "forget_sets", "scores", "metrics", "audits", "report", "progress"}
+HOST = {"refine", "forget_sets", "scores", "metrics", "audits", "lab.report", "lab.progress"}
 """rooms that are NumPy on the host"""
 
 FILES = sorted(
     path for path in PACKAGE.rglob("*.py") if "configs" not in path.relative_to(PACKAGE).parts
 )
-
-
-def room_of(module):
-    """The room of a module named from rumjax on, "unlearn.finetune" for instance."""
-    return module if module in MAY_IMPORT else module.split(".")[0]
+ROOMS = {*LIBRARY, *LAB, *COMMANDS}
 
 
 def module_of(path):
+    """A file's module, named from rumjax on: "unlearn.finetuning" for instance."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imported(path):
+def room_of(module):
+    """The room that a module is in, which may be the module itself."""
+    while module and module not in ROOMS:
+        module = module.rpartition(".")[0]
+    return module
+
+
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+def imports(path):
     """Dotted names of all that a file imports, within functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -99,63 +106,96 @@ def imported(path):
 
 
 def rooms_imported(path):
-    for name in imported(path):
-        first, _, rest = name.partition(".")
-        if first == "rumjax":
-            known = {room_of(module_of(each)) for each in FILES}
-            parts = rest.split(".")
-            named = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
-            yield next((each for each in named if each in known), "")
+    modules = {module_of(each) for each in FILES}
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        if package == "rumjax":
+            module = rest if rest in modules else rest.rpartition(".")[0]
+            yield room_of(module)
+
+
+def allowed(room):
+    """The rooms that a room may import."""
+    if room in LIBRARY:
+        return {room, *LIBRARY[room].split()}
+    above = [*LAB, *COMMANDS]
+    return {*LIBRARY, *above[: above.index(room) + 1]}
 
 
 def test_every_file_has_a_room_and_every_room_a_file():
-    assert {room_of(module_of(path)) for path in FILES} == set(MAY_IMPORT)
+    modules = {module_of(path) for path in FILES} - {"lab"}
+    homeless = {each for each in modules if room_of(each) == "" and each != ""}
+    assert not homeless
+    assert {room_of(each) for each in modules} == ROOMS
 
 
-def test_the_rooms_are_ordered():
-    above = set()
-    for room, below in MAY_IMPORT.items():
-        assert set(below.split()) <= above, f"{room} names a room that comes later"
-        above.add(room)
+def test_the_rooms_of_the_library_are_ordered():
+    rooms = list(LIBRARY)
+    disordered = [
+        (room, below)
+        for position, room in enumerate(rooms)
+        for below in LIBRARY[room].split()
+        if below not in rooms[:position]
+    ]
+    assert not disordered
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_a_lower_room_never_imports_an_upper_one(path):
-    room = room_of(module_of(path))
-    allowed = {room, *MAY_IMPORT[room].split()}
-    if room in ("pipeline", "launch", "tune"):
-        allowed.add("")
-    assert set(rooms_imported(path)) <= allowed
+def test_a_lower_room_never_imports_an_upper_one_and_the_library_never_the_lab():
+    offenders = {
+        module_of(path): sorted(surplus)
+        for path in FILES
+        if (surplus := set(rooms_imported(path)) - allowed(room_of(module_of(path))))
+    }
+    assert not offenders
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "configs").glob("*.py"))], ids=str)
-def test_only_some_rooms_know_a_package(path):
-    room = "configs" if path.is_relative_to(ROOT / "configs") else room_of(module_of(path))
-    for name in imported(path):
-        rooms = ONLY.get(name.split(".")[0])
-        assert rooms is None or room in rooms, f"{path} imports {name}"
-        assert not f"{name}.".startswith("flax.training."), f"{path} imports {name}"
+def test_only_some_rooms_know_a_package():
+    offenders = []
+    for path in [*FILES, *sorted((ROOT / "configs").glob("*.py"))]:
+        room = "configs" if path.is_relative_to(ROOT / "configs") else room_of(module_of(path))
+        for name in imports(path):
+            rooms = ONLY.get(name.split(".")[0])
+            if (rooms is not None and room not in rooms) or f"{name}.".startswith("flax.training."):
+                offenders.append(f"{path.name} imports {name}")
+    assert not offenders
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_rooms_on_the_host_leave_jax_alone(path):
-    if room_of(module_of(path)) in HOST:
-        assert not [name for name in imported(path) if name.split(".")[0] == "jax"]
+def test_rooms_on_the_host_leave_jax_alone():
+    offenders = [
+        module_of(path)
+        for path in FILES
+        if room_of(module_of(path)) in HOST
+        and any(name.split(".")[0] == "jax" for name in imports(path))
+    ]
+    assert not offenders
 
 
-def calls(path):
+def mentions(path):
     """Dotted names of what a file mentions, `jax.jit` for instance."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield f"{node.value.id}.{node.attr}"
 
 
 def users(*names):
-    return {module_of(path) for path in FILES if set(names) & set(calls(path))}
+    return {module_of(path) for path in FILES if set(names) & set(mentions(path))}
 
 
 def test_only_ensemble_and_mesh_share_out_work_and_only_runners_compile():
     assert users("jax.pmap", "jax.shard_map") == {"ensemble"}
     assert users("jax.set_mesh", "jax.make_mesh", "jax.distributed") == {"mesh"}
-    assert users("jax.jit") <= {"unlearn.base", "ensemble", "context", "scoring", "tuning"}
-    assert "unlearn.base" in users("jax.jit")
+    library = {each for each in users("jax.jit") if not each.startswith("lab.")}
+    assert library == {"unlearn.base", "ensemble"}
+
+
+def test_no_module_is_hidden_by_what_it_defines():
+    hidden = []
+    for path in FILES:
+        module = module_of(path)
+        package, _, name = f"rumjax.{module}".rpartition(".")
+        if path.name == "__init__.py":
+            continue
+        importlib.import_module(f"{package}.{name}")
+        if not isinstance(getattr(importlib.import_module(package), name), types.ModuleType):
+            hidden.append(module)
+    assert not hidden

@@ -14,10 +14,10 @@ import pytest
 
 import rumjax
 from rumjax import mesh
-from rumjax.data.augmentation import Augmentation
+from rumjax.data.augment import Augmentation
 from rumjax.errors import InvalidInputError
-from rumjax.models import Model
-from rumjax.models.convolution import OVERRIDE
+from rumjax.models import Model, conv
+from rumjax.models.conv import OVERRIDE
 from rumjax.models.resnet import STAGES, ResNet
 from rumjax.types import Dataset, task
 from rumjax.unlearn import base, chain, finetune, retrain, run, salun
@@ -98,7 +98,7 @@ def test_convolutions_stay_on_their_device(
     """Each device convolves its own part of a batch, however large a group might be."""
     monkeypatch.setenv(OVERRIDE, form)
     if group is not None:
-        monkeypatch.setattr(sys.modules["rumjax.models.convolution"], "GROUP", group)
+        monkeypatch.setattr(conv, "GROUP", group)
     with on(BATCH // LOCAL):
         found, program = epoch_of_resnet()
     assert_close(found, resnet_on_one_device[0])
@@ -196,7 +196,7 @@ import sys
 from tests import conftest  # before JAX looks at its devices
 import jax, numpy as np
 from rumjax import mesh, types, unlearn
-from rumjax.models import Model
+from rumjax.models import Model, conv
 
 folder, port, process = sys.argv[1], sys.argv[2], int(sys.argv[3])
 jax.config.update("jax_num_cpu_devices", 2)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rumjax import data, experiment, pipeline, publish, scores, stages
-from rumjax.bank import ModelBank
-from rumjax.checkpoint import WorkDirectory
+from rumjax import data, publish, scores
 from rumjax.errors import InvalidInputError, WorkDirectoryError
+from rumjax.lab import dependencies, experiment, pipeline
+from rumjax.lab.bank import ModelBank
+from rumjax.lab.methods import vanilla
+from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
-from rumjax.methods import vanilla
 from rumjax.scores import files
 from tests.tiny import SIZE, write_config, write_data
 
@@ -38,7 +39,8 @@ def run(built, tmp_path):
     """A run's directory with scores, and the bank they are of."""
     random = np.random.default_rng(0)
     with WorkDirectory(tmp_path / "run") as work:
-        bank, models = ModelBank(work, stages.bank_header(built)), built.config["bank"]["models"]
+        bank = ModelBank(work, dependencies.bank_header(built))
+        models = built.config["bank"]["models"]
         for model in range(models):
             correct = np.ones(bank.header["examples"], bool)
             correct[:SIZE] = bank.member(model) | (random.random(SIZE) < 0.5)
@@ -65,7 +67,7 @@ def test_published_scores_are_found_by_content_whatever_the_order(
     for split in ("train", "t10k"):
         idx(folder / f"{split}-images-idx3-ubyte", np.squeeze(images[order], -1))
         idx(folder / f"{split}-labels-idx1-ubyte", labels)
-    about = publish.publish(built, run, tmp_path / "mine.npz", str(folder))
+    about = publish.publish_scores(built, run, tmp_path / "mine.npz", str(folder))
     assert about["accuracy_seen"] == about["accuracy_test"] == 1.0
     assert 0.4 < about["accuracy_unseen"] < 0.6
     with np.load(tmp_path / "mine.npz") as archive:
@@ -94,13 +96,13 @@ def test_a_run_without_scores_has_none_to_publish(built, tmp_path):
         WorkDirectory(tmp_path / "empty") as work,
         pytest.raises(WorkDirectoryError, match="no scores yet"),
     ):
-        publish.publish(built, work, tmp_path / "mine.npz")
+        publish.publish_scores(built, work, tmp_path / "mine.npz")
 
 
 def test_published_scores_take_the_place_of_a_bank(built, run, tmp_path, monkeypatch):
-    publish.publish(built, run, tmp_path / "mine.npz")
+    publish.publish_scores(built, run, tmp_path / "mine.npz")
     monkeypatch.setattr(files, "PUBLISHED", tmp_path)
-    monkeypatch.setattr("rumjax.report.figures.draw", lambda *_: [])
+    monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
     config = {
         **built.config,
         "scores": {"memorization": {"published": "mine"}},

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from rumjax.bank import ModelBank
-from rumjax.checkpoint import WorkDirectory
+from rumjax.lab.bank import ModelBank
+from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Unlearner, task
 from rumjax.unlearn import chain, run
 

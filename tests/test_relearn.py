@@ -11,7 +11,7 @@ import pytest
 from rumjax import ensemble
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import predict
-from rumjax.relearn import correct, first_at, relearn
+from rumjax.relearn import correct, first_at, relearn_times
 from rumjax.training import Sgd
 from rumjax.types import Subset, Task
 from rumjax.unlearn import chain, finetune, run
@@ -40,7 +40,7 @@ def variables(model, data, original):
 @pytest.fixture(scope="module")
 def relearned(model, variables, data):
     target = [float(accuracy(model, variables[0], data))] * 2
-    return relearn(
+    return relearn_times(
         ["original", "fresh"],
         KEYS[:2],
         variables,
@@ -123,7 +123,7 @@ def relearn_plain(plain_model, fresh, data):
             "target": [0.5, 0.5],
             **OPTIONS,
         }
-        return relearn(**{**given, **changes})
+        return relearn_times(**{**given, **changes})
 
     return relearn_plain
 
@@ -243,4 +243,4 @@ def test_no_models_are_refused(relearn_plain):
 
 def test_every_option_of_fine_tuning_can_be_given():
     options = inspect.signature(finetune).parameters.keys() - {"model", "options"}
-    assert options <= inspect.signature(relearn).parameters.keys()
+    assert options <= inspect.signature(relearn_times).parameters.keys()

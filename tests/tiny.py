@@ -11,7 +11,7 @@ SIZE, TESTS, CLASSES, LEVEL = 120, 60, 3, 10
 CONFIG = """
 from ml_collections import ConfigDict
 
-from rumjax.methods import rum, rum_f, shuffle, vanilla
+from rumjax.lab.methods import rum, rum_f, shuffle, vanilla
 
 
 def get_config():

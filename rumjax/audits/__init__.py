@@ -4,7 +4,6 @@ Everything here looks at margins of many models on the same examples, a `Populat
 and scikit-learn on the host. `audit` runs whatever the models allow for.
 """
 
-from rumjax.audits.audit import Audited, Finding, audit, read_game
 from rumjax.audits.challenge import challenge_score, epsilons, forgetting_quality
 from rumjax.audits.games import (
     auc,
@@ -14,8 +13,10 @@ from rumjax.audits.games import (
     roc_curve,
     true_positive_rate,
 )
-from rumjax.audits.klom import corrected_klom, klom
-from rumjax.audits.lira import lira, offline_lira, unlearning_lira
+from rumjax.audits.kl_margins import corrected_klom, klom
+from rumjax.audits.likelihood_ratio import lira, offline_lira, unlearning_lira
+from rumjax.audits.linear_probe import matched, probe
+from rumjax.audits.pairwise_ratio import offline_rmia, rmia
 from rumjax.audits.population import (
     FORGOTTEN,
     IN,
@@ -25,9 +26,8 @@ from rumjax.audits.population import (
     margins,
     worlds_of_task,
 )
-from rumjax.audits.probe import matched, probe
-from rumjax.audits.rmia import offline_rmia, rmia
 from rumjax.audits.ruli import ruli_efficacy, ruli_privacy
+from rumjax.audits.suite import Audited, Finding, audit, read_game
 
 __all__ = [
     "FORGOTTEN",

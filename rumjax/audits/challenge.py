@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rumjax.audits.klom import check_sides
+from rumjax.audits.kl_margins import check_sides
 from rumjax.errors import InvalidInputError, check_number
 
 DELTA, CAP, WIDTH = 1e-5, 50.0, 0.5
@@ -32,7 +32,8 @@ def epsilons(
       float64[n], in 0…`cap`; 0 where no attack is left.
 
     Raises:
-      InvalidInputError: δ or the cap out of range; see `rumjax.audits.klom.check_sides` besides.
+      InvalidInputError: δ or the cap is out of range, or the two sides do not match; see
+        `rumjax.audits.kl_margins.check_sides`.
     """
     check_sides(unlearned, oracles)
     if not 0 <= delta < 1 or not 0 < cap < np.inf:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import logsumexp
 
-from rumjax.audits.lira import LEAST, Gaussian, fit, pairs_of
+from rumjax.audits.likelihood_ratio import LEAST, Gaussian, fit, pairs_of
 from rumjax.audits.population import (
     FORGOTTEN,
     OUT,

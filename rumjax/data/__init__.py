@@ -3,7 +3,7 @@
 import numpy as np
 
 from rumjax.data import folders, idx, sources, tfds
-from rumjax.data.augmentation import Augmentation, augmentation
+from rumjax.data.augment import Augmentation, augmentation
 from rumjax.data.sources import EMBEDDED, PathLike
 from rumjax.data.splits import check_same_shape, checked, stratified_split
 from rumjax.errors import InvalidInputError, check_count

@@ -17,6 +17,7 @@ from rumjax.metrics.membership import (
     membership_attack,
     modified_entropy,
 )
+from rumjax.metrics.tow import Accuracies, tug_of_war, tug_of_war_mia
 from rumjax.metrics.trends import (
     Correlation,
     Trend,
@@ -25,7 +26,6 @@ from rumjax.metrics.trends import (
     overlap,
     rank_correlation,
 )
-from rumjax.metrics.tug_of_war import Accuracies, tug_of_war, tug_of_war_mia
 
 __all__ = [
     "SIGNALS",

@@ -7,7 +7,7 @@ import numpy as np
 
 from rumjax.errors import InvalidInputError
 from rumjax.metrics.membership import Predictions, all_attacks
-from rumjax.metrics.tug_of_war import Accuracies, tug_of_war, tug_of_war_mia
+from rumjax.metrics.tow import Accuracies, tug_of_war, tug_of_war_mia
 
 
 class Measured(NamedTuple):

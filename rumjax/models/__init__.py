@@ -1,7 +1,7 @@
 """Networks, and `Model`, which wraps them and any Flax module of your own."""
 
 from rumjax.models.cnn import Cnn
-from rumjax.models.convolution import Conv, convolution
+from rumjax.models.conv import Conv, convolution
 from rumjax.models.model import Model, predict, require_embeddings
 from rumjax.models.resnet import ResNet
 from rumjax.models.vgg import Vgg16

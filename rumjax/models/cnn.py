@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rumjax.models.convolution import Conv, Dense
+from rumjax.models.conv import Conv, Dense
 from rumjax.types import Array, Outputs
 
 

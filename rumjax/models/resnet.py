@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rumjax.models.convolution import Conv, Dense
+from rumjax.models.conv import Conv, Dense
 from rumjax.types import Array, Outputs
 
 STAGES = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rumjax.errors import InvalidInputError
-from rumjax.models.convolution import Conv
+from rumjax.models.conv import Conv
 from rumjax.models.resnet import PADS, batch_norm, classifier
 from rumjax.types import Array, Outputs
 

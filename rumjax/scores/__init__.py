@@ -1,6 +1,14 @@
 """Scores of examples and of forget sets: memorization, its proxies, entanglement."""
 
 from rumjax.scores.entanglement import distances, entanglement_score, mmd_squared
+from rumjax.scores.estimators import (
+    Tally,
+    influence,
+    memorization,
+    memorization_of,
+    random_subset,
+    tally,
+)
 from rumjax.scores.files import (
     about_published,
     image_hashes,
@@ -9,14 +17,6 @@ from rumjax.scores.files import (
     places,
     publish,
     published,
-)
-from rumjax.scores.memorization import (
-    Tally,
-    influence,
-    memorization,
-    memorization_of,
-    random_subset,
-    tally,
 )
 from rumjax.scores.proxies import (
     EXTRA_PROXIES,

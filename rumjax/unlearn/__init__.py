@@ -19,13 +19,13 @@ from typing import Any
 
 from rumjax.training import recipe as retrain
 from rumjax.types import Unlearner
+from rumjax.unlearn.ascent import neggrad, neggrad_plus
 from rumjax.unlearn.base import OnEpoch, Step, chain, run, warm_up
-from rumjax.unlearn.finetune import finetune, l1_sparse
-from rumjax.unlearn.influence import influence
-from rumjax.unlearn.neggrad import neggrad, neggrad_plus
-from rumjax.unlearn.original import original
-from rumjax.unlearn.relabel import random_label, salun
-from rumjax.unlearn.scrub import scrub
+from rumjax.unlearn.distillation import scrub
+from rumjax.unlearn.finetuning import finetune, l1_sparse
+from rumjax.unlearn.newton import influence
+from rumjax.unlearn.nothing import original
+from rumjax.unlearn.relabelling import random_label, salun
 
 ALGORITHMS: dict[str, Callable[..., Unlearner[Any]]] = {
     "original": original,

@@ -3,7 +3,7 @@ import pytest
 from scipy import special, stats
 
 from rumjax.audits.games import auc, balanced_accuracy
-from rumjax.audits.lira import unlearning_lira
+from rumjax.audits.likelihood_ratio import unlearning_lira
 from rumjax.audits.population import FORGOTTEN, IN, OUT, Population
 from rumjax.audits.ruli import ruli_efficacy, ruli_privacy
 from rumjax.errors import InvalidInputError

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from rumjax.data.embedded import make
+from rumjax.data.embedded import generate
 
 IDX_DIR = pathlib.Path("/usr/share/datasets/fashion-mnist")
 FILES = importlib.resources.files("rumjax.data.embedded")
@@ -19,8 +19,8 @@ def test_the_script_makes_exactly_the_arrays_of_the_file(tmp_path, monkeypatch):
         pytest.skip(f"Debian's package dataset-fashion-mnist is not installed: no {IDX_DIR}")
     out = tmp_path / "again.npz"
     monkeypatch.setattr(sys, "argv", ["make", str(IDX_DIR), str(out)])
-    monkeypatch.delitem(sys.modules, "rumjax.data.embedded.make")
-    runpy.run_module("rumjax.data.embedded.make", run_name="__main__")
+    monkeypatch.delitem(sys.modules, "rumjax.data.embedded.generate")
+    runpy.run_module("rumjax.data.embedded.generate", run_name="__main__")
     with np.load(out) as made, np.load(FILES / "fashion_mnist_mini.npz") as kept:
         assert set(made.files) == set(kept.files)
         for key in made.files:
@@ -61,6 +61,6 @@ def test_the_choice_is_balanced_ascending_and_of_the_right_classes():
 
 def test_without_arguments_the_script_says_how_to_use_it(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["make"])
-    monkeypatch.delitem(sys.modules, "rumjax.data.embedded.make")
+    monkeypatch.delitem(sys.modules, "rumjax.data.embedded.generate")
     with pytest.raises(SystemExit, match=r"usage: .* IDX_DIR OUT\.npz"):
-        runpy.run_module("rumjax.data.embedded.make", run_name="__main__")
+        runpy.run_module("rumjax.data.embedded.generate", run_name="__main__")

@@ -17,8 +17,8 @@ import scipy.special
 from rumjax.training import Sgd
 from rumjax.types import task
 from rumjax.unlearn import base, chain, run
-from rumjax.unlearn.relabel import relabelled
-from rumjax.unlearn.scrub import distillation
+from rumjax.unlearn.distillation import distillation
+from rumjax.unlearn.relabelling import relabelled
 from tests.references import small, unlearning
 from tests.references.descent import sgd
 from tests.references.network import Network

@@ -10,7 +10,7 @@ import pytest
 
 from rumjax import forget_sets, metrics
 from rumjax.errors import DivergenceError
-from rumjax.rum import rum
+from rumjax.refine import rum
 from rumjax.scores import TrainingDynamics, entanglement_score
 from rumjax.types import Scores, Variables, task
 from rumjax.unlearn import (
@@ -26,7 +26,7 @@ from rumjax.unlearn import (
     salun,
     scrub,
 )
-from rumjax.unlearn.relabel import largest, relabelled
+from rumjax.unlearn.relabelling import largest, relabelled
 
 KEY = jax.random.key(7)
 FORGET = np.arange(0, 60, 5)

@@ -1,0 +1,159 @@
+"""RMIA: is an example likelier under a model than others are, given what other models say?"""
+
+import numpy as np
+
+from rumjax.audits.likelihood_ratio import check_left_out, pairs_of
+from rumjax.audits.population import (
+    FORGOTTEN,
+    IN,
+    OUT,
+    Game,
+    Population,
+    check_examples,
+    check_margins,
+    check_population,
+)
+from rumjax.errors import InvalidInputError, check_number
+
+GAMMA = 2.0
+
+
+def rmia(
+    targets: Population,
+    shadows: Population,
+    unseen_by_targets: np.ndarray,
+    unseen_by_shadows: np.ndarray,
+    *,
+    gamma: float = GAMMA,
+    left_out: np.ndarray | None = None,
+    positive: int = FORGOTTEN,
+    negative: int = OUT,
+) -> Game:
+    """RMIA online: Pr_z[(p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ] over examples z that none has seen.
+
+    (Zarifzadeh et al., ICML 2024, arXiv 2312.03262, equations 2 to 4.) p(x|θ) is the probability of
+    the true label; p(x) its mean over the shadows, those that saw x and those that did not counting
+    the same; p(z) its mean over all of them. The score has no threshold of its own.
+
+    Args:
+      targets: the models that are attacked, on n examples x.
+      shadows: models that were trained with or without each x.
+      unseen_by_targets: φ of examples z, float[M, Z].
+      unseen_by_shadows: the same by the shadows, float[M', Z].
+      gamma: γ, 1 or more.
+      left_out: of each target, the row of `shadows` that it came from, which is left out; int[M],
+        −1 for none.
+      positive: the targets' world to be found out.
+      negative: the targets' other world.
+
+    Raises:
+      InvalidInputError: margins that are not finite or of different examples, γ below 1, or no
+        example that some shadows saw and others did not.
+    """
+    kept = _kept(targets, shadows, unseen_by_targets, unseen_by_shadows, left_out)
+    known = np.exp(log_probability(shadows.margins))
+    by_world, counts = [], []
+    for world in (IN, OUT):
+        member = (shadows.worlds == world).astype(np.float64)
+        counts.append(kept @ member)
+        by_world.append(kept @ (known * member) / np.maximum(counts[-1], 1))
+    typical = (by_world[0] + by_world[1]) / 2
+    scores = _scores(targets, typical, unseen_by_targets, unseen_by_shadows, kept, gamma)
+    enough = (counts[0] > 0) & (counts[1] > 0)
+    return pairs_of(targets, scores, enough, positive, negative, threshold=None, least=1)
+
+
+def offline_rmia(
+    targets: Population,
+    shadows: Population,
+    unseen_by_targets: np.ndarray,
+    unseen_by_shadows: np.ndarray,
+    *,
+    offset: float = 0.3,
+    gamma: float = GAMMA,
+    left_out: np.ndarray | None = None,
+    positive: int = FORGOTTEN,
+    negative: int = OUT,
+) -> Game:
+    """RMIA offline: with shadows that never saw x alone, p(x) = ½((1+a)·p_out(x) + 1−a).
+
+    (Zarifzadeh et al., ICML 2024, appendix B.2.2.) p(z) is the mean over the shadows, as online;
+    the authors' code takes it the way of p(x), z being to all shadows what they never saw.
+    Arguments and errors are those of `rmia`.
+
+    Args:
+      targets: see `rmia`.
+      shadows: see `rmia`.
+      unseen_by_targets: see `rmia`.
+      unseen_by_shadows: see `rmia`.
+      offset: a, in 0…1: how much of what it lacks an example that is not seen gains when it is.
+      gamma: see `rmia`.
+      left_out: see `rmia`.
+      positive: see `rmia`.
+      negative: see `rmia`.
+    """
+    check_number("offset", offset, most=1.0)
+    kept = _kept(targets, shadows, unseen_by_targets, unseen_by_shadows, left_out)
+    member = (shadows.worlds == OUT).astype(np.float64)
+    counts = kept @ member
+    out = kept @ (np.exp(log_probability(shadows.margins)) * member) / np.maximum(counts, 1)
+    typical = ((1 + offset) * out + 1 - offset) / 2
+    scores = _scores(targets, typical, unseen_by_targets, unseen_by_shadows, kept, gamma)
+    return pairs_of(targets, scores, counts > 0, positive, negative, threshold=None, least=1)
+
+
+def log_probability(margins: np.ndarray) -> np.ndarray:
+    """Of the true label from φ: log p = −log(1 + exp(−φ)), in float64."""
+    return -np.logaddexp(0.0, -margins.astype(np.float64))
+
+
+def _scores(
+    targets: Population,
+    typical: np.ndarray,
+    unseen_by_targets: np.ndarray,
+    unseen_by_shadows: np.ndarray,
+    kept: np.ndarray,
+    gamma: float,
+) -> np.ndarray:
+    """The share of z that x beats by γ, float64[M, n]."""
+    check_number("gamma", gamma, least=1.0)
+    tiny = np.finfo(np.float64).tiny
+    others = kept @ np.exp(log_probability(unseen_by_shadows)) / kept.sum(axis=1, keepdims=True)
+    of_x = log_probability(targets.margins) - np.log(np.maximum(typical, tiny))
+    of_z = np.sort(log_probability(unseen_by_targets) - np.log(np.maximum(others, tiny)), axis=1)
+    beaten = [
+        np.searchsorted(z, x - np.log(gamma), side="right") for x, z in zip(of_x, of_z, strict=True)
+    ]
+    return np.stack(beaten) / of_z.shape[1]
+
+
+def _kept(
+    targets: Population,
+    shadows: Population,
+    unseen_by_targets: np.ndarray,
+    unseen_by_shadows: np.ndarray,
+    left_out: np.ndarray | None,
+) -> np.ndarray:
+    """Which shadows count for each target, float64[M, M'], once all is found to be in order."""
+    check_population("targets", targets)
+    check_population("shadows", shadows)
+    check_left_out(left_out, targets, shadows)
+    for name, models, unseen in (
+        ("unseen_by_targets", len(targets.margins), unseen_by_targets),
+        ("unseen_by_shadows", len(shadows.margins), unseen_by_shadows),
+    ):
+        if unseen.ndim != 2 or len(unseen) != models or unseen.shape[1] == 0:
+            raise InvalidInputError(
+                f"{name}: margins are {unseen.shape}; wanted {models} models and an example or more"
+            )
+        check_margins(name, unseen)
+    check_examples("shadows", shadows, "the targets'", targets)
+    if unseen_by_targets.shape[1] != unseen_by_shadows.shape[1]:
+        raise InvalidInputError("rmia: targets and shadows must be of the same examples z")
+    kept = np.ones((len(targets.margins), len(shadows.margins)))
+    if left_out is not None:
+        known = np.flatnonzero(left_out >= 0)
+        kept[known, left_out[known]] = 0.0
+    if not kept.any(axis=1).all():
+        raise InvalidInputError("rmia: a target has no shadow besides the one that is left out")
+    return kept

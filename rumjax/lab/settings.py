@@ -1,0 +1,177 @@
+"""Settings in which studies are made: data, model, training, sizes, and what may be searched.
+
+Each is a dictionary of sections of a configuration, which are those of `rumjax.lab.experiment`, and
+besides `size`, the number of examples of a forget set of one level, and `spaces`, the values of
+hyper-parameters that are tried for each algorithm. Settings of Zhao et al., NeurIPS 2024, are those
+of its appendix: SGD, rate .1, momentum .9, weight decay 5e-4, batches of 256, 3 runs, sets of
+3 000.
+"""
+
+import copy
+from typing import Any
+
+from rumjax.errors import check_choice
+
+Setting = dict[str, Any]
+
+PAPER_SGD = {"batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+PAPER_SPACES = {
+    "finetune": {"learning_rate": ("log", 0.01, 0.1), "epochs": (10,)},
+    "l1_sparse": {
+        "learning_rate": ("log", 0.005, 0.1),
+        "penalty": ("log", 1e-6, 1e-4),
+        "epochs": (10,),
+    },
+    "neggrad": {"learning_rate": ("log", 1e-4, 0.1), "epochs": (5, 10)},
+    "neggrad_plus": {
+        "learning_rate": ("log", 0.01, 0.05),
+        "beta": ("uniform", 0.85, 0.99),
+        "epochs": (5,),
+    },
+    "scrub": {
+        "learning_rate": ("log", 5e-4, 0.01),
+        "max_epochs": (2, 3, 4, 5),
+        "epochs": (6, 10),
+    },
+    "influence": {"alpha": ("log", 0.01, 100), "damping": (0.001, 0.01, 0.1)},
+    "random_label": {"learning_rate": ("log", 0.01, 0.1), "epochs": (10,)},
+    "salun": {
+        "learning_rate": ("log", 0.005, 0.1),
+        "mask_fraction": ("uniform", 0.3, 0.7),
+        "epochs": (5, 10),
+    },
+}
+"""The ranges of the paper; of `influence`, which it searches from 1 to 100, smaller steps too."""
+PAPER: Setting = {
+    "seed": 0,
+    "seeds": 3,
+    "bank": {"models": 400, "fraction": 0.7, "seed": 0, "per_device": 4},
+    "unlearning": {"momentum": 0.9, "weight_decay": 5e-4},
+    "attack": {"samples": None},
+    "size": 3000,
+    "spaces": PAPER_SPACES,
+    "tuning": {"seeds": (100,), "settings": 20},
+}
+
+TINY_IMAGENET: Setting = {
+    **PAPER,
+    "data": {
+        "name": "tiny_imagenet",
+        "data_dir": "tiny-imagenet-200",
+        "validation_fraction": 0.1,
+    },
+    "bank": {**PAPER["bank"], "per_device": 1},
+    "entanglement": {"groups": 100, "centers": (98, 50, 1)},
+}
+
+SMALL_SPACES = {
+    "finetune": {"learning_rate": (0.02, 0.05, 0.1, 0.2), "epochs": (4,)},
+    "l1_sparse": {"learning_rate": (0.05, 0.1), "penalty": (1e-5, 1e-4), "epochs": (4,)},
+    "neggrad": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "epochs": (2, 5)},
+    "neggrad_plus": {"learning_rate": (0.01, 0.03), "beta": (0.9, 0.95, 0.98), "epochs": (3,)},
+    "scrub": {"learning_rate": (0.005, 0.02), "max_epochs": (1, 2), "epochs": (4,)},
+    "influence": {"alpha": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "damping": (0.01, 0.1)},
+    "random_label": {"learning_rate": (0.02, 0.05, 0.1), "epochs": (3,)},
+    "salun": {"learning_rate": (0.05, 0.1, 0.2), "mask_fraction": (0.3, 0.6), "epochs": (3,)},
+}
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+MEDIUM_SPACES = {
+    "finetune": {"learning_rate": RATES, "epochs": (4,)},
+    "l1_sparse": {"learning_rate": RATES[1:5], "penalty": (1e-6, 1e-5), "epochs": (4,)},
+    "neggrad": {"learning_rate": (3e-5, 1e-4, 3e-4, 1e-3), "epochs": (2, 5)},
+    "neggrad_plus": {
+        "learning_rate": (0.01, 0.03),
+        "beta": (0.9, 0.95, 0.98, 0.99),
+        "epochs": (3,),
+    },
+    "scrub": {"learning_rate": (5e-4, 1e-3, 2e-3, 5e-3), "max_epochs": (1, 2), "epochs": (4,)},
+    "influence": {"alpha": (0.03, 0.1, 0.3, 1.0, 3.0), "damping": (0.01, 0.1)},
+    "random_label": {"learning_rate": RATES[:5], "epochs": (3,)},
+    "salun": {"learning_rate": RATES[1:5], "mask_fraction": (0.3, 0.6), "epochs": (3,)},
+}
+"""For ten times as many images, and so ten times as many steps in an epoch."""
+SMALL: Setting = {
+    "seed": 0,
+    "seeds": 3,
+    "model": {"name": "cnn"},
+    "training": {
+        "epochs": 10,
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "schedule": "cosine",
+        "augmentation": "none",
+    },
+    "unlearning": {},
+    "spaces": SMALL_SPACES,
+}
+"""What two cores can do."""
+
+SETTINGS: dict[str, Setting] = {
+    "fashion_mnist_mini": {
+        **SMALL,
+        "data": {"name": "fashion_mnist_mini", "data_dir": None},
+        "bank": {"models": 64, "fraction": 0.5, "seed": 0, "per_device": 1},
+        "attack": {"samples": 1000},
+        "size": 300,
+        "tuning": {"seeds": (100, 101), "settings": None},
+    },
+    "fashion_mnist": {
+        **SMALL,
+        "data": {"name": "fashion_mnist", "data_dir": None, "validation_fraction": 0.1},
+        "model": {"name": "cnn", "options": {"widths": (8, 16, 32)}},
+        "bank": {"models": 128, "fraction": 0.5, "seed": 0, "per_device": 1},
+        "attack": {"samples": 2000},
+        "spaces": MEDIUM_SPACES,
+        "size": 3000,
+        "tuning": {"seeds": (100,), "settings": None},
+    },
+    "cifar10": {
+        **PAPER,
+        "data": {"name": "cifar10", "data_dir": None, "validation_fraction": 0.1},
+        "model": {"name": "resnet18", "bfloat16": False},
+        "training": {**PAPER_SGD, "epochs": 30, "schedule": "cosine", "augmentation": "none"},
+    },
+    "cifar100": {
+        **PAPER,
+        "data": {"name": "cifar100", "data_dir": None, "validation_fraction": 0.1},
+        "model": {"name": "resnet50", "bfloat16": False},
+        "training": {
+            **PAPER_SGD,
+            "epochs": 150,
+            "schedule": "steps",
+            "milestones": (60, 120),
+            "decay": 0.2,
+            "augmentation": "crop_flip",
+        },
+        "bank": {**PAPER["bank"], "per_device": 1},
+    },
+    "tiny_imagenet_resnet18": {
+        **TINY_IMAGENET,
+        "model": {"name": "resnet18", "bfloat16": False},
+        "training": {**PAPER_SGD, "epochs": 80, "schedule": "cosine", "augmentation": "crop_flip"},
+    },
+    "tiny_imagenet_vgg16": {
+        **TINY_IMAGENET,
+        "model": {"name": "vgg16", "bfloat16": False},
+        "training": {**PAPER_SGD, "epochs": 100, "schedule": "cosine", "augmentation": "crop_flip"},
+    },
+}
+
+
+def setting(name: str) -> Setting:
+    """A copy of one of `SETTINGS`, to be changed at will.
+
+    Raises:
+      InvalidInputError: there is none of that name.
+    """
+    return copy.deepcopy(SETTINGS[check_choice("setting", name, SETTINGS)])
+
+
+def first(space: dict[str, Any]) -> dict[str, Any]:
+    """The first value of every option of a space, or the lower end where it is a range."""
+    return {
+        name: values[1] if values[0] in ("log", "uniform") else values[0]
+        for name, values in space.items()
+    }

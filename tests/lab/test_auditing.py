@@ -1,0 +1,249 @@
+"""The stage of audits: which models it makes, which it reuses, and what it leaves."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rumjax import audits
+from rumjax.audits import FORGOTTEN, IN, OUT
+from rumjax.errors import InvalidInputError
+from rumjax.lab import auditing, bank, experiment, pipeline
+from rumjax.lab.context import on_device
+from rumjax.lab.methods import rum_f, vanilla
+from rumjax.lab.workdir import WorkDirectory
+from rumjax.launch import configuration
+from rumjax.types import Outputs
+from rumjax.unlearn import run as unlearn
+from tests.tiny import SIZE, TESTS
+
+QUIET = Console(quiet=True)
+FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 1}
+METHODS = {"fine": vanilla(FINETUNE), "refined": rum_f(FINETUNE)}
+MODELS, SEEDS = 16, 3
+
+
+class Network(nn.Module):
+    """Quick to compile."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, train):
+        hidden = nn.relu(nn.Dense(6)(images.reshape(len(images), -1)))
+        return Outputs(nn.Dense(self.num_classes)(hidden), hidden)
+
+
+def config(place, methods=METHODS, **sections):
+    found = configuration(str(place / "tiny.py"))
+    changed = {
+        "seeds": SEEDS,
+        "model": {"name": f"{__name__}:Network"},
+        "bank": {**found["bank"], "models": MODELS},
+        "forget": {"by": "random", "size": 30},
+        "methods": methods,
+        "audit": {"models": MODELS},
+    }
+    return {**found, **changed, **sections}
+
+
+def run(place, folder, **changes):
+    """Runs, and says which models were made."""
+    built = experiment.build(config(place, **changes))
+    with WorkDirectory(folder) as work, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
+        patch.setattr("rumjax.lab.report.write_audit", lambda *_: None)
+        pipeline.run_experiment(built, work, console=QUIET)
+        return work.read_json("audit/models.json")
+
+
+@pytest.fixture(scope="module")
+def done(place):
+    """An audit of two methods: its directory, and how many models it made."""
+    folder = place / "audited"
+    return folder, run(place, folder)
+
+
+@pytest.fixture
+def context(place, done):
+    built = experiment.build(config(place))
+    with WorkDirectory(done[0]) as work:
+        yield on_device(built, work, QUIET)
+
+
+def parts_of(context):
+    return {"random": context.place.read_arrays("forget_sets.npz")["forget"]}
+
+
+# What each model is asked to forget
+
+
+def test_each_model_of_the_bank_forgets_as_many_examples_of_s_that_it_saw(context):
+    parts = parts_of(context)
+    plan = auditing.asked(context, parts)
+    assert [each.model for each in plan] == list(range(MODELS))
+    for each in plan:
+        assert len(each.forget) == round(2 / 3 * 0.5 * 30)
+        assert set(each.forget) <= set(each.seen) & set(parts["random"])
+        assert sorted([*each.forget, *each.retain]) == list(each.seen)
+    assert len({tuple(each.forget) for each in plan}) > 1
+
+
+def test_worlds_say_what_a_model_has_seen(context):
+    each = auditing.asked(context, parts_of(context))[3]
+    found = auditing.worlds(context, each)
+    assert found.shape == (SIZE + TESTS,)
+    assert set(np.flatnonzero(found == FORGOTTEN)) == set(each.forget)
+    assert set(np.flatnonzero(found == IN)) == set(each.retain)
+    assert np.all(found[SIZE:] == OUT)
+
+
+def test_a_share_that_a_model_cannot_give_is_refused(context, place):
+    built = experiment.build(config(place, audit={"models": MODELS, "share": 0.99}))
+    with pytest.raises(InvalidInputError, match=r"audit\.share"):
+        auditing.asked(context._replace(experiment=built), parts_of(context))
+
+
+# What is made, and what is reused
+
+
+def test_an_audit_says_how_many_models_it_made(done):
+    assert done[1] == {
+        "trained": {
+            "original models": SEEDS,
+            "bank": MODELS,
+            "oracles": 2 * SEEDS,
+            "oracles of the bank": MODELS,
+            "unlearned": 2 * SEEDS,
+            "unlearned from the bank": 2 * MODELS,
+        },
+        "reused": dict.fromkeys(done[1]["trained"], 0),
+    }
+
+
+def test_one_more_method_reuses_every_model(place, done):
+    folder, first = done
+    before = {path: path.read_bytes() for path in folder.rglob("audit/models/*/*.npz")}
+    more = {**METHODS, "longer": vanilla({**FINETUNE, "epochs": 2})}
+    found = run(place, folder, methods=more)
+    assert found["reused"] == first["trained"]
+    made = {"unlearned": SEEDS, "unlearned from the bank": MODELS}
+    assert {kind: count for kind, count in found["trained"].items() if count} == made
+    assert {path: path.read_bytes() for path in before} == before
+    assert (folder / "audit/longer.json").exists()
+
+
+def test_an_audit_that_is_complete_makes_nothing(place, done, monkeypatch):
+    def nothing(works, *_, **__):
+        assert not list(works)
+        return iter(())
+
+    monkeypatch.setattr("rumjax.ensemble.run", nothing)
+    monkeypatch.setattr("rumjax.audits.audit", lambda *_, **__: pytest.fail("something is judged"))
+    assert not any(run(place, done[0])["trained"].values())
+
+
+def test_models_that_lack_a_checkpoint_are_trained_again_as_they_were(place, tmp_path):
+    audited = config(place, forget={"by": "memorization", "size": 10})
+    scored = {key: each for key, each in audited.items() if key != "audit"}
+    kept = []
+    with WorkDirectory(tmp_path / "run") as work:
+        for each in (scored, audited):
+            auditing.train_bank(on_device(experiment.build(each), work, QUIET))
+            rows = bank.ModelBank.open(work).rows()
+            kept.append([row.margins for row in rows])
+            assert work.has_model("bank_00000") == ("audit" in each)
+    np.testing.assert_array_equal(*kept)
+
+
+# What is found
+
+
+def test_an_unlearned_model_of_the_bank_is_what_its_own_run_gives(context, done):
+    plan = auditing.asked(context, parts_of(context))
+    method = next(each for each in context.experiment.methods if each.name == "fine")
+    steps = auditing.steps_for(context, method, {}, plan[5])
+    seed = context.experiment.config["bank"]["seed"]
+    key = jax.random.fold_in(auditing.stage_key(seed, "audit/fine"), 5)
+    after = unlearn(key, steps, auditing.require_of_bank(context, 5), context.data)
+    row, _ = bank.reader(context.experiment.model)(after, context.data)
+    kept = context.place.read_arrays(auditing.row_name("fine", 5))["margins"]
+    np.testing.assert_allclose(kept, row["margins"], rtol=2e-3, atol=2e-3)
+
+
+def test_original_models_are_the_banks_own(context):
+    known = auditing.Known(context, parts_of(context), auditing.asked(context, parts_of(context)))
+    original, shadows = known.of_bank("original"), known.shadows
+    np.testing.assert_array_equal(original.margins, shadows.margins)
+    assert np.all((original.worlds == OUT) == (shadows.worlds == OUT))
+    assert np.all((original.worlds == FORGOTTEN) <= (shadows.worlds == IN))
+
+
+def test_every_method_and_both_calibrations_have_findings(context):
+    for name in ("retrain", "original", "fine", "refined"):
+        found = context.place.read_json(f"audit/{name}.json")
+        seen = {each["audit"] for each in found["findings"]}
+        assert seen >= {"u_lira", "lira", "rmia", "ruli_privacy", "klom", "klom_corrected"}
+        assert seen >= {"challenge"} | ({"ruli_efficacy"} if name != "retrain" else set())
+        assert all(np.isfinite(each["value"]) for each in found["findings"])
+        arrays = context.place.read_arrays(f"audit/{name}.npz")
+        assert list(arrays["examples"]) == list(parts_of(context)["random"])
+        assert len(arrays["u_lira_per_example"]) == len(arrays["klom"]) == 30
+        assert np.isfinite(arrays["klom"]).all()
+
+
+def test_rows_hold_the_measures_of_populations(context):
+    row = context.place.read_json("rows/fine_seed1.json")["row"]
+    assert 0 <= row["zrf"] <= 1
+    assert 0 <= row["js_oracle"] <= np.log(2)
+    assert 0 <= row["probe_auc"] <= 1
+    assert row["relearn_epochs"] in range(12)
+    oracle = context.place.read_json("rows/retrain_reference_seed1.json")["row"]
+    assert (oracle["js_oracle"], oracle["activation_distance"], oracle["probe_gap"]) == (0, 0, 0)
+
+
+def test_models_that_diverged_are_left_out():
+    margins = np.array([[0.0, 1], [np.nan, 1], [2, 3]])
+    found, fine = auditing.without_diverged(audits.Population(margins, np.zeros((3, 2), np.int8)))
+    assert fine.tolist() == [0, 2]
+    np.testing.assert_array_equal(found.margins, margins[[0, 2]])
+
+
+def test_retrained_models_are_held_against_the_other_half_of_them():
+    random = np.random.default_rng(0)
+    worlds = np.stack([random.permutation(np.arange(120) % 3) for _ in range(30)], axis=1)
+    retrained = audits.Population(random.normal(size=(120, 30)), worlds.astype(np.int8))
+    found = auditing.with_halves(audits.audit(retrained, draws=5), retrained)
+    assert found.value("ruli_efficacy", "auc") == pytest.approx(0.5, abs=0.06)
+    assert "ruli_efficacy" in found.curves
+    # Against themselves they would seem to be told apart, the wrong way round.
+    assert audits.audit(retrained, retrained, draws=5).value("ruli_efficacy", "auc") < 0.45
+
+
+def test_too_few_retrained_models_are_not_halved():
+    worlds = np.array([[0], [0], [0], [2], [2], [2]], np.int8)
+    few = audits.Population(np.random.default_rng(0).normal(size=(6, 1)), worlds)
+    found = audits.audit(few, draws=5)
+    assert auditing.with_halves(found, few) is found
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audit": {"models": MODELS + 1}}, "more than bank.models"),
+        ({"audit": {"models": 2}}, r"audit\.models"),
+        ({"audit": {"models": MODELS, "share": 1}}, r"audit\.share"),
+        ({"audit": {"models": MODELS, "methods": ("coarse",)}}, "coarse"),
+        ({"audit": {"models": MODELS, "targets": 3}}, "targets"),
+        ({"seeds": 2}, "seeds"),
+        ({"methods": {"by_class": rum_f(FINETUNE, refine="class")}}, "by_class"),
+        ({"methods": {"retrain": vanilla(FINETUNE)}}, "retrain"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused(place, changes, message):
+    with pytest.raises(InvalidInputError, match=message):
+        experiment.build(config(place, **changes))
