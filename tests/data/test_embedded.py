@@ -49,12 +49,12 @@ def test_the_file_is_small_and_its_license_comes_with_it():
 def test_idx_files_are_read_as_they_are_written(tmp_path):
     content = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, *range(6)])  # bytes, rank 2, 2 by 3
     (tmp_path / "x.gz").write_bytes(gzip.compress(content))
-    assert make.read_idx(tmp_path / "x.gz").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert generate.read_idx(tmp_path / "x.gz").tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_the_choice_is_balanced_ascending_and_of_the_right_classes():
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 7))
-    chosen = make.choose(labels, 3, seed=0)
+    chosen = generate.choose(labels, 3, seed=0)
     assert np.bincount(labels[chosen]).tolist() == [3] * 10
     assert (np.diff(chosen) > 0).all()
 
