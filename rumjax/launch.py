@@ -25,13 +25,16 @@ from rich.console import Console
 
 import rumjax
 from rumjax.errors import InvalidInputError, RumjaxError, check_choice, check_count
+from rumjax.lab import files
 from rumjax.lab.cluster import find_process
+from rumjax.lab.config import describe, listing
+from rumjax.lab.files import STAGES
 
 PACKAGED = pathlib.Path(rumjax.__file__).parent
 PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
 
 START_AGAIN, INTERRUPTED = 75, 130
-"""Exit statuses: EX_TEMPFAIL of sysexits.h, and what shells give for Ctrl-C."""
+"""Exit statuses: EX_TEMPFAIL of sysexits.h, and the one that shells give for Ctrl-C."""
 
 EPILOG = """\
 configurations:
@@ -40,20 +43,20 @@ configurations:
 Every value of a configuration can be overridden, for example
   --config.seeds=5 --config.training.learning_rate=0.05 --config.data.name=cifar10
 
+sections of a configuration, and their options:
+{sections}
+
+stages of a run, in order:
+{stages}
+
 results, in the work directory:
-  report.html            the page to look at; study.html and study.md for a study
-  results.csv            a row per method, strategy and seed
-  summary.csv            means and half-widths of 95 % intervals over the seeds
-  scores.npz             memorization, its standard error, and its proxies
-  forget_sets.npz        indices of the forget set, its parts, and the retain set
-  tables/ figures/       what the pages show, to be put into papers
-  checkpoints/           the original models and the oracles
+{results}
   cases/NAME/            the same for each forget set of a study
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status.
+    """Runs the command line and returns its exit status.
 
     It is 0 when all is done, 1 after an error that starting again cannot mend, 2 for arguments that
     are none, 75 when told to stop by SIGTERM, 130 when interrupted.
@@ -68,40 +71,40 @@ def _run(argv: Sequence[str], console: Console) -> None:
         action="append",
         default=[],
         metavar="STAGE",
-        help="make a stage anew, with those after it: original, bank, scores, forget_sets, oracle, "
-        "unlearn, or unlearn/NAME for one method; may be given several times",
+        help=f"make a stage anew, with those after it: {', '.join(STAGES)}, or unlearn/NAME for "
+        "one method; may be given several times",
     )
     parser.add_argument(
         "--process",
         type=int,
         metavar="I",
-        help="which of several processes this is, from 0; SLURM, Open MPI and Cloud TPU are asked "
-        "if it is not given",
+        help="which of several processes this is, from 0; by default, what SLURM, Open MPI, Cloud "
+        "TPU or Kubernetes says",
     )
     parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
     arguments, overrides = parser.parse_known_args(argv)
     process = find_process(arguments.process, arguments.processes)
     config = configuration(arguments.config, overrides)
     settle(arguments.cpu_devices)
-    # Later than the above: once JAX has looked at its devices, their number is settled.
+    # Imported late: once JAX has looked at its devices, their number is settled.
     from rumjax.lab import experiment, pipeline, workdir
 
-    built = experiment.build(config)
+    run = experiment.build(config)
     holder = f"process{process.index}" if process.index else "main"
-    folder = arguments.workdir or f"runs/{built.name}"
+    folder = arguments.workdir or f"runs/{run.name}"
     with workdir.WorkDirectory(folder, holder=holder) as work:
-        console.print(f"{built.name} in {work.path}", markup=False, soft_wrap=True)
+        console.print(f"{run.name} in {work.path}", markup=False, soft_wrap=True)
         if process.index:
             console.print(f"process {process.index} of {process.count}: a share of the bank")
-            pipeline.train_share(built, work, process, console=console)
+            pipeline.train_share(run, work, process, console=console)
         else:
             pipeline.run_experiment(
-                built, work, console=console, recompute=arguments.recompute, process=process
+                run, work, console=console, recompute=arguments.recompute, process=process
             )
 
 
 def guarded(body: Callable[[Sequence[str], Console], None], argv: Sequence[str]) -> int:
-    """Calls the body of a command; turns what users can mend into one message and a status."""
+    """Calls the body of a command, and turns errors that users can mend into one message."""
     console = Console(stderr=True)
     try:
         with terminable():
@@ -142,11 +145,16 @@ def terminable() -> Iterator[None]:
 
 
 def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The arguments that every command on a configuration has."""
+    """Returns a parser of the arguments that every command on a configuration has."""
     parser = argparse.ArgumentParser(
         prog=program,
         description=description,
-        epilog=EPILOG.format(names="\n  ".join(known_configurations())),
+        epilog=EPILOG.format(
+            names="\n  ".join(known_configurations()),
+            sections=describe(),
+            stages=listing(STAGES.items()),
+            results=listing(files.LEFT),
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -174,8 +182,8 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
 def settle(devices: int) -> None:
     """Splits the CPU into so many devices, and keeps compiled programs from one run to the next.
 
-    Neither undoes what was settled earlier in this process, or in the environment: programs are
-    kept in JAX_COMPILATION_CACHE_DIR, else in rumjax's own folder below ~/.cache.
+    What was settled earlier, in this process or in the environment, stays: programs are kept in
+    JAX_COMPILATION_CACHE_DIR, else in rumjax's own folder below ~/.cache.
 
     Raises:
       InvalidInputError: fewer than one device.
@@ -189,12 +197,12 @@ def settle(devices: int) -> None:
 
 
 def known_configurations() -> list[str]:
-    """The bare names of the configurations that can be found."""
+    """Lists the bare names of the configurations that can be found."""
     return sorted({found.name for place in PLACES for found in place.glob("*.py")})
 
 
 def find_configuration(name: str) -> pathlib.Path:
-    """The file that `--config` means.
+    """Finds the file that `--config` means.
 
     Raises:
       InvalidInputError: there is none; lists the names that there are.
@@ -219,8 +227,9 @@ def configuration(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     file, _, setting = name.partition(".py:")
     path = find_configuration(f"{file}.py" if setting else name)
+    arguments = [setting] if setting else []
     try:
-        config = ConfigDict(runpy.run_path(str(path))["get_config"](*[setting] * bool(setting)))
+        config = ConfigDict(runpy.run_path(str(path))["get_config"](*arguments))
     except InvalidInputError:
         raise
     except Exception as error:  # whatever the file's author got wrong
@@ -261,7 +270,7 @@ def _typed(key: str, text: str, old: Any) -> Any:
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested configuration by dotted name."""
+    """Yields the values of a nested configuration by dotted name."""
     for key, value in config.items():
         if isinstance(value, Mapping | ConfigDict):
             yield from leaves(value, f"{prefix}{key}.")
@@ -270,7 +279,7 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def plain(value: Any) -> Any:
-    """A configuration as dictionaries, tuples and scalars."""
+    """Returns a configuration as dictionaries, tuples and scalars."""
     if isinstance(value, Mapping | ConfigDict):
         return {key: plain(each) for key, each in value.items()}
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value

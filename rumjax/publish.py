@@ -17,15 +17,16 @@ from rich.console import Console
 from rumjax import scores
 from rumjax.data import idx
 from rumjax.errors import InvalidInputError, WorkDirectoryError
+from rumjax.lab import files
 from rumjax.lab.bank import ModelBank
-from rumjax.lab.experiment import Experiment, build
+from rumjax.lab.experiment import Run, build
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import argument_parser, configuration, guarded
 from rumjax.types import Scores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status."""
+    """Runs the command line and returns its exit status."""
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 
@@ -39,57 +40,59 @@ def _run(argv: Sequence[str], console: Console) -> None:
         "it they are numbered in the order of the training set",
     )
     arguments, overrides = parser.parse_known_args(argv)
-    built = build(configuration(arguments.config, overrides))
-    folder = arguments.workdir or f"runs/{built.name}"
+    run = build(configuration(arguments.config, overrides))
+    folder = arguments.workdir or f"runs/{run.name}"
     with WorkDirectory(folder, holder="publish") as work:
-        about = publish_scores(built, work, pathlib.Path(arguments.out), arguments.files)
+        about = publish_scores(run, work, pathlib.Path(arguments.out), arguments.files)
     console.print_json(data=about)
 
 
 def publish_scores(
-    experiment: Experiment, work: WorkDirectory, out: pathlib.Path, files: str | None = None
+    run: Run, work: WorkDirectory, out: pathlib.Path, folder: str | None = None
 ) -> dict[str, Any]:
-    """Writes the scores of a run whose bank is complete; returns what is said about them.
+    """Writes the scores of a run whose bank is complete; returns what the file says about them.
 
     Raises:
       InvalidInputError: images that are not in the files.
       WorkDirectoryError: the run has no scores yet, or a file is damaged.
     """
-    if not work.has("scores.npz"):
+    if not work.has(files.SCORES):
         raise WorkDirectoryError(f"{work.path} has no scores yet; finish the run first")
-    found = work.read_arrays("scores.npz")
-    images = np.asarray(experiment.data.train.images)
-    index = np.arange(len(images)) if files is None else places(images, files)
+    arrays = work.read_arrays(files.SCORES)
+    images = np.asarray(run.data.train.images)
+    index = np.arange(len(images)) if folder is None else places(images, folder)
     chosen = {
-        "memorization": Scores(found["memorization"], found["memorization_se"]),
-        "c_proxy": Scores(found["c_proxy"]),
+        "memorization": Scores(arrays["memorization"], arrays["memorization_se"]),
+        "c_proxy": Scores(arrays["c_proxy"]),
     }
-    config = experiment.config
+    config = run.config
     about = {
-        "data": experiment.data.name,
-        "numbered": "as the training set of the run" if files is None else "as the idx files",
-        **{section: config[section] for section in ("model", "training", "bank")},
-        **bank_accuracies(work, config["bank"]["models"]),
+        "data": run.data.name,
+        "numbered": "as the training set of the run" if folder is None else "as the idx files",
+        **{section: config.section(section) for section in ("model", "training", "bank")},
+        **bank_accuracies(work, config.bank.models),
     }
     scores.publish(out, images, index, chosen, about)
     return about
 
 
-def places(images: np.ndarray, files: str) -> np.ndarray:
-    """Where images are among the training images of idx files, int32[N].
+def places(images: np.ndarray, folder: str) -> np.ndarray:
+    """Finds where images are among the training images of idx files, int32[N].
 
     Raises:
       InvalidInputError: some are not there.
     """
-    theirs = np.asarray(idx.read(files).train.images)
-    found = scores.places(scores.image_hashes(images), scores.image_hashes(theirs))
-    if missing := int(np.sum(found < 0)):
-        raise InvalidInputError(f"{missing} of {len(images)} images are not among those of {files}")
-    return found.astype(np.int32)
+    theirs = np.asarray(idx.read(folder).train.images)
+    index = scores.places(scores.image_hashes(images), scores.image_hashes(theirs))
+    if missing := int(np.sum(index < 0)):
+        raise InvalidInputError(
+            f"{missing} of {len(images)} images are not among those of {folder}"
+        )
+    return index.astype(np.int32)
 
 
 def bank_accuracies(work: WorkDirectory, models: int) -> dict[str, float]:
-    """Mean accuracies of a bank's models on what they saw, on the rest of D, and on T."""
+    """Returns mean accuracies of a bank's models on what they saw, on the rest of D, and on T."""
     bank = ModelBank.open(work)
     seen, unseen, test = [], [], []
     for row in bank.rows(range(models)):
@@ -98,8 +101,8 @@ def bank_accuracies(work: WorkDirectory, models: int) -> dict[str, float]:
         test.append(row.correct[bank.size :].mean())
     names = ("accuracy_seen", "accuracy_unseen", "accuracy_test")
     return {
-        name: round(float(np.mean(each)), 4)
-        for name, each in zip(names, (seen, unseen, test), strict=True)
+        name: round(float(np.mean(accuracies)), 4)
+        for name, accuracies in zip(names, (seen, unseen, test), strict=True)
     }
 
 

@@ -3,9 +3,9 @@
     python -m rumjax.tune --config=fashion_mnist_rum.py --workdir=runs/first
 
 The configuration's section `tuning` says what is searched, and by which criterion; see
-`rumjax.lab.tuning`. Scores and forget set are those of the run. Every setting is kept as soon as it
-is known, and listed in tuning.csv; the same command goes on where it stopped. The best of each
-method is printed, and written to tuned_methods.py for a configuration of your own.
+`rumjax.lab.sections.Tuning`. Scores and forget set are those of the run. Every setting is kept as
+soon as it is known, and listed in tuning.csv; the same command goes on where it stopped. The best
+of each method is printed, and written to tuned_methods.py for a configuration of your own.
 """
 
 import json
@@ -20,7 +20,7 @@ from rumjax.launch import argument_parser, configuration, guarded, settle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns its exit status."""
+    """Runs the command line and returns its exit status."""
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 
@@ -34,16 +34,16 @@ def _run(argv: Sequence[str], console: Console) -> None:
     settle(arguments.cpu_devices)
     from rumjax.lab import experiment, pipeline, workdir
 
-    built = experiment.build(config)
-    with workdir.WorkDirectory(arguments.workdir or f"runs/{built.name}") as work:
-        found = pipeline.tune_experiment(built, work, console=console, only=arguments.method or ())
-    console.print(table(found))
+    run = experiment.build(config)
+    with workdir.WorkDirectory(arguments.workdir or f"runs/{run.name}") as work:
+        best = pipeline.tune_experiment(run, work, console=console, only=arguments.method or ())
+    console.print(table(best))
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The best options of every method, by case."""
+def table(best: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Makes a table of the best options of every method, by case and method."""
     shown = Table("Case", "Method", "Order", "Options by part", box=None)
-    for case, methods in found.items():
+    for case, methods in best.items():
         for name, options in methods.items():
             order, select = options["order"], json.dumps(options["select"])
             shown.add_row(case, name, " → ".join(order), select)

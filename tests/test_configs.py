@@ -167,8 +167,8 @@ def test_the_whole_pipeline_runs(config, tmp_path, monkeypatch, quick_compilatio
         rows = pipeline.run_experiment(built, work, console=Console(quiet=True))
     assert (tmp_path / "run" / "study.html").exists() == ("study" in config)
     assert (tmp_path / "run" / "audit.html").exists() == ("audit" in config)
-    lines = {"original", "retrain_reference", "retrain_second", *built.config["methods"]}
+    lines = {"original", "retrain_reference", "retrain_second", *built.config.methods}
     assert {row["name"] for row in rows} == lines
     assert all(np.isfinite(row["tow"]) for row in rows)
-    for case in built.each:
+    for case in built.cases:
         assert (tmp_path / "run" / case.folder / "report.html").exists()

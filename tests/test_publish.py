@@ -10,6 +10,7 @@ from rich.console import Console
 from rumjax import data, publish, scores
 from rumjax.errors import InvalidInputError, WorkDirectoryError
 from rumjax.lab import dependencies, experiment, pipeline
+from rumjax.lab.answers import Answers
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.methods import vanilla
 from rumjax.lab.workdir import WorkDirectory
@@ -40,11 +41,12 @@ def run(built, tmp_path):
     random = np.random.default_rng(0)
     with WorkDirectory(tmp_path / "run") as work:
         bank = ModelBank(work, dependencies.bank_header(built))
-        models = built.config["bank"]["models"]
+        models = built.config.bank.models
         for model in range(models):
             correct = np.ones(bank.header["examples"], bool)
             correct[:SIZE] = bank.member(model) | (random.random(SIZE) < 0.5)
-            bank.write(model, random.normal(size=len(correct)), correct, seconds=1.0)
+            answers = Answers(random.normal(size=len(correct)), correct)
+            bank.write(model, answers, seconds=1.0)
         found = bank.memorization()
         error = found.standard_error
         work.write_arrays(
@@ -104,7 +106,7 @@ def test_published_scores_take_the_place_of_a_bank(built, run, tmp_path, monkeyp
     monkeypatch.setattr(files, "PUBLISHED", tmp_path)
     monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
     config = {
-        **built.config,
+        **built.config.written,
         "scores": {"memorization": {"published": "mine"}},
         "methods": {"fine": vanilla({"algorithm": "finetune", "epochs": 1})},
     }
@@ -120,7 +122,7 @@ def test_published_scores_take_the_place_of_a_bank(built, run, tmp_path, monkeyp
 )
 def test_scores_that_are_given_in_no_known_way_are_refused(built, given):
     with pytest.raises(InvalidInputError, match=r"scores\.memorization"):
-        experiment.build({**built.config, "scores": {"memorization": given}})
+        experiment.build({**built.config.written, "scores": {"memorization": given}})
 
 
 def test_the_scores_that_come_with_rumjax_are_sound():

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from rumjax.lab.answers import Answers
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Unlearner, task
@@ -47,7 +48,7 @@ def test_the_example_of_a_bank_reads_one(tmp_path, monkeypatch):
         for model in range(32):
             correct = bank.member(model) | (random.random(6000) < 0.5)
             correct = np.concatenate([correct, random.random(200) < 0.9])
-            bank.write(model, random.normal(size=6200), correct, seconds=1.0)
+            bank.write(model, Answers(random.normal(size=6200), correct), seconds=1.0)
     names = example("ModelBank.open")
     assert names["scores"].values.shape == (6000,)
     assert names["rows"].margins.shape == (32, 6200)

@@ -8,60 +8,69 @@ from typing import Any
 import numpy as np
 
 from rumjax.errors import check_choice
-from rumjax.lab.experiment import SHARE, Experiment
-from rumjax.lab.methods import ORACLES, Method, grid_of
+from rumjax.lab import files
+from rumjax.lab.experiment import Case, Run
+from rumjax.lab.files import STAGES
+from rumjax.lab.methods import Method
+from rumjax.lab.sections import Forget
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Splits
 
-STAGES = ("original", "bank", "scores", "forget_sets", "oracle", "unlearn", "audit")
 
-
-def claim(work: WorkDirectory, experiment: Experiment, recompute: Sequence[str] = ()) -> None:
-    """Claims the directory for an experiment, and deletes what is to be made anew.
+def claim(work: WorkDirectory, run: Run, recompute: Sequence[str] = ()) -> None:
+    """Claims the directory for a run, and deletes what is to be made anew.
 
     Args:
       work: the run's directory.
-      experiment: what is to be run there.
-      recompute: of `STAGES`, to be made anew with those after them in all cases; or a single one
-        of a case or method, "oracle/CASE" or "unlearn/NAME" for instance.
+      run: what is to be run there.
+      recompute: stages of `STAGES`, to be made anew with those after them in all cases; or a single
+        one of a case or method, "oracle/CASE" or "unlearn/NAME" for instance.
 
     Raises:
       InvalidInputError: an unknown stage.
       WorkDirectoryError: a stage that is to stay was made with another configuration.
     """
-    wanted, made = dependencies(experiment), files(experiment)
-    known = dict.fromkeys(begun for stage in (*STAGES, *wanted) for begun in beginnings(stage))
+    # Find the stages that are to be made anew; each case comes later than the one it goes on from.
+    depends, made = dependencies(run), patterns(run)
+    known = dict.fromkeys(start for stage in (*STAGES, *depends) for start in beginnings(stage))
     for name in recompute:
         check_choice("stage to recompute", name, known)
     doomed = {stage for name in recompute for stage in since(name, made)}
-    for case in experiment.each:  # each comes later than the one it goes on from
-        if case.after is not None and doomed & {
-            *since(f"forget_sets{case_name(case.after)}", made)
-        }:
-            doomed |= {*since(f"unlearn{case_name(case)}", made)}
+    for case in run.cases:
+        if case.after is not None:
+            chosen_before = since(f"forget_sets{case_suffix(case.after)}", made)
+            if doomed & set(chosen_before):
+                doomed |= set(since(f"unlearn{case_suffix(case)}", made))
+
     # Nothing is deleted before the rest is known to agree.
-    work.claim({stage: wanted[stage] for stage in wanted if stage not in doomed}, made)
+    work.claim({stage: depends[stage] for stage in depends if stage not in doomed}, made)
     work.forget(*(pattern for stage in doomed for pattern in made[stage]), stages=tuple(doomed))
+
+    # What methods made that are no longer configured would outlive what they came from.
     if any("/" not in name for name in recompute):
-        # What methods made that are no longer configured would outlive what they came from.
-        for prefix in prefixes(experiment):
-            oracles = {row for each in ORACLES for row in work.names(f"{prefix}rows/{each}_seed*")}
-            rows = set(work.names(f"{prefix}rows/*")) - oracles
-            leftovers = (f"{prefix}tuning/*", f"{prefix}checkpoints/unlearned_*")
+        for prefix in prefixes(run):
+            rows = set(work.names(prefix + files.row("*", "*")))
+            for name in files.ORACLES.values():
+                rows -= set(work.names(prefix + files.row(name, "*")))
+            leftovers = (
+                prefix + files.tuned("*"),
+                prefix + files.checkpoint(files.unlearned("*", "*")),
+            )
             work.forget(*rows, *leftovers, stages=("unlearn",))
-    work.claim(wanted, made)
+    work.claim(depends, made)
 
 
 def beginnings(stage: str) -> list[str]:
-    """A stage's name, cut at each of its slashes."""
+    """Returns a stage's name cut at each of its slashes."""
     words = stage.split("/")
     return ["/".join(words[: count + 1]) for count in range(len(words))]
 
 
 def since(name: str, stages: Iterable[str]) -> list[str]:
-    """Of some stages, those that a name means or begins, and those after them in the same cases."""
+    """Returns the stages that a name means or begins, and those after them in the same cases."""
     kind, _, rest = name.partition("/")
-    later = STAGES[STAGES.index(kind) :]
+    order = list(STAGES)
+    later = order[order.index(kind) :]
     return [
         stage
         for stage in stages
@@ -70,126 +79,143 @@ def since(name: str, stages: Iterable[str]) -> list[str]:
     ]
 
 
-def prefixes(experiment: Experiment) -> list[str]:
-    """What the names of each case's files begin with; nothing where there are no cases."""
-    return [f"{case.folder}/" if case.folder else "" for case in experiment.each]
+def prefixes(run: Run) -> list[str]:
+    """Returns how the names of each case's files begin: with its folder, if it has one."""
+    return [f"{case.folder}/" if case.folder else "" for case in run.cases]
 
 
-def files(experiment: Experiment) -> dict[str, tuple[str, ...]]:
-    """Patterns of what each stage makes.
-
-    A stage of a case has the case's name after its own, and "unlearn" the method's at the end.
-    """
-    found: dict[str, tuple[str, ...]] = {
-        "original": ("checkpoints/original_*", "dynamics/*"),
-        "bank": ("bank/*", "checkpoints/bank_*"),
-        "scores": ("scores.*",),
-    }
-    for case, prefix in zip(experiment.each, prefixes(experiment), strict=True):
-        own = case_name(case)
-        oracles = (f"{prefix}rows/{name}_seed*" for name in ORACLES)
-        found[f"forget_sets{own}"] = (f"{prefix}forget_sets.*",)
-        found[f"oracle{own}"] = (
-            f"{prefix}checkpoints/oracle_*",
-            *oracles,
-            *(f"{prefix}margins/{name}_seed*" for name in ORACLES),
-        )
-        for method in case.methods:
-            found[f"unlearn{own}/{method.name}"] = (
-                f"{prefix}rows/{method.name}_seed*",
-                f"{prefix}margins/{method.name}_seed*",
-                f"{prefix}tuning/{method.name}_{'?' * 12}.json",
-                f"{prefix}tuning/{method.name}.json",
-                f"{prefix}checkpoints/unlearned_{method.name}_seed*",
-            )
-        if "audit" in experiment.config:
-            for name in ("retrain", *(method.name for method in case.methods)):
-                found[f"audit{own}/{name}"] = (
-                    f"{prefix}audit/{name}.*",
-                    f"{prefix}audit/models/{name}/*",
-                )
-    return found
-
-
-def case_name(case: Experiment) -> str:
-    """What the names of a case's stages have besides: "/NAME"; nothing where it is the run."""
+def case_suffix(case: Case) -> str:
+    """Returns what the names of a case's stages end with: "/NAME"; nothing where it is the run."""
     return case.folder.removeprefix("cases")
 
 
-def dependencies(experiment: Experiment) -> dict[str, Any]:
-    """For each stage, the part of the configuration that its result depends on."""
-    config = experiment.config
-    # The images themselves, and not where they are.
-    data = {key: value for key, value in config["data"].items() if key != "data_dir"}
+def patterns(run: Run) -> dict[str, tuple[str, ...]]:
+    """Returns patterns of the files that each stage makes.
+
+    A stage of a case has the case's name after its own, and "unlearn" the method's at the end.
+    """
+    by_stage: dict[str, tuple[str, ...]] = {
+        "original": (files.checkpoint(files.original("*")), files.dynamics("*")),
+        "bank": ("bank/*", files.checkpoint(files.bank_model("*"))),
+        "scores": (files.SCORES, files.SCORE_SECONDS),
+    }
+    for case, prefix in zip(run.cases, prefixes(run), strict=True):
+        for stage, names in case_patterns(case, audited=run.config.audit is not None).items():
+            kind, slash, method = stage.partition("/")
+            name = f"{kind}{case_suffix(case)}{slash}{method}"
+            by_stage[name] = tuple(prefix + pattern for pattern in names)
+    return by_stage
+
+
+def case_patterns(case: Case, *, audited: bool) -> dict[str, tuple[str, ...]]:
+    """Returns patterns of the files that each stage of a case makes, in the case's folder."""
+    oracles = files.ORACLES.values()
+    by_stage: dict[str, tuple[str, ...]] = {
+        "forget_sets": (files.FORGET_SETS, files.HARDNESS),
+        "oracle": (
+            files.checkpoint(files.oracle("*", "*")),
+            *(files.row(name, "*") for name in oracles),
+            *(files.answers(name, "*") for name in oracles),
+        ),
+    }
+    for method in case.methods:
+        by_stage[f"unlearn/{method.name}"] = (
+            files.row(method.name, "*"),
+            files.answers(method.name, "*"),
+            files.trial(method.name, files.ANY_FINGERPRINT),
+            files.tuned(method.name),
+            files.checkpoint(files.unlearned(method.name, "*")),
+        )
+    if audited:
+        for name in (files.RETRAIN, *(method.name for method in case.methods)):
+            by_stage[f"audit/{name}"] = (
+                files.audit(name),
+                files.audit_arrays(name),
+                files.audited_answers(name, "*"),
+            )
+        # Models are counted anew once those are made anew that methods are held against.
+        by_stage[f"audit/{files.RETRAIN}"] += (files.AUDITED_MODELS,)
+    return by_stage
+
+
+def dependencies(run: Run) -> dict[str, Any]:
+    """Returns the part of the configuration that each stage's result depends on."""
+    # Images count by their content, wherever they are.
+    config = run.config
+    data = {key: value for key, value in config.data.items() if key != "data_dir"}
     training = {
-        "data": {**data, "sha256": fingerprint(experiment.data)},
-        "model": config["model"],
-        "training": config["training"],
+        "data": {**data, "sha256": fingerprint(run.data)},
+        "model": config.model,
+        "training": config.training,
     }
-    bank = {**training, "bank": {key: config["bank"][key] for key in ("fraction", "seed")}}
-    scored = {**bank, "models": config["bank"]["models"]} if experiment.needs_bank else training
-    on_demand = {"on_demand": experiment.on_demand} if experiment.on_demand else {}
-    given = {"scores": config["scores"]} if "scores" in config else {}
-    scored = {**scored, **on_demand, **given, "first_seed": experiment.seeds[0]}
-    found: dict[str, Any] = {
-        "original": training | on_demand,
-        **({"bank": bank} if experiment.trains_bank else {}),
-        "scores": scored,
-    }
-    for case in experiment.each:
-        own, forget = case_name(case), {**scored, "forget": chosen(case)}
+    bank = {**training, "bank": {"fraction": config.bank.fraction, "seed": config.bank.seed}}
+
+    # Scores depend on the bank only where it makes them.
+    on_demand = {"on_demand": run.on_demand} if run.on_demand else {}
+    given = {"scores": config.section("scores")} if config.scores is not None else {}
+    scored = {**bank, "models": config.bank.models} if run.needs_bank else training
+    scored = {**scored, **on_demand, **given, "first_seed": run.seeds[0]}
+    depends: dict[str, Any] = {"original": training | on_demand}
+    if run.trains_bank:
+        depends["bank"] = bank
+    depends["scores"] = scored
+
+    # The stages of each case depend on all before them.
+    for case in run.cases:
+        own, forget = case_suffix(case), {**scored, "forget": content_of(case.forget)}
         if case.after is not None:
-            forget["after"] = case_name(case.after)
-        judged = {**forget, "attack": config["attack"]}
-        found[f"forget_sets{own}"] = forget
-        found[f"oracle{own}"] = judged
+            forget["after"] = case_suffix(case.after)
+        judged = {**forget, "attack": config.section("attack")}
+        depends[f"forget_sets{own}"] = forget
+        depends[f"oracle{own}"] = judged
         for method in case.methods:
-            made_of = {**judged, "method": method.options, **searched(case, method)}
-            found[f"unlearn{own}/{method.name}"] = made_of
-        if "audit" in config:
-            asked = {**forget, **bank, "share": config["audit"].get("share", SHARE)}
-            found[f"audit{own}/retrain"] = asked
+            options = {"method": method.options, **searched_by(run, case, method)}
+            depends[f"unlearn{own}/{method.name}"] = judged | options
+        if config.audit is not None:
+            audited = {**forget, **bank, "share": config.audit.share}
+            depends[f"audit{own}/{files.RETRAIN}"] = audited
             for method in case.methods:
-                made_of = {"method": method.options, **searched(case, method)}
-                found[f"audit{own}/{method.name}"] = asked | made_of
-    return found
+                options = {"method": method.options, **searched_by(run, case, method)}
+                depends[f"audit{own}/{method.name}"] = audited | options
+    return depends
 
 
-def searched(case: Experiment, method: Method) -> dict[str, Any]:
-    """What a method's settings were chosen from, if a search chooses them."""
-    tuning = dict(case.config.get("tuning", {}))
-    if not tuning.pop("adopt", False):
+def searched_by(run: Run, case: Case, method: Method) -> dict[str, Any]:
+    """Returns the search that chooses a method's settings, as far as it is that method's own."""
+    tuning = run.config.tuning
+    if tuning is None or not tuning.adopt:
         return {}
-    grids, like, select = (tuning.pop(key, {}) for key in ("grids", "like", "select"))
-    named = {each.name: each for each in case.methods}
-    chosen = named[like[method.name]] if method.name in like else method
-    if method.name in select:
-        tuning["select"] = select[method.name]
-        candidates = {name: grid_of(grids, named[name]) for name in tuning["select"]["candidates"]}
-        return {"tuning": {**tuning, "grids": candidates}}
-    return {"tuning": {**tuning, "grid": grid_of(grids, chosen)}}
+    given = run.config.section("tuning")
+    options = {key: given[key] for key in ("seeds", "settings", "criterion") if key in given}
+    methods = {other.name: other for other in case.methods}
+    if method.name in tuning.select:
+        select = tuning.select[method.name]
+        candidates = (methods[name] for name in select["candidates"])
+        grids = {other.name: tuning.grid(other.name, other.algorithm) for other in candidates}
+        return {"tuning": {**options, "select": select, "grids": grids}}
+    chosen = methods[tuning.like[method.name]] if method.name in tuning.like else method
+    return {"tuning": {**options, "grid": tuning.grid(chosen.name, chosen.algorithm)}}
 
 
-def chosen(case: Experiment) -> dict[str, Any]:
-    """The section `forget`, with the content of a file in place of its path."""
-    section = dict(case.config["forget"])
-    if section["by"] == "file":
+def content_of(forget: Forget) -> dict[str, Any]:
+    """Returns the section `forget`, with the content of a file in place of its path."""
+    section = forget.written
+    if forget.by == "file":
         content = pathlib.Path(section.pop("path")).read_bytes()
         section["sha256"] = hashlib.sha256(content).hexdigest()[:16]
     return section
 
 
-def bank_header(experiment: Experiment) -> dict[str, Any]:
+def bank_header(run: Run) -> dict[str, Any]:
     """Returns what a bank's models depend on, and the sizes of its rows; see `ModelBank`."""
-    depends, train = dependencies(experiment)["bank"], experiment.data.train
+    depends = dependencies(run)["bank"]
     options = depends.pop("bank")
-    size = len(train.labels)
-    examples = size + len(experiment.data.test.labels)
-    return {**options, "size": size, "examples": examples, **depends}
+    examples = run.size + len(run.data.test.labels)
+    return {**options, "size": run.size, "examples": examples, **depends}
 
 
 def fingerprint(data: Splits) -> str:
-    """The beginning of a SHA-256 over D and T."""
+    """Returns the beginning of a SHA-256 over D and T."""
     total = hashlib.sha256()
     for part in (*data.train, *data.test):
         array = np.asarray(part)

@@ -1,436 +1,262 @@
 """From a configuration to the objects of a run, all checked before anything is trained.
 
-A configuration's sections are keyword arguments: `data` of `rumjax.data.load`, `model` of
-`rumjax.models.build`, `training` of `rumjax.training.recipe`, `forget` of the function of
-`rumjax.forget_sets` that its `by` names, and each unlearner's of its factory. `methods` are written
-with `vanilla`, `shuffle`, `rum_f` and `rum` of `rumjax.lab.methods`.
-
-A study looks at several forget sets: its `cases` have each a `forget` and maybe `methods` of their
-own, and share everything else.
+A run has one model, one data set and one training recipe. It has a case for every forget set: one,
+or as many as its configuration has `cases`, which are then those of a study.
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from rumjax import data, forget_sets, models
-from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
-from rumjax.lab.methods import (
-    FLOOR,
-    SCORES,
-    Method,
-    build_method,
-    with_augmentation,
-)
-from rumjax.lab.options import Options, accepted, call, names_of
+from rumjax import data, models
+from rumjax.errors import InvalidInputError, check_choice
+from rumjax.lab import files
+from rumjax.lab.config import Config, read, read_forget
+from rumjax.lab.methods import FLOOR, SCORES, Method, build_method, with_augmentation
+from rumjax.lab.options import Options, call
+from rumjax.lab.sections import CaseSection, Forget
 from rumjax.models import Model
-from rumjax.refine import Parts
 from rumjax.scores import EXTRA_PROXIES
 from rumjax.training import Recipe, recipe
-from rumjax.types import Scores, Splits
+from rumjax.types import Splits
 from rumjax.unlearn import ALGORITHMS
 
-FORGET: dict[str, Callable[..., Parts]] = {
-    **dict.fromkeys(SCORES, forget_sets.by_score),
-    "entanglement": forget_sets.by_entanglement,
-    "random": forget_sets.at_random,
-    "class": forget_sets.by_class,
-    "file": forget_sets.from_file,
-}
 ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
-"""Scores that are made only where something in the run looks at them."""
-CRITERIA = ("oracle", "validation")
-"""What settings are judged by; see `rumjax.lab.tuning`."""
-SEARCHES, ORDERS = ("ascent", "exhaustive"), ("all", "configured")
-SELECT = ("candidates", "search", "orders", "budget")
-STUDIES = ("difficulty", "rum", "proxies", "requests")
-SECTIONS = (
-    "name",
-    "seed",
-    "seeds",
-    "data",
-    "model",
-    "training",
-    "bank",
-    "forget",
-    "unlearning",
-    "methods",
-    "attack",
-)
-OPTIONAL = ("cases", "study", "tuning", "scores", "audit")
-SHARE = 2 / 3
-"""of the examples of S that a model of the bank saw, what an audit asks it to forget"""
-LEAST_AUDITED, LEAST_ORACLES = 8, 3
-"""models of the bank, and of the seeds, below which audits cannot be computed or mean nothing"""
+"""Scores that are made only where something in the run uses them."""
+Experiment = Any
+LEAST_ORACLES = 3
+"""Seeds, below which audits cannot compare distributions."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A run's objects, and the configuration they were made from."""
+class Case:
+    """A forget set, and the methods that unlearn it."""
 
     name: str
-    config: Mapping[str, Any]
+    folder: str
+    """In the work directory; empty where the run has a single forget set."""
+    forget: Forget
+    methods: tuple[Method, ...]
+    written: Mapping[str, Any]
+    """The configuration that this case would have as a run of its own."""
+    after: "Case | None" = None
+    """The case whose unlearned models this one goes on from."""
+    goes_on: bool = False
+    """Whether another case goes on from this one's unlearned models, so that they are kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What all cases of a run share, and the cases in the order in which they are run."""
+
+    name: str
+    config: Config
     data: Splits
     model: Model
     recipe: Recipe
-    methods: tuple[Method, ...]
-    """of all cases, where there are several"""
     seeds: tuple[int, ...]
-    cases: "tuple[Experiment, ...]" = ()
-    """a study's, each with a forget set of its own, in the order in which they are run"""
-    folder: str = ""
-    """of a case, in the work directory"""
-    after: "Experiment | None" = None
-    """the case whose unlearned models this one goes on from"""
-    goes_on: bool = False
-    """whether another case goes on from this one's unlearned models, so that they are kept"""
+    cases: tuple[Case, ...] = ()
 
     @property
-    def each(self) -> "tuple[Experiment, ...]":
-        """The cases, or the run itself if it has none."""
-        return self.cases or (self,)
+    def size(self) -> int:
+        """N, the number of examples of D."""
+        return len(self.data.train.labels)
 
     @property
-    def looked_at(self) -> set[str]:
-        """The scores that anything in the run looks at."""
-        found = {method.refine for method in self.methods}
-        found |= {each.config["forget"]["by"] for each in self.each}
-        if self.config.get("study", {}).get("kind") == "proxies":
-            found |= {"entanglement", *SCORES}
-        return found
+    def methods(self) -> tuple[Method, ...]:
+        """The methods of all cases."""
+        return tuple(method for case in self.cases for method in case.methods)
+
+    @property
+    def scores_in_use(self) -> set[str]:
+        """The names of the scores that anything in the run uses."""
+        names = {method.refine for method in self.methods}
+        names |= {case.forget.by for case in self.cases}
+        if self.config.is_proxy_study:
+            names |= {"entanglement", *SCORES}
+        return names
 
     @property
     def needs_bank(self) -> bool:
-        """Whether anything in the run looks at memorization scores, and they are not given."""
-        return "memorization" in self.looked_at and "scores" not in self.config
+        """Whether the run uses memorization scores that are not given to it."""
+        return "memorization" in self.scores_in_use and self.config.scores is None
 
     @property
     def trains_bank(self) -> bool:
-        """Whether the run has a bank: scores or audits need it."""
-        return self.needs_bank or "audit" in self.config
+        """Whether the run has a bank, for scores or for audits."""
+        return self.needs_bank or self.config.audit is not None
 
     @property
     def keeps_bank(self) -> bool:
-        """Whether the models of the bank are kept, and not only what they predict."""
-        return "audit" in self.config or bool(self.config["bank"].get("checkpoints", False))
+        """Whether the models of the bank are kept, and not only their answers."""
+        return self.config.audit is not None or self.config.bank.checkpoints
 
     @property
     def on_demand(self) -> tuple[str, ...]:
-        """Those of `ON_DEMAND` that anything in the run looks at."""
-        looked_at = self.looked_at
-        return tuple(name for name in ON_DEMAND if name in looked_at)
+        """The scores of `ON_DEMAND` that anything in the run uses."""
+        in_use = self.scores_in_use
+        return tuple(name for name in ON_DEMAND if name in in_use)
 
 
-def build(config: Mapping[str, Any]) -> Experiment:
-    """The experiment that a configuration describes.
-
-    Every section of `SECTIONS` is needed, and those of `OPTIONAL` may be absent. Where there are
-    `cases`, `forget` and `methods` are what they share, and may be absent too.
+def build(config: Mapping[str, Any]) -> Run:
+    """Builds the run that a configuration describes.
 
     Raises:
-      InvalidInputError: an unknown section, option, algorithm, model or data set; a value out of
-        range; data that cannot be had.
+      InvalidInputError: an unknown section, option, algorithm, model or data set; a value that is
+        out of range; data that cannot be had.
     """
-    for section in config:
-        check_choice("section of the configuration", section, (*SECTIONS, *OPTIONAL))
-    lacking = set(SECTIONS) - set(config) - ({"forget", "methods"} if "cases" in config else set())
-    if lacking:
-        raise InvalidInputError(f"the configuration lacks {', '.join(sorted(lacking))}")
-    for section in set(config) - {"name", "seed", "seeds"}:
-        if not isinstance(config[section], Mapping):
-            raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
-    if not (isinstance(config["name"], str) and config["name"]):
-        raise InvalidInputError(f"name: wanted some text, got {config['name']!r}")
-    splits = call("data", data.load, config["data"])
+    # Read the sections; then load the data, which the model depends on.
+    sections = read(config)
+    splits = call("data", data.load, sections.data)
     mean, std = models.channel_statistics(splits.train.images)
     model = call(
         "model",
         models.build,
-        config["model"],
+        sections.model,
         num_classes=splits.num_classes,
         mean=mean,
         std=std,
     )
-    call("bank", check_bank, config["bank"])
-    call("attack", check_attack, config["attack"])
-    if "scores" in config:
-        call("scores", check_scores, config["scores"])
-    if "tuning" in config:
-        call("tuning", check_tuning, config["tuning"])
-    if "study" in config:
-        check_choice("kind of study", config["study"].get("kind"), STUDIES)
-    known = dict.fromkeys(name for each in ALGORITHMS.values() for name in names_of(each))
-    for option in config["unlearning"]:
-        check_choice("option in unlearning", option, known)
-    first = check_count("seed", config["seed"], least=0)
-    whole_run = Experiment(
-        name=config["name"],
-        config=config,
+    run = Run(
+        name=sections.name,
+        config=sections,
         data=splits,
         model=model,
-        recipe=call("training", recipe, with_augmentation(config["training"]), model=model),
-        methods=(),
-        seeds=tuple(range(first, first + check_count("seeds", config["seeds"]))),
+        recipe=call("training", recipe, with_augmentation(sections.training), model=model),
+        seeds=tuple(range(sections.seed, sections.seed + sections.seeds)),
     )
-    if "cases" in config:
-        cases = build_cases(whole_run)
-        methods = tuple(method for each in cases for method in each.methods)
-        built = dataclasses.replace(whole_run, cases=cases, methods=methods)
-    else:
-        built = with_methods(whole_run)
-    check_searches(built)
-    if "audit" in config:
-        call("audit", check_audit, config["audit"], run=built)
-    return built
+
+    # Build the cases, and check the sections that speak of their methods.
+    run = dataclasses.replace(run, cases=build_cases(run))
+    check_searches(run)
+    check_audit(run)
+    return run
 
 
-def with_methods(run: Experiment) -> Experiment:
-    """The experiment with the methods that its configuration describes.
+def build_cases(run: Run) -> tuple[Case, ...]:
+    """Builds the cases of a run, each after the one that it goes on from.
 
     Raises:
-      InvalidInputError: see `build_method`; or an unknown kind of forget set.
+      InvalidInputError: a case has no forget set, or goes on from one that does not exist or from
+        itself by way of others; see `build_methods` besides.
     """
-    accepted("forget", FORGET, forget_options(run.config["forget"]), "by")
-    methods = tuple(
-        build_method(name, options, run.config, run.model, run.data.num_classes)
-        for name, options in {"original": FLOOR, **run.config["methods"]}.items()
-    )
-    return dataclasses.replace(run, methods=methods)
+    # A run without cases is its own and only case.
+    config = run.config
+    if not config.cases:
+        if config.forget is None:
+            raise InvalidInputError("the configuration lacks forget")
+        methods = build_methods(run, config.methods)
+        return (Case(run.name, "", config.forget, methods, config.written),)
 
-
-def build_cases(run: Experiment) -> tuple[Experiment, ...]:
-    """A study's cases, each after the one whose unlearned models it goes on from.
-
-    Raises:
-      InvalidInputError: no case, a name that cannot be a folder's, an unknown option, a case that
-        comes after one that is none or in a circle; see `with_methods` besides.
-    """
-    waiting = dict(run.config["cases"])
-    if not waiting:
-        raise InvalidInputError("cases: there is none")
-    made: dict[str | None, Experiment | None] = {None: None}
+    # Each round builds the cases whose predecessors are there.
+    waiting = dict(config.cases)
+    built: dict[str | None, Case | None] = {None: None}
     while waiting:
-        ready = [name for name, case in waiting.items() if case.get("after") in made]
+        ready = [name for name, section in waiting.items() if section.after in built]
         if not ready:
             raise InvalidInputError(
                 f"cases: {', '.join(waiting)} come after cases that are none, or in a circle"
             )
         for name in ready:
-            made[name] = build_case(run, name, waiting.pop(name), made)
-    return tuple(case for case in made.values() if case is not None)
+            section = waiting.pop(name)
+            built[name] = build_case(run, name, section, built[section.after])
+    return tuple(case for case in built.values() if case is not None)
 
 
-def build_case(
-    run: Experiment, name: str, options: Options, made: Mapping[str | None, Experiment | None]
-) -> Experiment:
-    """One case of a study; see `build_cases`."""
-    where = f"cases.{name}"
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
-    for option in options:
-        check_choice(f"option in {where}", option, ("forget", "methods", "after"))
-    shared = {key: value for key, value in run.config.items() if key not in ("cases", "study")}
-    own = {key: value for key, value in options.items() if key != "after"}
-    config = {"methods": {}, **shared, **own, "name": f"{run.name}, {name}"}
-    if "forget" not in config:
-        raise InvalidInputError(f"{where}: it has no forget set, and the configuration neither")
-    others = run.config["cases"].values()
-    case = dataclasses.replace(
-        run,
-        name=config["name"],
-        config=config,
-        folder=f"cases/{name}",
-        after=made[options.get("after")],
-        goes_on=any(each.get("after") == name for each in others),
-    )
-    return with_methods(case)
-
-
-def check_bank(
-    models: int, fraction: float, seed: int, per_device: int, checkpoints: bool = False
-) -> None:
-    """Checks the section `bank`.
-
-    Args:
-      models: M.
-      fraction: of D that each model sees.
-      seed: of the subsets and the models.
-      per_device: models that a device trains at a time.
-      checkpoints: whether to keep the models, and not only what they predict.
+def build_case(run: Run, name: str, section: CaseSection, after: Case | None) -> Case:
+    """Builds one case of a study, with what it shares with the others filled in.
 
     Raises:
-      InvalidInputError: a value out of range.
+      InvalidInputError: neither the case nor the run has a forget set; see `build_methods` besides.
     """
-    if not isinstance(checkpoints, bool):
-        raise InvalidInputError(f"bank.checkpoints: wanted True or False, got {checkpoints!r}")
-    check_count("bank.models", models, least=2)
-    check_number("bank.fraction", fraction, most=1.0)
-    check_count("bank.seed", seed, least=0)
-    check_count("bank.per_device", per_device)
-
-
-def check_attack(samples: int | None) -> None:
-    """Checks the section `attack`: members and non-members a side, or None for all of T.
-
-    Raises:
-      InvalidInputError: a value out of range.
-    """
-    if samples is not None:
-        check_count("attack.samples", samples)
-
-
-def check_audit(
-    models: int,
-    run: Experiment,
-    share: float = SHARE,
-    methods: Sequence[str] | None = None,
-    command: str | None = None,
-) -> None:
-    """Checks the section `audit`; see `rumjax.lab.auditing`.
-
-    Args:
-      models: of the bank, to be unlearned by every method.
-      run: the whole run.
-      share: of the examples of S that a model of the bank saw, what it is asked to forget; a third
-        of S is then forgotten, kept and never seen where the bank's fraction is 2/3 and the share
-        a half, as in Naderloui et al. (USENIX Security 2025).
-      methods: names of those to be audited, by default all.
-      command: that makes the same run again, for the report.
-
-    Raises:
-      InvalidInputError: a value out of range, an unknown method, one whose parts would differ in
-        size from model to model, or cases that go on from others.
-    """
-    del command
-    if check_count("audit.models", models, least=LEAST_AUDITED) > run.config["bank"]["models"]:
+    shared = run.config
+    if section.forget is not None:
+        forget = read_forget(f"cases.{name}.forget", section.forget)
+    elif shared.forget is not None:
+        forget = shared.forget
+    else:
         raise InvalidInputError(
-            f"audit.models: {models} are more than bank.models, {run.config['bank']['models']}"
+            f"cases.{name}: it has no forget set, and the configuration neither"
+        )
+    methods = shared.methods if section.methods is None else section.methods
+    return Case(
+        name=f"{run.name}, {name}",
+        folder=f"cases/{name}",
+        forget=forget,
+        methods=build_methods(run, methods),
+        written=shared.written_case(name),
+        after=after,
+        goes_on=any(other.after == name for other in shared.cases.values()),
+    )
+
+
+def build_methods(run: Run, methods: Mapping[str, Options]) -> tuple[Method, ...]:
+    """Builds the methods of a case, after the one that does nothing.
+
+    Raises:
+      InvalidInputError: see `build_method`.
+    """
+    defaults = run.config.unlearner_defaults
+    return tuple(
+        build_method(name, options, defaults, run.model, run.data.num_classes)
+        for name, options in {files.ORIGINAL: FLOOR, **methods}.items()
+    )
+
+
+def check_searches(run: Run) -> None:
+    """Checks that the section `tuning` speaks of methods that exist.
+
+    Raises:
+      InvalidInputError: an unknown method or algorithm, or an unknown way to search.
+    """
+    tuning = run.config.tuning
+    if tuning is None:
+        return
+    names = dict.fromkeys(method.name for method in run.methods)
+    for name in tuning.grids:
+        check_choice("method or algorithm in tuning.grids", name, {**names, **ALGORITHMS})
+    for name, other in tuning.like.items():
+        check_choice("method in tuning.like", name, names)
+        check_choice(f"method that {name} is like in tuning", other, names)
+    for name in tuning.select:
+        check_choice("method in tuning.select", name, names)
+        selection = tuning.selection(name)
+        for candidate in selection.candidates if selection else ():
+            check_choice(f"candidate in tuning.select.{name}", candidate, names)
+
+
+def check_audit(run: Run) -> None:
+    """Checks the section `audit` against the bank, the seeds, the methods and the cases.
+
+    Raises:
+      InvalidInputError: more models than the bank has, too few seeds, an unknown method, one whose
+        parts would differ in size from model to model, or cases that go on from others.
+    """
+    audit, bank = run.config.audit, run.config.bank
+    if audit is None:
+        return
+    if audit.models > bank.models:
+        raise InvalidInputError(
+            f"audit.models: {audit.models} are more than bank.models, {bank.models}"
         )
     if len(run.seeds) < LEAST_ORACLES:
         raise InvalidInputError(
             f"seeds: an audit compares distributions over seeds and needs {LEAST_ORACLES} or more "
             f"of them, 64 for figures that mean much; got {len(run.seeds)}"
         )
-    if not 0 < share < 1:
-        raise InvalidInputError(f"audit.share: wanted a number between 0 and 1, got {share}")
-    names = {each.name: each for each in run.methods}
-    for name in methods or ():
-        check_choice("method in audit.methods", name, names)
-    for name, method in names.items():
-        if method.refine in ("class", "rescored") and (methods is None or name in methods):
+
+    # The methods that are audited exist, and have parts of one size and names of their own.
+    methods = {method.name: method for method in run.methods}
+    for name in audit.methods or ():
+        check_choice("method in audit.methods", name, methods)
+    for name, method in methods.items():
+        audited = audit.methods is None or name in audit.methods
+        if audited and method.refine in ("class", "rescored"):
             raise InvalidInputError(
                 f"audit: {name} refines by {method.refine}, and its parts would differ from model "
                 "to model; name the methods to be audited in audit.methods"
             )
-    if taken := {"models", "retrain"} & names.keys():
+    if taken := {"models", files.RETRAIN} & methods.keys():
         raise InvalidInputError(f"audit: no method may be called {', '.join(sorted(taken))}")
     if any(case.after for case in run.cases):
         raise InvalidInputError("audit: there must be no cases that go on from others (after)")
-
-
-def check_tuning(
-    seeds: Sequence[int],
-    grids: Options,
-    settings: int | None = None,
-    criterion: str = "oracle",
-    adopt: bool = False,
-    select: Options | None = None,
-    like: Mapping[str, str] | None = None,
-) -> None:
-    """Checks the section `tuning`, whose options `rumjax.lab.tuning` explains.
-
-    Raises:
-      InvalidInputError: a value out of range, or an unknown criterion.
-    """
-    del grids, select, like
-    for seed in seeds:
-        check_count("tuning.seeds", seed, least=0)
-    if not seeds:
-        raise InvalidInputError("tuning.seeds: there must be one")
-    if settings is not None:
-        check_count("tuning.settings", settings)
-    check_choice("tuning.criterion", criterion, CRITERIA)
-    if not isinstance(adopt, bool):
-        raise InvalidInputError(f"tuning.adopt: wanted True or False, got {adopt!r}")
-
-
-def check_searches(run: Experiment) -> None:
-    """Checks that the section `tuning` speaks of methods that there are.
-
-    Raises:
-      InvalidInputError: an unknown method or algorithm, or an unknown way to search.
-    """
-    tuning, names = run.config.get("tuning", {}), dict.fromkeys(each.name for each in run.methods)
-    for name in tuning.get("grids", {}):
-        check_choice("method or algorithm in tuning.grids", name, {**names, **ALGORITHMS})
-    for name, other in tuning.get("like", {}).items():
-        check_choice("method in tuning.like", name, names)
-        check_choice(f"method that {name} is like in tuning", other, names)
-    for name, options in tuning.get("select", {}).items():
-        check_choice("method in tuning.select", name, names)
-        for option in options:
-            check_choice(f"option in tuning.select.{name}", option, SELECT)
-        for each in options.get("candidates", ()):
-            check_choice(f"candidate in tuning.select.{name}", each, names)
-        if not options.get("candidates"):
-            raise InvalidInputError(f"tuning.select.{name}: it has no candidates")
-        check_choice(f"tuning.select.{name}.search", options.get("search", "ascent"), SEARCHES)
-        check_choice(f"tuning.select.{name}.orders", options.get("orders", "all"), ORDERS)
-        check_count(f"tuning.select.{name}.budget", options.get("budget", 1))
-
-
-def check_scores(memorization: Options) -> None:
-    """Checks the section `scores`, of memorization scores that need no bank.
-
-    Args:
-      memorization: {"published": NAME} for scores that come with rumjax, see
-        `rumjax.scores.load_published`; or {"path": FILE, "key": NAME or None} for a file, see
-        `rumjax.scores.load_scores`.
-
-    Raises:
-      InvalidInputError: neither of these.
-    """
-    if set(memorization) not in ({"published"}, {"path", "key"}):
-        raise InvalidInputError(
-            'scores.memorization: wanted {"published": NAME} or {"path": FILE, "key": NAME}, got '
-            f"{memorization!r}"
-        )
-
-
-def forget_options(options: Options) -> dict[str, Any]:
-    """The section `forget` without what makes requests of a forget set."""
-    return {key: value for key, value in options.items() if key not in ("requests", "until")}
-
-
-def forget_parts(
-    experiment: Experiment,
-    named: Mapping[str, Scores],
-    embeddings: Callable[[], np.ndarray],
-) -> Parts:
-    """S as named parts, by what the configuration says.
-
-    Raises:
-      InvalidInputError: it cannot be made of this data.
-    """
-    section = experiment.config["forget"]
-    options = forget_options(section)
-    by = options.pop("by")
-    labels = np.asarray(experiment.data.train.labels)
-    extra: dict[str, Any]
-    if by in SCORES:
-        options.setdefault("center", 0.5 if by == "memorization" else "median")
-        extra = {"scores": named[by]}
-    elif by == "entanglement":
-        extra = {"embeddings": embeddings()}
-    else:
-        extra = {"labels": labels} if by == "class" else {"count": len(labels)}
-    parts: Parts = call("forget", FORGET[by], options, **extra)
-    if "requests" in section:
-        parts = forget_sets.requests(parts, section["requests"], until=section.get("until"))
-    if reserved := {"all", "forget", "retain"} & parts.keys():
-        raise InvalidInputError(f"forget set: no part may be called {', '.join(sorted(reserved))}")
-    forget_sets.union(parts, len(labels))
-    return parts

@@ -12,6 +12,7 @@ import numpy as np
 
 from rumjax.data.augment import augmentation
 from rumjax.errors import InvalidInputError, check_choice
+from rumjax.lab import files
 from rumjax.lab.options import Options, accepted, call, names_of
 from rumjax.models import Model
 from rumjax.refine import LEVELS, Refine, at_random, by_class, by_score, whole
@@ -20,8 +21,6 @@ from rumjax.types import Scores, Unlearner
 from rumjax.unlearn import ALGORITHMS
 
 SCORES = ("memorization", *PROXIES, *EXTRA_PROXIES)
-ORACLES = ("retrain_reference", "retrain_second")
-"""What the oracles' rows are called, and so no method."""
 REFINEMENTS = ("whole", "random", "class", "entanglement", "rescored", *SCORES)
 """What F may go by. "entanglement" is nearness to the mean embedding; "rescored" is hold-out
 retraining of the very model that is to forget, which is not θo once requests have come before."""
@@ -141,9 +140,16 @@ class Method:
 
 
 def build_method(
-    name: str, options: Options, config: Mapping[str, Any], model: Model, num_classes: int
+    name: str, options: Options, defaults: Options, model: Model, num_classes: int
 ) -> Method:
-    """A method from its options, as `vanilla` and its siblings write them.
+    """Builds a method from its options, as `vanilla` and its siblings write them.
+
+    Args:
+      name: its key in the configuration.
+      options: its form, with an unlearner for each part.
+      defaults: options of unlearners that do not give them.
+      model: the network.
+      num_classes: K.
 
     Raises:
       InvalidInputError: an unknown refinement, algorithm or option, a value out of range, or
@@ -151,7 +157,6 @@ def build_method(
     """
     where = f"methods.{name}"
     check_form(where, name, options)
-    defaults = {**_shared(config["training"]), **config["unlearning"]}
     select, resolved = {}, {}
     for part, given in options["select"].items():
         select[part], resolved[part] = unlearner(
@@ -177,7 +182,7 @@ def check_form(where: str, name: str, options: Options) -> None:
       InvalidInputError: a name that cannot be a file's, not made by `vanilla` or its siblings, an
         unknown refinement, or parts, order and selection that do not name the same.
     """
-    if not re.fullmatch(r"\w[\w.+-]*", name) or name in ORACLES:
+    if not re.fullmatch(r"\w[\w.+-]*", name) or name in files.ORACLES.values():
         raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
     if not isinstance(options, Mapping) or options.keys() != FLOOR.keys():
         raise InvalidInputError(
@@ -213,11 +218,6 @@ def unlearner(
     return made, options
 
 
-def _shared(training: Options) -> dict[str, Any]:
-    """What unlearners take over from training unless told otherwise."""
-    return {key: training[key] for key in ("batch_size", "augmentation") if key in training}
-
-
 def with_augmentation(options: Options) -> dict[str, Any]:
     """Options of an unlearner or of training, with the augmentation that they name."""
     if "augmentation" not in options:
@@ -243,9 +243,3 @@ def refinement(
     if method.refine == "class":
         return by_class(labels)
     return by_score(scores[method.refine], parts=method.parts)
-
-
-def grid_of(grids: Mapping[str, Any], method: Method) -> Mapping[str, Any]:
-    """A method's grid among those of the section `tuning`: its own, else its algorithm's."""
-    found: Mapping[str, Any] = grids.get(method.name) or grids.get(method.algorithm) or {}
-    return found

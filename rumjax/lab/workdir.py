@@ -1,4 +1,4 @@
-"""The work directory: every result whole or absent, and only ever of one configuration.
+"""The work directory: every result is whole or absent, and all are of one configuration.
 
 Files are written under a temporary name and renamed, or put into a bucket in one piece; models go
 through Orbax, which sees to that itself, with a digest of their contents. `stages.json` holds the
@@ -8,7 +8,6 @@ another configuration is refused.
 
 import contextlib
 import copy
-import fcntl
 import hashlib
 import io
 import json
@@ -16,22 +15,21 @@ import logging
 import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-import fsspec
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 
 from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
+from rumjax.lab import files
+from rumjax.lab.storage import Bucket, Folder, reason
 from rumjax.types import Variables
 
 
 class WorkDirectory:
-    """A run's directory, held for as long as the process lives or `close` is called.
+    """Holds a run's directory for as long as the process lives or until `close` is called.
 
     A local one is locked. A bucket knows no locks: that no two processes use one name in it at the
     same time is left to whoever starts them.
@@ -53,19 +51,19 @@ class WorkDirectory:
         if not re.fullmatch(r"\w+", holder):
             raise InvalidInputError(f"holder {holder!r}: wanted letters, digits and underscores")
         remote = "://" in os.fspath(path)
-        self._files = _Bucket(os.fspath(path)) if remote else _Folder(path, holder)
+        self._files = Bucket(os.fspath(path)) if remote else Folder(path, holder)
         self.path = self._files.path
         self.holder = holder
 
     def below(self, folder: str) -> "WorkDirectory":
-        """A folder of this directory, which need not be there yet; names are relative to it.
+        """Returns a folder of this directory, which need not be there yet.
 
-        It is held, and released, with the whole directory.
+        Names are relative to it. It is held, and released, with the whole directory.
         """
-        found = copy.copy(self)
-        found._files = self._files.below(folder)
-        found.path = found._files.path
-        return found
+        below = copy.copy(self)
+        below._files = self._files.below(folder)
+        below.path = below._files.path
+        return below
 
     def close(self) -> None:
         """Releases the lock."""
@@ -80,22 +78,22 @@ class WorkDirectory:
     # Stages
 
     def claim(
-        self, stages: Mapping[str, Any], files: Mapping[str, Sequence[str]] | None = None
+        self, stages: Mapping[str, Any], made_by: Mapping[str, Sequence[str]] | None = None
     ) -> None:
         """Records what each stage depends on, if that agrees with what is recorded already.
 
         Args:
           stages: for each stage, in order, the JSON-like configuration it depends on.
-          files: for each stage, patterns of what it makes; a stage that has made nothing yet may
-            change. Without it, none may.
+          made_by: for each stage, patterns of the files it makes; a stage that has made nothing
+            yet may change. Without it, none may.
 
         Raises:
           WorkDirectoryError: a stage was made with another configuration; names what changed.
         """
-        recorded = self.read_json("stages.json", missing={})
+        recorded = self.read_json(files.STAGE_RECORD, missing={})
         current = json.loads(json.dumps(stages))
         for stage, configuration in current.items():
-            made = files is None or any(map(self.names, files[stage]))
+            made = made_by is None or any(map(self.names, made_by[stage]))
             if made and stage in recorded and recorded[stage] != configuration:
                 changes = "; ".join(differences(recorded[stage], configuration))
                 raise WorkDirectoryError(
@@ -103,7 +101,7 @@ class WorkDirectory:
                     f"{changes}. Choose another --workdir, or make it anew with "
                     f"--recompute={stage}"
                 )
-        self.write_json("stages.json", recorded | current)
+        self.write_json(files.STAGE_RECORD, recorded | current)
 
     def forget(self, *patterns: str, stages: Sequence[str]) -> None:
         """Deletes files and checkpoints by pattern, and what is recorded of stages.
@@ -113,22 +111,22 @@ class WorkDirectory:
           stages: their names, or the beginning of their names up to a slash.
         """
         self.delete(*patterns)
-        recorded = self.read_json("stages.json", missing={})
+        recorded = self.read_json(files.STAGE_RECORD, missing={})
         kept = {
             name: configuration
             for name, configuration in recorded.items()
             if name not in stages and name.split("/")[0] not in stages
         }
-        self.write_json("stages.json", kept)
+        self.write_json(files.STAGE_RECORD, kept)
 
     # Files
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Says whether there is such a file."""
         return self._files.exists(name)
 
     def names(self, pattern: str) -> list[str]:
-        """The names of the files and folders that match, in order; none that is half written."""
+        """Lists the files and folders that match a pattern, in order; none that is half written."""
         return sorted(self._files.names(pattern))
 
     def delete(self, *patterns: str) -> None:
@@ -139,7 +137,7 @@ class WorkDirectory:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A file in memory to write to; takes its place and name when all is written.
+        """Opens a file in memory, which takes its place and name when all is written.
 
         Raises:
           WorkDirectoryError: it cannot be written, for example because the disk is full.
@@ -203,7 +201,7 @@ class WorkDirectory:
         Raises:
           WorkDirectoryError: it could not be written.
         """
-        target = f"checkpoints/{name}"
+        target = files.checkpoint(name)
         state = {"params": variables.params, "batch_stats": variables.batch_stats}
         try:
             self._files.delete(target)  # else Orbax keeps what is there
@@ -221,11 +219,11 @@ class WorkDirectory:
             raise self._files.unwritten(target, error) from error
 
     def has_model(self, name: str) -> bool:
-        """Whether a model was saved under that name."""
-        return self._files.exists(f"checkpoints/{name}/{self._files.committed}")
+        """Says whether a model was saved under that name."""
+        return self._files.exists(f"{files.checkpoint(name)}/{self._files.committed}")
 
     def load_model(self, name: str, like: Variables) -> Variables:
-        """The model saved as `checkpoints/name`.
+        """Loads the model that was saved as `checkpoints/name`.
 
         Args:
           name: as given to `save_model`.
@@ -234,7 +232,7 @@ class WorkDirectory:
         Raises:
           WorkDirectoryError: the checkpoint is damaged or of another model.
         """
-        target = f"checkpoints/{name}"
+        target = files.checkpoint(name)
         # Else Orbax looks for the device that the model was saved from.
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         state = jax.tree.map(
@@ -243,15 +241,15 @@ class WorkDirectory:
         )
         try:
             with self._manager(target) as manager:
-                found = manager.restore(
+                restored = manager.restore(
                     0,
                     args=ocp.args.Composite(
                         variables=ocp.args.StandardRestore(state),
                         digest=ocp.args.JsonRestore(),
                     ),
                 )
-            variables = Variables(found.variables["params"], found.variables["batch_stats"])
-            if found.digest["sha256"] != digest(variables):
+            variables = Variables(restored.variables["params"], restored.variables["batch_stats"])
+            if restored.digest["sha256"] != digest(variables):
                 raise ValueError("its contents do not match its digest")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise self._damaged(target, error) from error
@@ -278,186 +276,12 @@ class WorkDirectory:
         )
 
 
-class _Folder:
-    """Files of a local directory, which is locked."""
-
-    committed = "0"
-    """what a model that Orbax has saved to the end has"""
-    failures: tuple[type[Exception], ...] = (OSError, ValueError)
-    """what Orbax raises if it cannot write"""
-
-    def __init__(self, path: str | os.PathLike[str], holder: str) -> None:
-        self.path = pathlib.Path(path).expanduser().resolve()
-        self.holder = holder
-        lock = self.path / (".lock" if holder == "main" else f".lock-{holder}")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(lock, "w")  # noqa: SIM115 (held until close)
-        except OSError as error:
-            raise WorkDirectoryError(
-                f"work directory {self.path} cannot be written ({error.strerror}); "
-                "choose another one with --workdir"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise WorkDirectoryError(
-                f"work directory {self.path} is in use by another process ({holder}); "
-                "wait for it, or choose another one with --workdir"
-            ) from error
-        except OSError as error:
-            self._lock.close()
-            raise WorkDirectoryError(
-                f"work directory {self.path} is on a file system without locks "
-                f"({error.strerror}); choose another one with --workdir"
-            ) from error
-        mine = f".partial-{holder}-*"
-        for pattern in (mine, f"*/{mine}", f"*/*/{mine}", f"cases/*/*/{mine}"):
-            for leftover in self.path.glob(pattern):
-                leftover.unlink(missing_ok=True)
-
-    def below(self, folder: str) -> "_Folder":
-        found = copy.copy(self)
-        found.path = self.path / folder
-        return found
-
-    def close(self) -> None:
-        self._lock.close()
-
-    def exists(self, name: str) -> bool:
-        return (self.path / name).exists()
-
-    def names(self, pattern: str) -> list[str]:
-        return [
-            str(path.relative_to(self.path))
-            for path in self.path.glob(pattern)
-            if not path.name.startswith(".partial-")
-        ]
-
-    def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
-
-    def write(self, name: str, content: bytes) -> None:
-        target = self.path / name
-        temporary = target.parent / f".partial-{self.holder}-{target.name}"
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except OSError as error:
-            raise self.unwritten(name, error) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-    def delete(self, name: str) -> None:
-        path = self.path / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-    def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
-        why = getattr(error, "strerror", None) or reason(error)
-        return WorkDirectoryError(
-            f"{self.path / name} could not be written ({why}); "
-            "make room or choose another --workdir, and start again to go on from here"
-        )
-
-
-class _Bucket:
-    """Objects below a folder of a bucket: each appears, or is replaced, when all of it is there."""
-
-    committed = "0/commit_success.txt"
-    # gcsfs, aiohttp, Google's packages and TensorStore have each their own.
-    failures: tuple[type[Exception], ...] = (Exception,)
-
-    def __init__(self, uri: str) -> None:
-        if not re.fullmatch(r"gs://[^*?\[\]]+", uri):  # else patterns would be taken for others
-            raise WorkDirectoryError(
-                f"work directory {uri}: of remote ones only gs://BUCKET/FOLDER is known, without "
-                "*, ?, [ and ]; choose another one with --workdir"
-            )
-        try:
-            # As etils opens it for Orbax, so that both have one view of what is there.
-            self.system, root = fsspec.url_to_fs(uri, finalize_on_close=True)
-        except ImportError as error:
-            raise WorkDirectoryError(
-                f"work directory {uri} needs gcsfs: pip install 'rumjax[gcs]'"
-            ) from error
-        self.root = root.rstrip("/")
-        self.path = epath.Path(uri)
-
-    def below(self, folder: str) -> "_Bucket":
-        found = copy.copy(self)
-        found.root, found.path = f"{self.root}/{folder}", self.path / folder
-        return found
-
-    def close(self) -> None:
-        """There is nothing to release."""
-
-    def exists(self, name: str) -> bool:
-        try:
-            with self._reached(name):
-                self.system.info(f"{self.root}/{name}")
-        except FileNotFoundError:
-            return False
-        return True
-
-    def names(self, pattern: str) -> list[str]:
-        try:
-            with self._reached(pattern):
-                found = self.system.glob(f"{self.root}/{pattern}")
-        except FileNotFoundError:
-            return []
-        return [path.removeprefix(f"{self.root}/") for path in found]
-
-    def read(self, name: str) -> bytes:
-        with self._reached(name):
-            return bytes(self.system.cat_file(f"{self.root}/{name}"))
-
-    def write(self, name: str, content: bytes) -> None:
-        try:
-            self.system.pipe_file(f"{self.root}/{name}", content)
-        except Exception as error:
-            raise self.unwritten(name, error) from error
-
-    def delete(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self._reached(name):
-            self.system.rm(f"{self.root}/{name}", recursive=True)
-
-    def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
-        return self._unreached(name, "written", error)
-
-    @contextlib.contextmanager
-    def _reached(self, name: str) -> Iterator[None]:
-        self.system.invalidate_cache()  # other processes write there too
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise self._unreached(name, "reached", error) from error
-
-    def _unreached(self, name: str, what: str, error: Exception) -> WorkDirectoryError:
-        return WorkDirectoryError(
-            f"{self.path / name} could not be {what} ({type(error).__name__}: {reason(error)}); "
-            "see to the bucket, the network and the credentials, and start again to go on from here"
-        )
-
-
-def reason(error: Exception) -> str:
-    """The beginning of what an error says, or its kind if it says nothing."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
-
-
 def _no_traceback_of_orbax(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
 
 
 def digest(variables: Variables) -> str:
-    """SHA-256 over the leaves' paths, shapes, dtypes and bytes."""
+    """Returns the SHA-256 over the leaves' paths, shapes, dtypes and bytes."""
     total = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tuple(variables)):
         array = np.asarray(leaf)
@@ -467,12 +291,12 @@ def digest(variables: Variables) -> str:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """What differs between two JSON-like values, as "where: old, now new"."""
+    """Lists what differs between two JSON-like values, as "where: old, now new"."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
-            found
+            change
             for key in sorted(old.keys() | new.keys())
-            for found in differences(
+            for change in differences(
                 old.get(key, "absent"), new.get(key, "absent"), f"{path}.{key}".lstrip(".")
             )
         ]

@@ -11,7 +11,10 @@ import pytest
 from rumjax import scores
 from rumjax.errors import InvalidInputError, WorkDirectoryError
 from rumjax.lab import bank
-from rumjax.lab.bank import ModelBank, _Claims, _remaining
+from rumjax.lab import claims as claims_module
+from rumjax.lab.answers import Answers
+from rumjax.lab.bank import ModelBank, _remaining
+from rumjax.lab.claims import Claims
 from rumjax.lab.cluster import Process
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.unlearn import retrain
@@ -29,14 +32,15 @@ def work(tmp_path):
 
 def random_row(model, examples=EXAMPLES):
     random = np.random.default_rng(model)
-    return random.normal(size=examples).astype(np.float32), random.random(examples) < 0.6
+    margins = random.normal(size=examples).astype(np.float32)
+    return Answers(margins, random.random(examples) < 0.6)
 
 
 def filled(work, models, **changes):
     """A bank of made-up rows."""
     found = ModelBank(work, HEADER | changes)
     for model in models:
-        found.write(model, *random_row(model, found.header["examples"]), seconds=2.0)
+        found.write(model, random_row(model, found.header["examples"]), seconds=2.0)
     return found
 
 
@@ -105,7 +109,7 @@ def test_a_damaged_row_is_an_error_until_it_is_discarded(work, harm):
     path = work.path / "bank" / "00001.npz"
     content = bytearray(path.read_bytes())
     if harm == "another size":
-        found.write(1, *random_row(1, EXAMPLES + 8), seconds=1.0)
+        found.write(1, random_row(1, EXAMPLES + 8), seconds=1.0)
     else:
         middle = len(content) // 2
         content[middle] ^= 255
@@ -166,7 +170,7 @@ def write_memorizing(found, models, probability, sharpness):
         random = np.random.default_rng((9, model))
         lucky = random.random(SIZE) < unseen ** (1 / probability)
         correct = np.concatenate([found.member(model) | lucky, np.ones(EXAMPLES - SIZE, bool)])
-        found.write(model, np.zeros(EXAMPLES, np.float32), correct, seconds=1.0)
+        found.write(model, Answers(np.zeros(EXAMPLES, np.float32), correct), seconds=1.0)
 
 
 def test_stability_grows_with_models_where_examples_differ(work):
@@ -270,7 +274,7 @@ def test_processes_share_a_bank_each_with_its_own_part(tmp_path, whole, recipe, 
 
 
 def claims(work, index, count=3, stale_after=60.0):
-    return _Claims(work, Process(index, count), stale_after)
+    return Claims(work, Process(index, count), stale_after)
 
 
 def test_a_process_takes_its_share_and_then_the_end_of_what_others_have_left(work):
@@ -278,7 +282,7 @@ def test_a_process_takes_its_share_and_then_the_end_of_what_others_have_left(wor
     mine = _remaining(found, 12, 2, Process(1, 3), claims(work, 1))
     assert [next(mine), next(mine)] == [[2, 3], [2, 3]]  # asked again: nothing was written
     for model in (2, 3, 8, 9):
-        found.write(model, *random_row(model), seconds=1.0)
+        found.write(model, random_row(model), seconds=1.0)
     assert next(mine) == [10, 11]
 
 
@@ -289,15 +293,15 @@ def test_what_another_trains_is_left_to_it_while_it_lives(work):
     assert mine.of_others() == {4, 5}
     rest = _remaining(found, 8, 2, Process(1, 2), mine)
     assert next(rest) == [6, 7]
-    found.write(6, *random_row(6), seconds=1.0)
-    found.write(7, *random_row(7), seconds=1.0)
+    found.write(6, random_row(6), seconds=1.0)
+    found.write(7, random_row(7), seconds=1.0)
     begin = time.monotonic()
     assert next(rest) == [4, 5]  # only when there was no sign of life for long enough
     assert time.monotonic() - begin > 0.2
 
 
 def test_signs_of_life_keep_a_claim(work, monkeypatch):
-    monkeypatch.setattr(bank, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(claims_module, "HEARTBEAT", 0.05)
     observer = claims(work, 1, 2, stale_after=0.5)
     with claims(work, 0, 2) as living:
         living.claim([1, 2])
@@ -325,7 +329,7 @@ def test_models_that_are_not_kept_are_lacking_where_they_ought_to_be(tmp_path):
     with WorkDirectory(tmp_path) as work:
         found = ModelBank(work, {"seed": 0, "fraction": 0.5, "size": 4, "examples": 4})
         for model in (0, 2):
-            found.write(model, np.zeros(4), np.zeros(4, bool), seconds=1.0)
+            found.write(model, Answers(np.zeros(4), np.zeros(4, bool)), seconds=1.0)
         assert bank.lacking(found, 4) == [1, 3]
         assert bank.lacking(found, 4, checkpoints=True) == [0, 1, 2, 3]
         assert bank.lacking(found, 1) == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab import experiment
+from rumjax.lab.config import REQUIRED
 from rumjax.lab.experiment import build
 from rumjax.lab.methods import (
     REFINEMENTS,
@@ -16,6 +16,7 @@ from rumjax.lab.methods import (
     strategies,
     vanilla,
 )
+from rumjax.lab.stages.forget_sets import choose_parts
 from rumjax.refine import by_class, by_score, whole
 from rumjax.types import Scores
 from rumjax.unlearn import ALGORITHMS
@@ -87,7 +88,7 @@ def test_a_configuration_becomes_its_objects(config):
     assert made.model.module.widths == (4,)
     assert made.recipe.batch_size == 32
     assert made.recipe.augmentation.flip
-    assert made.config is config
+    assert made.config.written is config
     train = made.data.train.images / 255
     assert made.model.mean == pytest.approx((train.mean(),))
     assert made.model.std == pytest.approx((train.std(),))
@@ -99,7 +100,7 @@ def test_the_method_that_does_nothing_is_always_there(config):
     assert (made.algorithm, made.strategy, made.epochs) == ("original", "vanilla", 0)
 
 
-@pytest.mark.parametrize("section", experiment.SECTIONS)
+@pytest.mark.parametrize("section", REQUIRED)
 def test_every_section_is_needed(config, section):
     with pytest.raises(InvalidInputError, match=f"lacks {section}"):
         build(changed(config, section, ...))
@@ -302,7 +303,8 @@ EMBEDDINGS = np.random.default_rng(2).normal(size=(SIZE, 3)).astype(np.float32)
 def forget(config, **options):
     made = build({**config, "forget": options})
     named = dict.fromkeys(SCORES, Scores(MEMORY))
-    return experiment.forget_parts(made, named, lambda: EMBEDDINGS)
+    labels = np.asarray(made.data.train.labels)
+    return choose_parts(made.cases[0].forget, labels, named, lambda: EMBEDDINGS)
 
 
 @pytest.mark.parametrize("by", [*SCORES, "entanglement"])

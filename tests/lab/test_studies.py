@@ -9,9 +9,13 @@ from rich.console import Console
 
 from rumjax import forget_sets, launch
 from rumjax.errors import InvalidInputError
-from rumjax.lab import experiment, pipeline, scoring
-from rumjax.lab.context import on_device, require_original, require_start, steps_of
+from rumjax.lab import experiment, pipeline
+from rumjax.lab.context import load_original, load_start, on_device
+from rumjax.lab.making import steps_of
 from rumjax.lab.methods import rum_f, vanilla
+from rumjax.lab.rescoring import scores_for
+from rumjax.lab.stages import forget_sets as forget_set_stage
+from rumjax.lab.stages import scores as score_stage
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 from tests.tiny import SIZE
@@ -92,7 +96,7 @@ def test_cases_share_models_and_scores_and_have_all_else_of_their_own(place, tmp
 def test_a_case_may_have_methods_of_its_own(place):
     cases = {**LEVELS, "other": {**LEVELS["low"], "methods": {"mine": vanilla(FINETUNE)}}}
     built = experiment.build(config(place, cases, {"fine": vanilla(FINETUNE)}))
-    names = {case.folder: [each.name for each in case.methods] for case in built.each}
+    names = {case.folder: [each.name for each in case.methods] for case in built.cases}
     assert names == {
         "cases/low": ["original", "fine"],
         "cases/high": ["original", "fine"],
@@ -150,7 +154,7 @@ def test_requests_that_cannot_be_are_refused(count, until):
 
 def test_a_request_comes_after_the_one_before_and_forgets_only_what_is_new(arrived):
     built, work, _ = arrived
-    assert [case.folder for case in built.each] == ["cases/request_1", "cases/request_2"]
+    assert [case.folder for case in built.cases] == ["cases/request_1", "cases/request_2"]
     first, second = on_device(built, work, QUIET).cases
     before, now = (each.place.read_arrays("forget_sets.npz") for each in (first, second))
     new = np.setdiff1d(now["forget"], before["forget"])
@@ -158,9 +162,9 @@ def test_a_request_comes_after_the_one_before_and_forgets_only_what_is_new(arriv
     assert now["request_2"].tolist() == new.tolist()
     (step,) = steps_of(
         second,
-        second.experiment.methods[1],
+        second.case.methods[1],
         {},
-        {name: now[name] for name in ("request_1", "request_2")},
+        forget_set_stage.read(now),
         seed=0,
     )
     asked, kept = (set(np.asarray(part.indices[: int(part.size)]).tolist()) for part in step.task)
@@ -171,11 +175,11 @@ def test_a_request_comes_after_the_one_before_and_forgets_only_what_is_new(arriv
 def test_a_method_goes_on_from_its_own_result(arrived):
     built, work, _ = arrived
     first, second = on_device(built, work, QUIET).cases
-    for method in second.experiment.methods:
-        start = require_start(second, method, 0)
+    for method in second.case.methods:
+        start = load_start(second, method, 0)
         ours = work.below("cases/request_1").load_model(f"unlearned_{method.name}_seed0", start)
         assert same(start, ours)
-        assert same(start, require_original(first, 0)) == (method.name == "original")
+        assert same(start, load_original(first, 0)) == (method.name == "original")
     assert not work.names("cases/request_2/checkpoints/unlearned_*")
 
 
@@ -186,11 +190,11 @@ def same(one, other):
 def test_scores_made_anew_are_those_of_the_model_as_it_stands(arrived):
     built, work, _ = arrived
     first, second = on_device(built, work, QUIET).cases
-    named = scoring.score_examples(first)
-    anew = next(each for each in first.experiment.methods if each.name == "anew")
+    named = score_stage.score(first, None)
+    anew = next(each for each in first.case.methods if each.name == "anew")
     kept = named["holdout_retraining"].values
-    at_first = scoring.rescored(first, anew, named, require_start(first, anew, 0), 0)
-    then = scoring.rescored(second, anew, named, require_start(second, anew, 0), 0)
+    at_first = scores_for(first, anew, named, load_start(first, anew, 0), 0)
+    then = scores_for(second, anew, named, load_start(second, anew, 0), 0)
     np.testing.assert_array_equal(at_first["rescored"].values, kept)
     assert not np.array_equal(then["rescored"].values, kept)
 

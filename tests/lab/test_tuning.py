@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import types
 
 import jax
 import numpy as np
@@ -14,28 +13,24 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab import experiment, pipeline, tuning
-from rumjax.lab.context import (
-    look,
-    measure,
-    measure_oracle,
-    on_device,
-    require_original,
-    stage_key,
-    steps_of,
-)
-from rumjax.lab.methods import grid_of, rum, rum_f, vanilla
-from rumjax.lab.tuning import settings
+from rumjax.lab import experiment, pipeline
+from rumjax.lab.answers import Answers
+from rumjax.lab.context import load_original, on_device, stage_key
+from rumjax.lab.grids import fingerprint, settings
+from rumjax.lab.making import steps_of
+from rumjax.lab.measuring import look, measure, measure_oracle
+from rumjax.lab.methods import rum, rum_f, vanilla
+from rumjax.lab.search import ascend, exhaust
+from rumjax.lab.sections import Tuning
+from rumjax.lab.stages import forget_sets
+from rumjax.lab.stages.tuning import with_setting
+from rumjax.lab.trials import against_oracle, area_under_curve, on_validation
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 from rumjax.metrics import Accuracies, tug_of_war
 from rumjax.unlearn import run
 
 PARTS = ("low", "high")
-
-
-def method(name="finetune_rum_f", algorithm="finetune"):
-    return types.SimpleNamespace(name=name, algorithm=algorithm, order=PARTS)
 
 
 # What is tried
@@ -64,7 +59,7 @@ def test_ranges_are_drawn_from_without_repetition_and_the_same_each_time():
     grid = {"learning_rate": ("log", 1e-3, 1e-1), "beta": ("uniform", 0.5, 0.9), "epochs": (1, 2)}
     found, again = (list(settings(grid, PARTS, draw=50)) for _ in range(2))
     assert found == again
-    assert len({tuning.fingerprint(each) for each in found}) == len(found) == 50
+    assert len({fingerprint(each) for each in found}) == len(found) == 50
     rates = np.array([each["low"]["learning_rate"] for each in found])
     assert ((rates >= 1e-3) & (rates <= 1e-1)).all()
     assert 0.2 < (rates < 1e-2).mean() < 0.8  # half of a logarithmic range lies below its middle
@@ -74,8 +69,8 @@ def test_ranges_are_drawn_from_without_repetition_and_the_same_each_time():
 
 def test_more_draws_than_a_grid_has_are_the_whole_grid():
     grid = {"epochs": (1, 2, 3), "batch_size": (8, 16)}
-    drawn = {tuning.fingerprint(each) for each in settings(grid, PARTS, draw=100)}
-    assert drawn == {tuning.fingerprint(each) for each in settings(grid, PARTS)}
+    drawn = {fingerprint(each) for each in settings(grid, PARTS, draw=100)}
+    assert drawn == {fingerprint(each) for each in settings(grid, PARTS)}
 
 
 def test_a_range_with_fewer_values_than_are_wanted_ends():
@@ -91,19 +86,16 @@ def test_a_range_has_no_whole_grid():
 
 def test_a_method_has_its_own_grid_before_that_of_its_algorithm():
     grids = {"finetune": {"epochs": (1,)}, "finetune_rum_f": {"epochs": (2,)}}
-    assert grid_of(grids, method()) == {"epochs": (2,)}
-    assert grid_of(grids, method(name="other")) == {"epochs": (1,)}
-    assert grid_of(grids, method(name="other", algorithm="salun")) == {}
+    tuning = Tuning(seeds=(0,), grids=grids)
+    assert tuning.grid("finetune_rum_f", "finetune") == {"epochs": (2,)}
+    assert tuning.grid("other", "finetune") == {"epochs": (1,)}
+    assert tuning.grid("other", "salun") == {}
 
 
 def test_fingerprints_tell_settings_apart_whatever_the_order_of_keys():
     first = {"all": {"learning_rate": 0.1, "epochs": 3}}
-    assert tuning.fingerprint(first) == tuning.fingerprint(
-        {"all": {"epochs": 3, "learning_rate": 0.1}}
-    )
-    assert tuning.fingerprint(first) != tuning.fingerprint(
-        {"all": {"epochs": 3, "learning_rate": 0.2}}
-    )
+    assert fingerprint(first) == fingerprint({"all": {"epochs": 3, "learning_rate": 0.1}})
+    assert fingerprint(first) != fingerprint({"all": {"epochs": 3, "learning_rate": 0.2}})
 
 
 # How it is judged
@@ -117,32 +109,32 @@ def test_fingerprints_tell_settings_apart_whatever_the_order_of_keys():
 def test_the_area_under_the_curve_is_that_of_scikit_learn(positive, negative):
     truth = np.repeat([1, 0], [len(positive), len(negative)])
     expected = roc_auc_score(truth, [*positive, *negative])
-    found = tuning.area_under_curve(np.array(positive), np.array(negative))
+    found = area_under_curve(np.array(positive), np.array(negative))
     assert found == pytest.approx(expected)
 
 
 def test_the_criterion_with_an_oracle_is_the_tug_of_war():
     random = np.random.default_rng(0)
-    ours, oracle = ({"correct": random.random(30) < p} for p in (0.8, 0.6))
+    ours, oracle = (Answers(np.zeros(30), random.random(30) < p) for p in (0.8, 0.6))
     sets = dict(zip(("forget", "retain", "test"), np.arange(30).reshape(3, 10), strict=True))
 
-    def accuracies(row):
-        return Accuracies(*(row["correct"][each].mean() for each in sets.values()))
+    def accuracies(answers):
+        return Accuracies(*(answers.correct[each].mean() for each in sets.values()))
 
     expected = tug_of_war(accuracies(ours), accuracies(oracle))
-    assert tuning.against_oracle(ours, oracle, sets) == expected
+    assert against_oracle(ours, oracle, sets) == expected
 
 
 def test_without_an_oracle_forgotten_images_should_look_like_validation_images():
     sets = {"forget": np.arange(4), "validation": np.arange(4, 8)}
     margins = np.array([1.0, 2, 3, 4, 1, 2, 3, 4])
     right = np.ones(8, bool)
-    original = {"correct": right, "margins": margins}
-    alike = tuning.on_validation({"correct": right, "margins": margins}, original, sets)
+    original = Answers(margins, right)
+    alike = on_validation(Answers(margins, right), original, sets)
     told = margins + np.array([9.0] * 4 + [0.0] * 4)
-    apart = tuning.on_validation({"correct": right, "margins": told}, original, sets)
+    apart = on_validation(Answers(told, right), original, sets)
     half = right & (np.arange(8) % 2 == 0)
-    worse = tuning.on_validation({"correct": half, "margins": margins}, original, sets)
+    worse = on_validation(Answers(margins, half), original, sets)
     assert (alike, apart, worse) == (1.0, 0.0, 0.5)
 
 
@@ -160,11 +152,11 @@ def test_coordinate_ascent_finds_the_best_of_a_sum(gains):
         return [sum(each[at] for each, at in zip(gains, c, strict=True)) for c in choices]
 
     start = tuple(0 for _ in gains)
-    best, score = tuning.ascend(start, values, evaluate, budget=1000)
-    everything = tuning.exhaust(start, values, evaluate, budget=1000)
+    best, score = ascend(start, values, evaluate, budget=1000)
+    everything = exhaust(start, values, evaluate, budget=1000)
     assert score == everything[1] == sum(map(max, gains))
     assert evaluate([best]) == [score]
-    few = tuning.ascend(start, values, evaluate, budget=3)
+    few = ascend(start, values, evaluate, budget=3)
     assert evaluate([start])[0] <= few[1] <= score
 
 
@@ -175,13 +167,13 @@ def test_coordinate_ascent_keeps_to_its_budget_and_asks_for_nothing_twice():
         asked.extend(choices)
         return random.random(len(choices)).tolist()
 
-    tuning.ascend((0, 0, 0), [range(5)] * 3, evaluate, budget=17)
+    ascend((0, 0, 0), [range(5)] * 3, evaluate, budget=17)
     assert len(asked) == len(set(asked)) <= 17
 
 
 def test_an_exhaustive_search_says_beforehand_that_it_exceeds_its_budget():
     with pytest.raises(InvalidInputError, match=r"125 selections exceed the budget of 100"):
-        tuning.exhaust((0, 0, 0), [range(5)] * 3, lambda _: pytest.fail("evaluated"), 100)
+        exhaust((0, 0, 0), [range(5)] * 3, lambda _: pytest.fail("evaluated"), 100)
 
 
 # On models
@@ -225,8 +217,8 @@ def test_a_grid_is_traced_as_often_as_a_single_setting(searched):
 
 def test_each_setting_scores_what_it_does_on_its_own(searched):
     built, work, _, _ = searched
-    context = on_device(built, work, Console(quiet=True))
-    parts = pipeline.choose_forget_set(context, {})
+    context = next(on_device(built, work, Console(quiet=True)).cases)
+    forget_set = forget_sets.choose(context, {})
     found = pieces(work, "fine")
     assert len(found) == len(RATES) * len(EPOCHS)
     for piece in found:
@@ -234,13 +226,13 @@ def test_each_setting_scores_what_it_does_on_its_own(searched):
         for seed, score in zip((7, 8), piece["scores"], strict=True):
             expected = 0.0
             if options["learning_rate"] < 1e30:
-                tried = tuning.changed(context, built.methods[1], {"all": options})
-                steps = steps_of(context, tried, {}, parts, seed)
-                start = require_original(context, seed)
+                tried = with_setting(context, built.methods[1], {"all": options})
+                steps = steps_of(context, tried, {}, forget_set, seed)
+                start = load_original(context, seed)
                 key = stage_key(seed, "unlearn/fine")
                 after = run(key, steps, start, context.data)
-                measured = measure(context, parts, seed, look(context, after))
-                oracle = measure_oracle(context, parts, seed)
+                measured = measure(context, forget_set, seed, look(context, after))
+                oracle = measure_oracle(context, forget_set, seed)
                 expected = tug_of_war(measured.accuracies, oracle.accuracies)
             assert score == pytest.approx(expected, abs=1e-6)
 
@@ -359,10 +351,10 @@ def test_a_section_that_is_none_is_refused(place, change, message):
 
 def test_all_devices_hold_a_grid_and_results_do_not_depend_on_them(searched, monkeypatch, tmp_path):
     built, work, _, _ = searched
-    alone = {tuning.fingerprint(each["options"]): each["scores"] for each in pieces(work, "fine")}
+    alone = {fingerprint(each["options"]): each["scores"] for each in pieces(work, "fine")}
     monkeypatch.setattr("jax.local_devices", lambda: jax.devices()[:3])
     with WorkDirectory(tmp_path / "run") as other:
         pipeline.tune_experiment(built, other, console=Console(quiet=True))
         spread = pieces(other, "fine")
-    assert {tuning.fingerprint(each["options"]): each["scores"] for each in spread} == alone
+    assert {fingerprint(each["options"]): each["scores"] for each in spread} == alone
     assert len(list(itertools.product(RATES, EPOCHS))) == len(spread)

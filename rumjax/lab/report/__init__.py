@@ -117,3 +117,41 @@ def write_tuning(work: WorkDirectory, tried: Sequence[Mapping[str, Any]]) -> Non
     with figures.style():
         for name in dict.fromkeys(row["method"] for row in tried):
             tuning.picture(name, [row for row in tried if row["method"] == name]).write(work)
+
+
+def _view(run, case):
+    import types
+
+    config = {**case.written}
+    return types.SimpleNamespace(
+        name=case.name,
+        config=config,
+        data=run.data,
+        seeds=run.seeds,
+        methods=case.methods,
+        needs_bank=run.needs_bank,
+        folder=case.folder,
+    )
+
+
+def write_case(place, run, case, console, *, figures=True):
+    view = _view(run, case)
+    if run.config.audit is not None:
+        write_audit(place, view, console)
+    return write(place, view, console)
+
+
+def write_study_(work, run, cases, console, *, figures=True):
+    import types
+
+    if run.config.study is None:
+        return
+    whole = types.SimpleNamespace(
+        name=run.name,
+        config=run.config.written,
+        data=run.data,
+        seeds=run.seeds,
+        methods=run.methods,
+        needs_bank=run.needs_bank,
+    )
+    write_study(work, whole, [_view(run, case) for case in cases], console)

@@ -1,0 +1,43 @@
+"""A row of the results, in its file: written when a model is measured, read by the report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rumjax.lab import files
+from rumjax.lab.workdir import WorkDirectory
+
+
+class Label(NamedTuple):
+    """What a row is about."""
+
+    name: str
+    """The name of its files: a method's in the configuration, or an oracle's of `files.ORACLES`."""
+    algorithm: str
+    strategy: str
+
+
+def oracle_label(which: str) -> Label:
+    """Returns the label of an oracle, "reference" or "second"."""
+    return Label(files.ORACLES[which], "retrain", which)
+
+
+def write_row(
+    place: WorkDirectory,
+    label: Label,
+    seed: int,
+    measures: Mapping[str, float],
+    curve: Sequence[Mapping[str, Any]],
+) -> None:
+    """Writes one row of the results, and the curve of the model that it is about."""
+    row = {"method": label.algorithm, "strategy": label.strategy, "seed": seed, **measures}
+    place.write_json(files.row(label.name, seed), {"row": row, "curve": list(curve)})
+
+
+def read_row(place: WorkDirectory, name: str, seed: int) -> dict[str, Any]:
+    """Reads one row of the results.
+
+    Raises:
+      WorkDirectoryError: the file is damaged.
+    """
+    row: dict[str, Any] = place.read_json(files.row(name, seed))["row"]
+    return row

@@ -1,0 +1,222 @@
+"""The sections of a configuration that are records: each option with its default, said once.
+
+Every record checks its own values; what is left to be checked needs other sections, the data or the
+model, and is checked where a `Run` is built.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
+from rumjax.lab.options import Options, call
+
+Criterion: TypeAlias = Literal["oracle", "validation"]
+Search: TypeAlias = Literal["ascent", "exhaustive"]
+Orders: TypeAlias = Literal["all", "configured"]
+
+LEAST_AUDITED = 8
+"""Models of the bank, below which audits cannot be computed."""
+
+
+def option(about: str, **default: Any) -> Any:
+    """Declares an option of a section, and says in a few words what it is."""
+    return dataclasses.field(metadata={"about": about}, **default)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bank:
+    """The section `bank`: models trained on random subsets of D."""
+
+    models: int = option("M, how many models there are")
+    fraction: float = option("of D that each model sees, 0…1")
+    seed: int = option("of the subsets and of the training")
+    per_device: int = option("how many models a device holds at a time, at most")
+    checkpoints: bool = option("whether models are kept, not only their answers", default=False)
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if not isinstance(self.checkpoints, bool):
+            raise InvalidInputError(
+                f"bank.checkpoints: wanted True or False, got {self.checkpoints!r}"
+            )
+        check_count("bank.models", self.models, least=2)
+        check_number("bank.fraction", self.fraction, most=1.0)
+        check_count("bank.seed", self.seed, least=0)
+        check_count("bank.per_device", self.per_device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """The section `attack`: the membership inference attack of the results."""
+
+    samples: int | None = option("members, and non-members, that it learns from; None for all of T")
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.samples is not None:
+            check_count("attack.samples", self.samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forget:
+    """The section `forget`: how S is chosen."""
+
+    by: str = option("what S is chosen by: a score, entanglement, random, class, or file")
+    options: Options = option("of the function that chooses it, `FORGET[by]`")
+    requests: int | None = option("how many requests S is dealt out to", default=None)
+    until: int | None = option("how many of the requests have come", default=None)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The section as a dictionary."""
+        requests = {"requests": self.requests, "until": self.until}
+        given = {key: value for key, value in requests.items() if value is not None}
+        return {"by": self.by, **self.options, **given}
+
+    @property
+    def size(self) -> int | None:
+        """How many examples each level has, where that is said."""
+        return self.options.get("size")
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenScores:
+    """The section `scores`: memorization that was estimated elsewhere, and needs no bank."""
+
+    memorization: Options = option(
+        '{"published": NAME} for scores that come with rumjax, {"path": FILE, "key": NAME} for a '
+        "file"
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if set(self.memorization) not in ({"published"}, {"path", "key"}):
+            raise InvalidInputError(
+                'scores.memorization: wanted {"published": NAME} or {"path": FILE, "key": NAME}, '
+                f"got {self.memorization!r}"
+            )
+
+    @property
+    def published(self) -> str | None:
+        """The name of published scores, or None where a file is given."""
+        return self.memorization.get("published")
+
+    @property
+    def path(self) -> str:
+        """The file of the scores."""
+        return str(self.memorization["path"])
+
+    @property
+    def key(self) -> str | None:
+        """The name of the array in the file; None where the file is a single array."""
+        return self.memorization["key"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What is searched for one RUM: an algorithm for every part, and an order of the parts."""
+
+    candidates: Sequence[str] = option("methods whose unlearners may be used for a part")
+    search: Search = option("how combinations are searched", default="ascent")
+    orders: Orders = option("whether the order of the parts is searched", default="all")
+    budget: int = option("how many combinations are tried, at most", default=30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """The section `tuning`: hyper-parameters that are searched, and by what they are judged."""
+
+    seeds: Sequence[int] = option("of models that are trained for the search alone")
+    grids: Options = option(
+        "for a method, or for all of an algorithm, the values to try by option, or by part and "
+        'option; ("log", low, high) and ("uniform", low, high) are ranges'
+    )
+    settings: int | None = option(
+        "how many settings are drawn at random; None searches a grid whole", default=None
+    )
+    criterion: Criterion = option("what settings are judged by", default="oracle")
+    adopt: bool = option("whether the run uses the best settings", default=False)
+    select: Mapping[str, Options] = option(
+        "for methods of strategy rum, how their unlearners are selected",
+        default_factory=dict,
+    )
+    like: Mapping[str, str] = option(
+        "methods that take over the settings of another", default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        for seed in self.seeds:
+            check_count("tuning.seeds", seed, least=0)
+        if not self.seeds:
+            raise InvalidInputError("tuning.seeds: there must be one")
+        if self.settings is not None:
+            check_count("tuning.settings", self.settings)
+        check_choice("tuning.criterion", self.criterion, get_args(Criterion))
+        if not isinstance(self.adopt, bool):
+            raise InvalidInputError(f"tuning.adopt: wanted True or False, got {self.adopt!r}")
+
+    def selection(self, method: str) -> Selection | None:
+        """Returns how a method's unlearners are selected, or None where they are not.
+
+        Raises:
+          InvalidInputError: an unknown option, no candidates, or a value out of range.
+        """
+        if method not in self.select:
+            return None
+        where = f"tuning.select.{method}"
+        if not self.select[method].get("candidates"):
+            raise InvalidInputError(f"{where}: it has no candidates")
+        selection: Selection = call(where, Selection, self.select[method])
+        check_choice(f"{where}.search", selection.search, get_args(Search))
+        check_choice(f"{where}.orders", selection.orders, get_args(Orders))
+        check_count(f"{where}.budget", selection.budget)
+        return selection
+
+    def grid(self, method: str, algorithm: str) -> Options:
+        """Returns the grid of a method: its own, or else its algorithm's, or else an empty one."""
+        grid: Options = self.grids.get(method) or self.grids.get(algorithm) or {}
+        return grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """The section `audit`: attacks on single examples, for which many models are made.
+
+    With a fraction of 2/3 and a share of 1/2, a third of S is forgotten, kept and never seen each,
+    as in Naderloui et al. (USENIX Security 2025).
+    """
+
+    models: int = option("of the bank, which every method unlearns")
+    share: float = option(
+        "of the examples of S that a model saw, what it is asked to forget", default=2 / 3
+    )
+    methods: Sequence[str] | None = option("which methods are audited; None for all", default=None)
+    command: str | None = option("that makes the same run again, for the report", default=None)
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        check_count("audit.models", self.models, least=LEAST_AUDITED)
+        if not 0 < self.share < 1:
+            raise InvalidInputError(
+                f"audit.share: wanted a number between 0 and 1, got {self.share}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """The section `study`: the question of a run with several forget sets or methods."""
+
+    kind: str = option("which question is asked")
+    command: str | None = option("that makes the same run again, for the report", default=None)
+    options: Options = option("which methods and cases are compared", default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class CaseSection:
+    """One of the sections in `cases`: a forget set, and methods of its own if it has any."""
+
+    forget: Options | None = option("as the section `forget`; the run's by default", default=None)
+    methods: Mapping[str, Options] | None = option("the run's by default", default=None)
+    after: str | None = option("the case whose unlearned models it goes on from", default=None)

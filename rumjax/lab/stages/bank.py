@@ -1,0 +1,62 @@
+"""The bank of models on random subsets of D, which scores and audits are computed from."""
+
+from typing import NamedTuple
+
+from rumjax import ensemble
+from rumjax.lab import bank, files, progress
+from rumjax.lab.bank import ModelBank
+from rumjax.lab.cluster import ALONE, Process
+from rumjax.lab.context import Context, stage_key
+from rumjax.lab.dependencies import bank_header
+
+
+class Bank(NamedTuple):
+    """A bank that is complete."""
+
+    models: ModelBank
+    compile_seconds: float
+
+
+def is_needed(context: Context) -> bool:
+    """Says whether anything that is still to be made needs the bank."""
+    run = context.run
+    for_scores = run.needs_bank and not context.work.has(files.SCORES)
+    return for_scores or run.config.audit is not None
+
+
+def train(context: Context, process: Process = ALONE) -> Bank | None:
+    """Trains the models of the bank that are not there yet; None where no bank is needed.
+
+    Args:
+      context: the run's.
+      process: which of how many processes this is; each returns when the bank is complete.
+    """
+    if not is_needed(context):
+        return None
+
+    # Rows that cannot be read are made anew.
+    run, options = context.run, context.run.config.bank
+    models = ModelBank(context.work, bank_header(run))
+    for model in models.discard_damaged():
+        context.console.print(f"the row of model {model} of the bank is damaged: it is made anew")
+
+    # Train what is missing, alone or with other processes.
+    missing = bank.lacking(models, options.models, checkpoints=run.keeps_bank)
+    with progress.stage(context.console, "Bank", len(missing), "models") as advance:
+
+        def on_made(made: ensemble.Made) -> None:
+            for _ in made.names:
+                advance(f"{made.seconds:.1f} s per model")
+
+        compile_seconds = bank.train(
+            models,
+            run.recipe,
+            context.data,
+            stage_key(options.seed, "bank"),
+            models=options.models,
+            per_device=options.per_device,
+            process=process,
+            checkpoints=run.keeps_bank,
+            on_made=on_made,
+        )
+    return Bank(models, compile_seconds)

@@ -1,0 +1,113 @@
+"""The forget set S of a case, chosen once and handed on, and how hard it is to forget."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rumjax import forget_sets, scores
+from rumjax.errors import InvalidInputError
+from rumjax.forget_sets import ForgetSet
+from rumjax.lab import files
+from rumjax.lab.config import FORGET
+from rumjax.lab.context import CaseContext
+from rumjax.lab.measuring import first_embeddings
+from rumjax.lab.methods import SCORES
+from rumjax.lab.options import call
+from rumjax.lab.sections import Forget
+from rumjax.refine import Parts
+from rumjax.types import Scores
+
+MMD_SAMPLES = 4000
+"""Examples of the rest of D, with which the MMD of a part is estimated."""
+RESERVED = {"all", "forget", "retain"}
+"""Names in the files of forget sets that no part may have."""
+
+
+def choose(context: CaseContext, scores: Mapping[str, Scores]) -> ForgetSet:
+    """Chooses S, or reads it from `forget_sets.npz`, and describes it in `forget_sets.json`."""
+    place = context.place
+    if place.has(files.FORGET_SETS):
+        forget_set = read(place.read_arrays(files.FORGET_SETS))
+    else:
+        parts = choose_parts(
+            context.case.forget, context.labels, scores, lambda: first_embeddings(context)
+        )
+        forget_set = ForgetSet.of(parts, context.size)
+        whole = {"forget": forget_set.forget, "retain": forget_set.retain}
+        place.write_arrays(files.FORGET_SETS, **whole, **forget_set.parts)
+    if not place.has(files.HARDNESS):
+        place.write_json(files.HARDNESS, describe(context, scores, forget_set))
+    return forget_set
+
+
+def read(arrays: Mapping[str, np.ndarray]) -> ForgetSet:
+    """Makes the forget set of the arrays of `forget_sets.npz`."""
+    parts = {name: part for name, part in arrays.items() if name not in RESERVED}
+    return ForgetSet(parts, arrays["forget"], arrays["retain"])
+
+
+def choose_parts(
+    section: Forget,
+    labels: np.ndarray,
+    scores: Mapping[str, Scores],
+    embeddings: Callable[[], np.ndarray],
+) -> Parts:
+    """Chooses S as named parts, by what the section `forget` says.
+
+    Args:
+      section: how S is chosen.
+      labels: int32[N].
+      scores: scores of D by name.
+      embeddings: returns float32[N, E], where S is chosen by entanglement.
+
+    Raises:
+      InvalidInputError: S cannot be made of this data, or a part has a reserved name.
+    """
+    # Each way to choose needs something else of the data.
+    options, count = dict(section.options), len(labels)
+    needs: dict[str, Any]
+    if section.by in SCORES:
+        options.setdefault("center", 0.5 if section.by == "memorization" else "median")
+        needs = {"scores": scores[section.by]}
+    elif section.by == "entanglement":
+        needs = {"embeddings": embeddings()}
+    elif section.by == "class":
+        needs = {"labels": labels}
+    else:
+        needs = {"count": count}
+    parts: Parts = call("forget", FORGET[section.by], options, **needs)
+
+    # A study of requests deals it out, and asks for the first of them.
+    if section.requests is not None:
+        parts = forget_sets.requests(parts, section.requests, until=section.until)
+    if taken := RESERVED & parts.keys():
+        raise InvalidInputError(f"forget set: no part may be called {', '.join(sorted(taken))}")
+    ForgetSet.of(parts, count)
+    return parts
+
+
+def describe(
+    context: CaseContext, named: Mapping[str, Scores], forget_set: ForgetSet
+) -> dict[str, dict[str, Any]]:
+    """Describes how hard S ("all") and its parts are to forget.
+
+    Embeddings are those of the first seed's original model. MMD² is taken with γ by the median
+    heuristic, and with at most `MMD_SAMPLES` random examples of the rest.
+
+    Returns:
+      For each: its `size`, mean scores by name, `entanglement_score` and `mmd_squared` with the
+      rest of D.
+    """
+    embeddings = first_embeddings(context)
+    random = np.random.default_rng(0)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, part in {"all": forget_set.forget, **forget_set.parts}.items():
+        rest = np.setdiff1d(np.arange(context.size), part)
+        row = {key: float(score.values[part].mean()) for key, score in named.items()}
+        if embeddings.shape[1]:
+            sample = random.permutation(rest)[:MMD_SAMPLES]
+            row["entanglement_score"] = scores.entanglement_score(embeddings, part, rest)
+            row["mmd_squared"] = scores.mmd_squared(embeddings, part, sample, gamma="median")
+        rows[name] = {"size": len(part), **row}
+    return rows

@@ -1,0 +1,121 @@
+"""Scores of the training examples: memorization by the bank or as given, and its proxies."""
+
+import time
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from rumjax import scores
+from rumjax.lab import files
+from rumjax.lab.context import Context, load_original
+from rumjax.lab.experiment import Run
+from rumjax.lab.measuring import first_embeddings
+from rumjax.lab.methods import SCORES
+from rumjax.lab.rescoring import holdout_scores
+from rumjax.lab.stages.bank import Bank
+from rumjax.lab.stages.originals import watcher
+from rumjax.types import Scores
+
+
+def score(context: Context, bank: Bank | None) -> dict[str, Scores]:
+    """Scores the examples of D, by all scores that are cheap or in use.
+
+    `scores.npz` holds the scores, `scores.json` the seconds that each took.
+
+    Args:
+      context: the run's.
+      bank: the bank, where memorization is estimated and the scores are not there yet.
+    """
+    work = context.work
+    if work.has(files.SCORES):
+        values = work.read_arrays(files.SCORES)
+    else:
+        values, seconds = compute(context, bank)
+        work.write_json(files.SCORE_SECONDS, seconds)
+        work.write_arrays(files.SCORES, **values)
+    errors = {"memorization": values.get("memorization_se")}
+    names = [name for name in (*SCORES, "entanglement") if name in values]
+    return {name: Scores(values[name], errors.get(name)) for name in names}
+
+
+def compute(context: Context, bank: Bank | None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Computes the arrays of `scores.npz`, and the seconds of `scores.json`."""
+    # Proxies that are averages over training come from the first seed's dynamics.
+    config, first_seed = context.run.config, context.run.seeds[0]
+    dynamics = context.work.read_arrays(files.dynamics(first_seed))
+    values = {name: array for name, array in dynamics.items() if name in SCORES}
+    seconds = dict.fromkeys(values, 0.0)
+
+    # Others are made where something uses them.
+    if "entanglement" in context.run.on_demand:
+        values["entanglement"] = -scores.distances(first_embeddings(context))
+    if "holdout_retraining" in context.run.on_demand:
+        original = load_original(context, first_seed)
+        begin = time.perf_counter()
+        values["holdout_retraining"] = holdout_scores(context, original, first_seed).values
+        seconds["holdout_retraining"] = time.perf_counter() - begin
+
+    # Memorization comes from the bank, or from elsewhere.
+    if context.run.needs_bank and bank is not None:
+        values |= bank_scores(context, bank)
+        seconds["memorization"] = float(values["bank_seconds"])
+    elif config.scores is not None:
+        values |= given_scores(context.run)
+    if config.is_proxy_study:
+        seconds |= proxy_seconds(context, values)
+    return values, seconds
+
+
+def bank_scores(context: Context, bank: Bank) -> dict[str, np.ndarray]:
+    """Computes memorization from a bank, and writes how stable it is to `bank/stability.json`.
+
+    Returns:
+      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all,
+      and `bank_seconds_compiling`.
+    """
+    # Stability is that of sets of the size of the first forget set.
+    rows, models = bank.models, range(context.run.config.bank.models)
+    sizes = [case.forget.size for case in context.run.cases]
+    part = next((size for size in sizes if size), rows.size // 20)
+    stability = rows.stability(max(1, min(part, rows.size // 4)), models=len(models))
+    context.work.write_json(files.STABILITY, stability)
+
+    memorization = rows.memorization(models)
+    return {
+        "memorization": memorization.values,
+        "memorization_se": np.asarray(memorization.standard_error),
+        "bank_seconds": np.asarray(sum(row.seconds for row in rows.rows(models))),
+        "bank_seconds_compiling": np.asarray(bank.compile_seconds),
+    }
+
+
+def given_scores(run: Run) -> dict[str, np.ndarray]:
+    """Loads memorization that was estimated elsewhere, and its standard error if that is known."""
+    images, given = run.data.train.images, run.config.scores
+    assert given is not None
+    if given.published is not None:
+        loaded = scores.load_published(given.published, np.asarray(images))["memorization"]
+    else:
+        loaded = scores.load_scores(given.path, given.key, size=len(images))
+    if loaded.standard_error is None:
+        return {"memorization": loaded.values}
+    return {"memorization": loaded.values, "memorization_se": loaded.standard_error}
+
+
+def proxy_seconds(context: Context, values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Times the proxies that are averages over training: one look, times the epochs."""
+    original = load_original(context, context.run.seeds[0])
+
+    def seconds_of(name: str) -> float:
+        watch = jax.jit(watcher(context.run.model, context.size, (name,)))
+        jax.block_until_ready(watch(original, context.data))
+        begin = time.perf_counter()
+        jax.block_until_ready(watch(original, context.data))
+        return (time.perf_counter() - begin) * context.run.recipe.epochs
+
+    # Proxies of predictions share one look; each proxy of gradients has its own.
+    looks = {name: "probabilities" for name in scores.PROXIES if name in values}
+    looks |= {name: name for name in scores.GRADIENT_PROXIES if name in values}
+    costs = {look_at: seconds_of(look_at) for look_at in set(looks.values())}
+    return {name: costs[look_at] for name, look_at in looks.items()}

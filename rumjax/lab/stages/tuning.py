@@ -1,0 +1,278 @@
+"""Chooses hyper-parameters, and RUM's algorithms and order, by criteria that are spelled out.
+
+What is searched is said in a configuration's section `tuning`; see `rumjax.lab.sections.Tuning`.
+Settings of one algorithm are models of one compiled program, however many there are.
+"""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rumjax.errors import InvalidInputError, check_choice
+from rumjax.forget_sets import ForgetSet
+from rumjax.lab import files, progress, report
+from rumjax.lab.config import Config
+from rumjax.lab.context import CaseContext
+from rumjax.lab.experiment import Case
+from rumjax.lab.grids import Setting, fingerprint, settings
+from rumjax.lab.methods import Method, build_method
+from rumjax.lab.search import SEARCHES, Choice
+from rumjax.lab.sections import Selection
+from rumjax.lab.stages import oracles, originals
+from rumjax.lab.trials import Trials
+from rumjax.types import Scores
+
+
+class Tuned(NamedTuple):
+    """The best settings of a method, and their score."""
+
+    method: Method
+    score: float
+
+
+def adopt(
+    context: CaseContext,
+    scores: Mapping[str, Scores],
+    forget_set: ForgetSet,
+    *,
+    figures: bool = True,
+) -> CaseContext:
+    """Returns the case with the settings that tuning finds best, if they are to be adopted.
+
+    A case that goes on from another keeps what was found for the first.
+    """
+    config = context.run.config
+    if config.tuning is None or not config.tuning.adopt:
+        return context
+
+    # What is already known of the first case is not searched again.
+    first = context
+    while first.before is not None:
+        first = first.before
+    options = read_tuned(first)
+    searched = searched_methods(first.case, config)
+    if first is context and options.keys() != searched.keys():
+        options = tune(context, scores, forget_set, figures=figures)
+
+    # Methods that are like another take over its settings.
+    adopted = []
+    for method in context.case.methods:
+        own = options.get(method.name, method.options)
+        if method.name in config.tuning.like:
+            own = taken_over(method, options[config.tuning.like[method.name]])
+        adopted.append(rebuilt(context, method, own["select"], own["order"]))
+    return context.with_methods(adopted)
+
+
+def read_tuned(context: CaseContext) -> dict[str, Any]:
+    """Reads the options that tuning has found best for a case, by method."""
+    names = searched_methods(context.case, context.run.config)
+    pieces = {name: context.place.read_json(files.tuned(name)) for name in names}
+    return {name: piece["options"] for name, piece in pieces.items() if piece is not None}
+
+
+def tune(
+    context: CaseContext,
+    scores: Mapping[str, Scores],
+    forget_set: ForgetSet,
+    only: Sequence[str] = (),
+    *,
+    figures: bool = True,
+) -> dict[str, Any]:
+    """Searches what the section `tuning` says, and keeps what is found best.
+
+    `tuning.csv` lists all that was tried, `tuned_methods.py` holds the best as Python.
+
+    Args:
+      context: of a case.
+      scores: scores of D by name.
+      forget_set: S.
+      only: names of methods, if not all that are to be searched.
+      figures: whether what was tried is drawn.
+
+    Returns:
+      The options of the best, by method.
+
+    Raises:
+      InvalidInputError: no section `tuning`, or a method for which it has nothing to search.
+    """
+    config, place = context.run.config, context.place
+    if config.tuning is None:
+        raise InvalidInputError("the configuration has no section tuning")
+    searched = searched_methods(context.case, config)
+    for name in only:
+        check_choice("method to tune", name, searched)
+
+    # Models of the tuning seeds are trained for this alone.
+    unreported = context.with_seeds(config.tuning.seeds)
+    originals.train(unreported, dynamics=False)
+    if config.tuning.criterion == "oracle":
+        oracles.train(unreported, forget_set, ("reference",))
+
+    # Search each method, and keep its best settings.
+    trials = Trials(unreported, config.tuning, scores, forget_set)
+    methods = [method for method in context.case.methods if method.name in (only or searched)]
+    total = sum(searched[method.name] for method in methods)
+    with progress.stage(context.console, "Tuning", total, "settings") as advance:
+        best = search(trials, methods, advance)
+    for name, (method, score) in best.items():
+        place.write_json(files.tuned(name), {"options": method.options, "score": score})
+
+    # Write all that was tried, in this start or earlier ones.
+    pattern = files.ANY_FINGERPRINT
+    tried = [name for method in searched for name in place.names(files.trial(method, pattern))]
+    rows = [place.read_json(name) for name in tried]
+    place.write_text(files.TUNING, table(rows))
+    place.write_text(files.TUNED_METHODS, fragment([method for method, _ in best.values()]))
+    if figures:
+        report.write_tuning(place, rows)
+    return {name: method.options for name, (method, _) in best.items()}
+
+
+def searched_methods(case: Case, config: Config) -> dict[str, int]:
+    """Returns the methods for which there is something to search, and how much at most."""
+    tuning = config.tuning
+    if tuning is None:
+        return {}
+    counts = {}
+    for method in case.methods:
+        if method.name in tuning.like:
+            continue
+        if grid := tuning.grid(method.name, method.algorithm):
+            counts[method.name] = len(list(settings(grid, method.order, draw=tuning.settings)))
+        if selection := tuning.selection(method.name):
+            counts[method.name] = counts.get(method.name, 0) + selection.budget
+    return counts
+
+
+# Searching
+
+
+def search(
+    trials: Trials, methods: Sequence[Method], advance: progress.Advance
+) -> dict[str, Tuned]:
+    """Finds the best of every method that has a grid, or whose unlearners are selected."""
+    best: dict[str, Tuned] = {}
+    for method in methods:
+        if grid := trials.tuning.grid(method.name, method.algorithm):
+            best[method.name] = best_setting(trials, method, grid, advance)
+    tuned = {method.name: method for method in trials.context.case.methods}
+    tuned |= {name: method for name, (method, _) in best.items()}
+    for method in methods:
+        if selection := trials.tuning.selection(method.name):
+            best[method.name] = best_selection(
+                trials, tuned[method.name], tuned, selection, advance
+            )
+    return best
+
+
+def best_setting(
+    trials: Trials, method: Method, grid: Mapping[str, Any], advance: progress.Advance
+) -> Tuned:
+    """Finds the setting of a grid that scores highest, the first of equals."""
+    drawn = settings(grid, method.order, draw=trials.tuning.settings)
+    methods = [with_setting(trials.context, method, setting) for setting in drawn]
+    scores = trials.score(methods, advance)
+    best = int(np.argmax(scores))
+    return Tuned(methods[best], scores[best])
+
+
+def best_selection(
+    trials: Trials,
+    method: Method,
+    tuned: Mapping[str, Method],
+    selection: Selection,
+    advance: progress.Advance,
+) -> Tuned:
+    """Finds the unlearners by part, and the order, with which a RUM scores highest.
+
+    Candidates for a part are the unlearners that tuned methods have there, or on all of S if they
+    have no parts, and doing nothing. The search starts from the first candidate everywhere, in the
+    configured order.
+    """
+    # Candidates are known by their fingerprints, and equal ones are one.
+    pools = []
+    for part in method.parts:
+        pool = [
+            taken_over(method, tuned[name].options)["select"][part] for name in selection.candidates
+        ]
+        pool.append({"algorithm": "original"})
+        pools.append({fingerprint(options): options for options in pool})
+    by_name = {name: options for pool in pools for name, options in pool.items()}
+
+    def method_of(choice: Choice) -> Method:
+        *names, order = choice
+        select = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
+        return rebuilt(trials.context, method, select, order)
+
+    def evaluate(choices: list[Choice]) -> list[float]:
+        return trials.score([method_of(choice) for choice in choices], advance)
+
+    # A choice is a candidate for every part, and an order.
+    if selection.orders == "configured":
+        orders = [tuple(method.order)]
+    else:
+        orders = list(itertools.permutations(method.parts))
+    values: list[list[Any]] = [list(pool) for pool in pools]
+    start = (*(names[0] for names in values), tuple(method.order))
+    find = SEARCHES[selection.search]
+    best, score = find(start, [*values, orders], evaluate, selection.budget)
+    return Tuned(method_of(best), score)
+
+
+def taken_over(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a method's options with the unlearners of another, by part.
+
+    Parts missing from the other method use the unlearner of its first part.
+    """
+    theirs = other["select"]
+    first = next(iter(theirs.values()))
+    return {**method.options, "select": {part: theirs.get(part, first) for part in method.parts}}
+
+
+def with_setting(context: CaseContext, method: Method, setting: Setting) -> Method:
+    """Returns a method with other options by part."""
+    given = method.options["select"]
+    select = {part: {**options, **setting.get(part, {})} for part, options in given.items()}
+    return rebuilt(context, method, select, method.order)
+
+
+def rebuilt(
+    context: CaseContext, method: Method, select: Mapping[str, Any], order: Sequence[str]
+) -> Method:
+    """Returns a method with another unlearner for every part, in another order."""
+    run = context.run
+    options = {**method.options, "select": dict(select), "order": tuple(order)}
+    defaults, classes = run.config.unlearner_defaults, run.data.num_classes
+    return build_method(method.name, options, defaults, run.model, classes)
+
+
+# What is left of it
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Writes all that was tried and how it scored as CSV, the best of each method first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "criterion", "score", "scores", "epochs", "seconds", "select"])
+    for row in sorted(rows, key=lambda row: (row["method"], -row["score"])):
+        by_seed = " ".join(f"{score:.4f}" for score in row["scores"])
+        select = json.dumps(row["options"]["select"])
+        about = row["method"], row["criterion"], row["score"], by_seed
+        writer.writerow([*about, row["epochs"], row["seconds"], select])
+    return text.getvalue()
+
+
+def fragment(methods: Sequence[Method]) -> str:
+    """Writes methods as Python, to be pasted into a configuration as `config.methods`."""
+    lines = ["methods = {"]
+    for method in methods:
+        lines.append(f'    "{method.name}": {{')
+        lines += [f'        "{key}": {value!r},' for key, value in method.options.items()]
+        lines.append("    },")
+    return "\n".join([*lines, "}"]) + "\n"

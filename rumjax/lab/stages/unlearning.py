@@ -1,0 +1,126 @@
+"""Every method on every seed, each model compared with its seed's reference oracle."""
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from rumjax import metrics
+from rumjax.forget_sets import ForgetSet
+from rumjax.lab import files, progress
+from rumjax.lab.context import CaseContext, load_start, stage_key
+from rumjax.lab.making import Job, Made, make, steps_of
+from rumjax.lab.measuring import look, measure, measure_oracle
+from rumjax.lab.methods import Method
+from rumjax.lab.rescoring import scores_for
+from rumjax.lab.results import Label, read_row, write_row
+from rumjax.lab.stages.single_models import Observer, is_measured
+from rumjax.types import Scores
+
+
+class Unlearned(NamedTuple):
+    """The unlearned models of a case, whose measures lie in its directory."""
+
+    made: int
+    """How many of them were made now."""
+    diverged: int
+    """How many of those diverged, which is noted and not raised."""
+
+
+def unlearn(context: CaseContext, scores: Mapping[str, Scores], forget_set: ForgetSet) -> Unlearned:
+    """Runs every method on every seed that has no row yet, and measures the models.
+
+    Settings that were found by tuning may suit one seed and not another: a model that diverges then
+    has a ToW of 0. Otherwise it stops the run.
+    """
+    missing = {
+        method.name: [seed for seed in context.run.seeds if not is_made(context, method, seed)]
+        for method in context.case.methods
+    }
+    stage = _Stage(context, scores, forget_set)
+    diverging = "noted" if context.run.config.adopts else "stops"
+    total = sum(len(missing[method.name]) * method.epochs for method in context.case.methods)
+    diverged = 0
+    with progress.stage(context.console, "Unlearning", total, "epochs") as advance:
+        for method in context.case.methods:
+            jobs = [stage.job(method, seed) for seed in missing[method.name]]
+            name = f"{method.algorithm} {method.strategy}"
+            for made in make(context, jobs, advance, name, diverging=diverging):
+                stage.write(method, made)
+                diverged += made.diverged is not None
+    return Unlearned(sum(map(len, missing.values())), diverged)
+
+
+def is_made(context: CaseContext, method: Method, seed: int) -> bool:
+    """Says whether a model is measured, and kept if another case goes on from it."""
+    kept = context.place.has_model(files.unlearned(method.name, seed))
+    return is_measured(context, method.name, seed) and (kept or not context.case.goes_on)
+
+
+def check_method(
+    context: CaseContext, method: Method, scores: Mapping[str, Scores], forget_set: ForgetSet
+) -> None:
+    """Checks that a method's parts, order and selection fit the forget set.
+
+    Raises:
+      InvalidInputError: they do not.
+    """
+    zeros = Scores(np.zeros(context.size, np.float32))
+    first_seed = context.run.seeds[0]
+    steps_of(context, method, {**scores, "rescored": zeros}, forget_set, first_seed)
+
+
+class _Stage:
+    """What all methods of the stage share."""
+
+    def __init__(
+        self, context: CaseContext, scores: Mapping[str, Scores], forget_set: ForgetSet
+    ) -> None:
+        self.context, self.scores, self.forget_set = context, scores, forget_set
+        self.observer = Observer(context, forget_set)
+        self.oracle = functools.cache(lambda seed: measure_oracle(context, forget_set, seed))
+        self.score_seconds = context.work.read_json(files.SCORE_SECONDS, missing={})
+        self.rescoring_seconds: dict[tuple[str, int], float] = {}
+
+    def job(self, method: Method, seed: int) -> Job:
+        """Returns the job of a method on a seed; scores of the model's own are made for it."""
+        start = load_start(self.context, method, seed)
+        begin = time.perf_counter()
+        scores = scores_for(self.context, method, self.scores, start, seed)
+        self.rescoring_seconds[method.name, seed] = time.perf_counter() - begin
+        steps = steps_of(self.context, method, scores, self.forget_set, seed)
+        return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start)
+
+    def write(self, method: Method, made: Made) -> None:
+        """Measures a model, and writes its row."""
+        context, seed, audited = self.context, made.job.seed, self.context.run.config.audit
+        if made.diverged is None:
+            outputs = look(context, made.model)
+            measured = measure(context, self.forget_set, seed, outputs)
+            row = metrics.compare(measured, self.oracle(seed))
+            if audited is not None:
+                row |= self.observer.observe(method.name, seed, made.model, outputs)
+        else:
+            context.console.print(f"{made.diverged} Its ToW counts as 0.", markup=False)
+            row = {"tow": 0.0, "tow_mia": 0.0, "diverged": 1.0}
+            if audited is not None:
+                self.observer.note_divergence(method.name, seed)
+        row |= made.times | self.relative_times(method, seed, made.times["seconds"])
+        if context.case.goes_on:
+            context.place.save_model(files.unlearned(method.name, seed), made.model)
+        label = Label(method.name, method.algorithm, method.strategy)
+        write_row(context.place, label, seed, row, made.curve)
+
+    def relative_times(self, method: Method, seed: int, seconds: float) -> dict[str, float]:
+        """Returns the time relative to retraining, without and with that of the scores."""
+        retraining = read_row(self.context.place, files.ORACLES["reference"], seed)["seconds"]
+        if method.refine == "rescored":
+            scoring = self.rescoring_seconds[method.name, seed]
+        else:
+            scoring = self.score_seconds.get(method.refine, 0.0)
+        return {
+            "rte": seconds / retraining,
+            "rte_with_scores": (seconds + scoring) / retraining,
+        }

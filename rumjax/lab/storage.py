@@ -1,0 +1,218 @@
+"""Where a work directory's files are: in a local folder, or below a folder of a bucket.
+
+Both write a file whole or not at all, and know files by names relative to themselves.
+"""
+
+import contextlib
+import copy
+import fcntl
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+
+import fsspec
+from etils import epath
+
+from rumjax.errors import WorkDirectoryError
+
+
+class Folder:
+    """Holds the files of a local directory, which it locks."""
+
+    committed = "0"
+    """The name that is there once Orbax has saved a model to the end."""
+    failures: tuple[type[Exception], ...] = (OSError, ValueError)
+    """The exceptions that Orbax raises if it cannot write."""
+
+    def __init__(self, path: str | os.PathLike[str], holder: str) -> None:
+        """Creates the folder if need be, and locks it under the name of its holder."""
+        self.path = pathlib.Path(path).expanduser().resolve()
+        self.holder = holder
+
+        # Open the lock file, which shows whether the folder can be written.
+        lock = self.path / (".lock" if holder == "main" else f".lock-{holder}")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(lock, "w")  # noqa: SIM115 (held until close)
+        except OSError as error:
+            raise WorkDirectoryError(
+                f"work directory {self.path} cannot be written ({error.strerror}); "
+                "choose another one with --workdir"
+            ) from error
+
+        # Lock it, for as long as the file stays open.
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise WorkDirectoryError(
+                f"work directory {self.path} is in use by another process ({holder}); "
+                "wait for it, or choose another one with --workdir"
+            ) from error
+        except OSError as error:
+            self._lock.close()
+            raise WorkDirectoryError(
+                f"work directory {self.path} is on a file system without locks "
+                f"({error.strerror}); choose another one with --workdir"
+            ) from error
+
+        # Remove what an earlier process of this name left half written.
+        mine = f".partial-{holder}-*"
+        for pattern in (mine, f"*/{mine}", f"*/*/{mine}", f"cases/*/*/{mine}"):
+            for leftover in self.path.glob(pattern):
+                leftover.unlink(missing_ok=True)
+
+    def below(self, folder: str) -> "Folder":
+        """Returns the storage of a folder below, which need not be there yet."""
+        below = copy.copy(self)
+        below.path = self.path / folder
+        return below
+
+    def close(self) -> None:
+        """Releases the lock."""
+        self._lock.close()
+
+    def exists(self, name: str) -> bool:
+        """Says whether there is such a file or folder."""
+        return (self.path / name).exists()
+
+    def names(self, pattern: str) -> list[str]:
+        """Lists the files and folders that match a pattern, none that is half written."""
+        return [
+            str(path.relative_to(self.path))
+            for path in self.path.glob(pattern)
+            if not path.name.startswith(".partial-")
+        ]
+
+    def read(self, name: str) -> bytes:
+        """Reads a file."""
+        return (self.path / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file, which appears or is replaced when all of it is there."""
+        target = self.path / name
+        temporary = target.parent / f".partial-{self.holder}-{target.name}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            raise self.unwritten(name, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def delete(self, name: str) -> None:
+        """Deletes a file, or a folder with all that is in it."""
+        path = self.path / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
+        """Words the error of a file that could not be written."""
+        why = getattr(error, "strerror", None) or reason(error)
+        return WorkDirectoryError(
+            f"{self.path / name} could not be written ({why}); "
+            "make room or choose another --workdir, and start again to go on from here"
+        )
+
+
+class Bucket:
+    """Holds objects below a folder of a bucket in Google Cloud Storage."""
+
+    committed = "0/commit_success.txt"
+    # gcsfs, aiohttp, Google's packages and TensorStore have each their own.
+    failures: tuple[type[Exception], ...] = (Exception,)
+
+    def __init__(self, uri: str) -> None:
+        """Opens the bucket; nothing is locked, since buckets know no locks."""
+        if not re.fullmatch(r"gs://[^*?\[\]]+", uri):  # else patterns would be taken for others
+            raise WorkDirectoryError(
+                f"work directory {uri}: of remote ones only gs://BUCKET/FOLDER is known, without "
+                "*, ?, [ and ]; choose another one with --workdir"
+            )
+        try:
+            # As etils opens it for Orbax, so that both have one view of what is there.
+            self.system, root = fsspec.url_to_fs(uri, finalize_on_close=True)
+        except ImportError as error:
+            raise WorkDirectoryError(
+                f"work directory {uri} needs gcsfs: pip install 'rumjax[gcs]'"
+            ) from error
+        self.root = root.rstrip("/")
+        self.path = epath.Path(uri)
+
+    def below(self, folder: str) -> "Bucket":
+        """Returns the storage of a folder below, which need not be there yet."""
+        below = copy.copy(self)
+        below.root, below.path = f"{self.root}/{folder}", self.path / folder
+        return below
+
+    def close(self) -> None:
+        """Does nothing: there is no lock."""
+
+    def exists(self, name: str) -> bool:
+        """Says whether there is such a file or folder."""
+        try:
+            with self._reached(name):
+                self.system.info(f"{self.root}/{name}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self, pattern: str) -> list[str]:
+        """Lists the files and folders that match a pattern, none that is half written."""
+        try:
+            with self._reached(pattern):
+                paths = self.system.glob(f"{self.root}/{pattern}")
+        except FileNotFoundError:
+            return []
+        return [path.removeprefix(f"{self.root}/") for path in paths]
+
+    def read(self, name: str) -> bytes:
+        """Reads a file."""
+        with self._reached(name):
+            return bytes(self.system.cat_file(f"{self.root}/{name}"))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file, which appears or is replaced when all of it is there."""
+        try:
+            self.system.pipe_file(f"{self.root}/{name}", content)
+        except Exception as error:
+            raise self.unwritten(name, error) from error
+
+    def delete(self, name: str) -> None:
+        """Deletes a file, or a folder with all that is in it."""
+        with contextlib.suppress(FileNotFoundError), self._reached(name):
+            self.system.rm(f"{self.root}/{name}", recursive=True)
+
+    def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
+        """Words the error of a file that could not be written."""
+        return self._unreached(name, "written", error)
+
+    @contextlib.contextmanager
+    def _reached(self, name: str) -> Iterator[None]:
+        self.system.invalidate_cache()  # other processes write there too
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise self._unreached(name, "reached", error) from error
+
+    def _unreached(self, name: str, what: str, error: Exception) -> WorkDirectoryError:
+        return WorkDirectoryError(
+            f"{self.path / name} could not be {what} ({type(error).__name__}: {reason(error)}); "
+            "see to the bucket, the network and the credentials, and start again to go on from here"
+        )
+
+
+def reason(error: Exception) -> str:
+    """Returns the first line of an error's message, or its type where it has none."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -1,0 +1,223 @@
+"""Tries settings of methods on seeds of their own, and judges them by a criterion."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rumjax import ensemble, metrics
+from rumjax.forget_sets import ForgetSet
+from rumjax.lab import files, progress
+from rumjax.lab.answers import Answers, reader
+from rumjax.lab.context import CaseContext, load_oracle, load_original, stage_key
+from rumjax.lab.grids import fingerprint
+from rumjax.lab.making import Job, steps_of
+from rumjax.lab.methods import Method
+from rumjax.lab.rescoring import scores_for
+from rumjax.lab.sections import Tuning
+from rumjax.types import Dataset, Scores, Variables
+
+HELD_BYTES = 2**30
+"""Bytes of models, with what their unlearning keeps, that a CPU device may hold at a time."""
+
+Sets = Mapping[str, np.ndarray]
+"""Indices into what a model is asked about: "forget", "retain", "test" and maybe "validation"."""
+
+
+class Criterion(NamedTuple):
+    """What settings are judged by."""
+
+    judge: Callable[[Answers, Answers, Sets], float]
+    """Scores a model's answers beside those of a reference, 0…1, higher is better."""
+    reference: Callable[[CaseContext, int], Variables]
+    """Loads the reference of a seed."""
+
+
+def against_oracle(model: Answers, oracle: Answers, sets: Sets) -> float:
+    """Computes ToW against the oracle of the same seed: the paper's way, for which one retrains."""
+
+    def accuracies(answers: Answers) -> metrics.Accuracies:
+        forget, retain, test = (
+            float(answers.correct[sets[name]].mean()) for name in ("forget", "retain", "test")
+        )
+        return metrics.Accuracies(forget, retain, test)
+
+    return metrics.tug_of_war(accuracies(model), accuracies(oracle))
+
+
+def on_validation(model: Answers, original: Answers, sets: Sets) -> float:
+    """Computes (1 − |a_V − a_V(θo)|)·(1 − 2·|AUC − ½|), for which no model is retrained.
+
+    AUC is that of telling S from V by the true label's confidence. At ½ the examples of S look as
+    if never seen, as far as they are no harder than those of V: where S is atypical, an oracle
+    would be less sure of it than of V, and this criterion stops too early.
+    """
+    unseen = sets["validation"]
+    drop = abs(float(model.correct[unseen].mean()) - float(original.correct[unseen].mean()))
+    margins = np.asarray(model.margins)
+    auc = area_under_curve(margins[sets["forget"]], margins[unseen])
+    return float((1 - drop) * (1 - 2 * abs(auc - 0.5)))
+
+
+def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Computes the probability that one of `positive` exceeds one of `negative`.
+
+    Ties count half.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
+    above = ranks.sum() - len(positive) * (len(positive) + 1) / 2
+    return float(above / (len(positive) * len(negative)))
+
+
+CRITERIA = {
+    "oracle": Criterion(against_oracle, load_oracle),
+    "validation": Criterion(on_validation, load_original),
+}
+"""The criteria that a section `tuning` may name."""
+
+
+class Trials:
+    """Tries methods on the tuning seeds; what the directory knows is not tried again."""
+
+    def __init__(
+        self,
+        context: CaseContext,
+        tuning: Tuning,
+        scores: Mapping[str, Scores],
+        forget_set: ForgetSet,
+    ) -> None:
+        """Prepares the data that models are asked about.
+
+        Args:
+          context: of a case, with the tuning seeds for seeds; their models must be there.
+          tuning: the section `tuning`.
+          scores: scores of D by name.
+          forget_set: S.
+        """
+        self.context, self.tuning, self.scores = context, tuning, scores
+        self.forget_set, self.criterion = forget_set, CRITERIA[tuning.criterion]
+        train, test = context.size, len(context.run.data.test.labels)
+        self.sets = {
+            "forget": forget_set.forget,
+            "retain": forget_set.retain,
+            "test": np.arange(train, train + test),
+        }
+
+        # Only one criterion asks about V, which comes after D and T.
+        self.data = context.data
+        if tuning.criterion == "validation":
+            held = context.run.data.validation
+            self.data = Dataset(
+                jnp.concatenate([context.data.images, jnp.asarray(held.images)]),
+                jnp.concatenate([context.data.labels, jnp.asarray(held.labels)]),
+            )
+            self.sets["validation"] = np.arange(train + test, len(self.data.labels))
+
+        # Models that several trials need are loaded once.
+        self.read = reader(context.run.model)
+        self.reference = functools.cache(self._reference)
+        self.start = functools.cache(lambda seed: load_original(context, seed))
+
+    def _reference(self, seed: int) -> Answers:
+        reference = self.criterion.reference(self.context, seed)
+        answers = jax.jit(self.read)(reference, self.data)
+        return Answers(*map(np.asarray, answers))
+
+    def score(self, methods: Sequence[Method], advance: progress.Advance) -> list[float]:
+        """Scores methods: the mean of the criterion over the seeds, 0 for a seed that diverges.
+
+        Methods of the same steps, up to numbers, are one compiled program.
+        """
+        place = self.context.place
+        waiting: dict[Any, list[Method]] = {}
+        for method in methods:
+            if place.has(self.file_of(method)):
+                advance(method.name)
+            else:
+                waiting.setdefault(program_of(method), []).append(method)
+        for alike in waiting.values():
+            for method, judged, result in self._try(alike):
+                self._write(method, judged, result)
+                advance(method.name)
+        return [place.read_json(self.file_of(method))["score"] for method in methods]
+
+    def file_of(self, method: Method) -> str:
+        """Returns the file that holds what is known of a method with its settings."""
+        tried = {"options": method.options, "seeds": self.tuning.seeds}
+        setting = fingerprint(tried | {"criterion": self.tuning.criterion})
+        return files.trial(method.name, setting)
+
+    def _try(
+        self, alike: Sequence[Method]
+    ) -> Iterator[tuple[Method, list[float], ensemble.Result]]:
+        """Runs methods of one program on all seeds; yields each with its scores by seed."""
+        # Chunks are of about the same size, so that one compilation serves all of them.
+        seeds, devices = self.context.run.seeds, jax.local_devices()
+        most = max(1, self.most_per_device() * len(devices) // len(seeds))
+        size = -(-len(alike) // -(-len(alike) // most))
+        chunks = [alike[first : first + size] for first in range(0, len(alike), size)]
+        models = size * len(seeds)
+
+        results = ensemble.make_groups(
+            (
+                [self.job(method, seed).for_ensemble() for method in chunk for seed in seeds]
+                for chunk in chunks
+            ),
+            self.data,
+            read=self.read,
+            devices=devices[:models],
+            per_device=-(-models // len(devices)),
+            diverging="noted",
+        )
+        for method in alike:
+            of_seeds = [next(results)[1] for _ in seeds]
+            judged = [
+                self.judge(seed, result) for seed, result in zip(seeds, of_seeds, strict=True)
+            ]
+            yield method, judged, of_seeds[-1]
+
+    def _write(self, method: Method, scores: list[float], result: ensemble.Result) -> None:
+        self.context.place.write_json(
+            self.file_of(method),
+            {
+                "method": method.name,
+                "algorithm": method.algorithm,
+                "options": method.options,
+                "criterion": self.tuning.criterion,
+                "score": float(np.mean(scores)),
+                "scores": scores,
+                "seconds": result.seconds * len(scores),
+                "epochs": method.epochs,
+            },
+        )
+
+    def most_per_device(self) -> int:
+        """Returns how many models a device holds at a time, at most."""
+        if ensemble.within_device() == "vmap":
+            return self.context.run.config.bank.per_device
+        leaves = jax.tree.leaves(self.start(self.context.run.seeds[0]))
+        return int(max(1, HELD_BYTES // (4 * sum(leaf.nbytes for leaf in leaves))))
+
+    def job(self, method: Method, seed: int) -> Job:
+        """Returns the job of a method on a seed."""
+        start = self.start(seed)
+        scores = scores_for(self.context, method, self.scores, start, seed)
+        steps = steps_of(self.context, method, scores, self.forget_set, seed)
+        return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start, method.name)
+
+    def judge(self, seed: int, result: ensemble.Result) -> float:
+        """Scores a model of a seed."""
+        if result.diverged is not None:
+            return 0.0
+        return self.criterion.judge(result.read, self.reference(seed), self.sets)
+
+
+def program_of(method: Method) -> Any:
+    """Returns what methods have in common that can be tried in one compiled program."""
+    select = (method.select[part] for part in method.order)
+    return method.refine, method.parts, *(jax.tree.structure(unlearner) for unlearner in select)
