@@ -66,6 +66,37 @@ class Made(NamedTuple):
     """that compilation took before the first"""
 
 
+class Job(NamedTuple):
+    """A model to be made."""
+
+    name: str
+    """the model in messages, "seed 3" for instance"""
+    key: Key
+    """as `rumjax.run` wants it"""
+    steps: Sequence[Step]
+    """to be run in order"""
+    variables: Variables | Callable[[], Variables] | None = None
+    """to start from, or a function that reads them when the model's turn comes; None before
+    training from scratch"""
+    about: Any = None
+    """anything that the caller wants back with the model; not looked at"""
+
+
+class Result(NamedTuple):
+    """A model, once it is made."""
+
+    read: PyTree
+    """the result of `read` on it, NumPy arrays"""
+    curve: list[dict[str, Any]]
+    """its metrics after every epoch, with the step's name as `part` and `epoch` from 1"""
+    diverged: DivergenceError | None
+    """the error, if the model diverged and that was to be noted"""
+    seconds: float
+    """its share of the time that its group took, without compilation"""
+    compile_seconds: float
+    """the time of the compilation that all groups share"""
+
+
 def nothing(variables: Variables, data: Dataset) -> PyTree:
     """Reads nothing of a model."""
     del variables, data
@@ -157,6 +188,121 @@ def fitting(count: int, *, most: int) -> tuple[tuple[jax.Device, ...], int]:
     used = next(n for n in range(min(count, len(local)), 0, -1) if count % n == 0)
     each = 1 if within_device() == "map" else min(count // used, most)
     return local[:used], each
+
+
+def make(
+    jobs: Sequence[Job],
+    data: Dataset,
+    *,
+    read: Read = whole,
+    most_per_device: int = 1,
+    watch: Read = nothing,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    diverging: str = "stops",
+) -> Iterator[tuple[Job, Result]]:
+    """Makes a model for every job, as many at a time as `fitting` says, and yields them one by one.
+
+    Args:
+      jobs: alike in everything but name, key, variables, the examples in their tasks and the
+        numbers of their unlearners; see `together`. None are made of no jobs.
+      data: all of D and whatever `read` looks at.
+      read: see `run`.
+      most_per_device: models that a device holds at a time, at most.
+      watch: see `run`.
+      on_epoch: see `run`.
+      diverging: see `run`.
+
+    Yields:
+      Each job and its model, in the order of the jobs.
+
+    Raises:
+      DivergenceError: a model has diverged, and that stops them all; names the model.
+      InvalidInputError: the jobs differ in more than they may.
+    """
+    most = check_count("most_per_device", most_per_device)
+    if not jobs:
+        return
+    # Groups of one size share a compilation; the last one may be smaller.
+    devices, per_device = fitting(len(jobs), most=most)
+    size = len(devices) * per_device
+    yield from make_groups(
+        (jobs[first : first + size] for first in range(0, len(jobs), size)),
+        data,
+        read=read,
+        devices=devices,
+        per_device=per_device,
+        watch=watch,
+        on_epoch=on_epoch,
+        diverging=diverging,
+    )
+
+
+def make_groups(
+    groups: Iterable[Sequence[Job]],
+    data: Dataset,
+    *,
+    read: Read = whole,
+    devices: Sequence[jax.Device] | None = None,
+    per_device: int = 1,
+    watch: Read = nothing,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    diverging: str = "stops",
+) -> Iterator[tuple[Job, Result]]:
+    """Makes models of groups of jobs that the caller has formed, like `make` otherwise.
+
+    Args:
+      groups: jobs to be made at the same time, at least one and at most as many as the devices
+        hold. Each group is asked for when all models of the one before have been taken, so that a
+        generator can decide late.
+      data: all of D and whatever `read` looks at.
+      read: see `run`.
+      devices: where to work; all local devices by default.
+      per_device: models that a device holds at a time.
+      watch: see `run`.
+      on_epoch: see `run`.
+      diverging: see `run`.
+
+    Yields:
+      Each job and its model, in the order of the jobs.
+
+    Raises:
+      DivergenceError: a model has diverged, and that stops them all; names the model.
+      InvalidInputError: a group of no jobs or of too many, or jobs that differ in more than they
+        may.
+    """
+    # `run` asks for a work when it makes it, so the latest group is the one that was made.
+    group: Sequence[Job] = ()
+
+    def works() -> Iterator[Work]:
+        nonlocal group
+        for group in groups:
+            yield _work_of(group)
+
+    chunks = run(
+        works(),
+        data,
+        read=read,
+        devices=devices,
+        per_device=per_device,
+        watch=watch,
+        on_epoch=on_epoch,
+        diverging=diverging,
+    )
+    for made in chunks:
+        for position, job in enumerate(group):
+            one = jax.tree.map(lambda leaf, position=position: leaf[position], made.read)
+            curve, error = made.curves[position], made.diverged[position]
+            yield job, Result(one, curve, error, made.seconds, made.compile_seconds)
+
+
+def _work_of(group: Sequence[Job]) -> Work:
+    """The work of jobs that are made at the same time; reads the variables that are functions."""
+    return together(
+        [job.name for job in group],
+        jnp.stack([job.key for job in group]),
+        [job.steps for job in group],
+        [job.variables() if callable(job.variables) else job.variables for job in group],
+    )
 
 
 def run(

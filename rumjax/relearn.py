@@ -5,7 +5,7 @@ never seen S, the oracle, is what to hold it against.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Unpack
 
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from rumjax.errors import (
 from rumjax.models import Model, predict
 from rumjax.training import SgdOptions
 from rumjax.types import Array, Dataset, Key, Variables, task
-from rumjax.unlearn import Step, chain, finetune
+from rumjax.unlearn import chain, finetune
 
 ROUNDING = 1e-6
 """by which an accuracy may fall short: targets may have been kept in float32"""
@@ -90,6 +90,7 @@ def relearn_times(
         )
     check_number("target", np.asarray(target, np.float64), most=1.0)
     check_number("margin", margin, most=1.0)
+    check_count("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
     # By themselves, so that what is compiled does not depend on which examples they are.
     known = Dataset(jnp.asarray(data.images)[chosen], jnp.asarray(data.labels)[chosen])
@@ -97,20 +98,37 @@ def relearn_times(
         task([], len(chosen)),
         finetune(model, epochs=epochs, learning_rate=learning_rate, **options),
     )
-    made = functools.partial(_made, names, keys, variables, known, correct(model), per_device)
+    starts = [
+        ensemble.Job(name, key, (), start)
+        for name, key, start in zip(names, keys, variables, strict=True)
+    ]
+    count_right = correct(model)
+    make = functools.partial(
+        ensemble.make,
+        data=known,
+        read=count_right,
+        most_per_device=per_device,
+        watch=count_right,
+        diverging="noted",
+    )
     curves: dict[str, list[float]] = {name: [] for name in names}
 
-    def note(those: Sequence[str], right: np.ndarray) -> None:
-        for name, number in zip(those, right, strict=True):
-            curves[name].append(int(number) / len(chosen))
+    def note(name: str, right: np.ndarray) -> None:
+        curves[name].append(int(right) / len(chosen))
 
-    for before in made(()):
-        note(before.names, before.read)
-    after = made(steps, on_epoch=lambda done: note(done.names, done.watched))
-    diverged = [error for each in after for error in each.diverged]
+    def note_epoch(done: ensemble.Epoch) -> None:
+        for name, right in zip(done.names, done.watched, strict=True):
+            note(name, right)
+
+    # The accuracies before the first epoch, by a run of no steps.
+    for job, before in make(starts):
+        note(job.name, before.read)
+    # Those after every epoch; a model that diverges has none from there on.
+    jobs = [job._replace(steps=steps) for job in starts]
+    errors = [result.diverged for _, result in make(jobs, on_epoch=note_epoch)]
     return [
         Relearned(first_at(curves[name], goal - margin), tuple(curves[name]), error)
-        for name, goal, error in zip(names, target, diverged, strict=True)
+        for name, goal, error in zip(names, target, errors, strict=True)
     ]
 
 
@@ -129,33 +147,3 @@ def correct(model: Model) -> ensemble.Read:
         return jnp.sum(jnp.argmax(logits, axis=-1) == data.labels)
 
     return right
-
-
-def _made(
-    names: Sequence[str],
-    keys: Key,
-    variables: Sequence[Variables],
-    data: Dataset,
-    read: ensemble.Read,
-    per_device: int,
-    steps: Sequence[Step],
-    on_epoch: Callable[[ensemble.Epoch], None] | None = None,
-) -> Iterator[ensemble.Made]:
-    """The models after some steps, as many at a time as suit the devices."""
-    most = check_count("per_device", per_device)
-    devices, each = ensemble.fitting(len(names), most=most)
-    size = len(devices) * each
-    groups = (slice(first, first + size) for first in range(0, len(names), size))
-    return ensemble.run(
-        (
-            ensemble.together(names[g], keys[g], [steps] * len(names[g]), variables[g])
-            for g in groups
-        ),
-        data,
-        read=read,
-        devices=devices,
-        per_device=each,
-        watch=read,
-        on_epoch=on_epoch,
-        diverging="noted",
-    )
