@@ -7,6 +7,7 @@ into D; a forget set is the union of its parts, and what it leaves is retained.
 import pathlib
 import zipfile
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,36 @@ from rumjax.errors import InvalidInputError, check_count, check_indices
 from rumjax.refine import LEVELS, Parts, ascending
 from rumjax.scores import distances
 from rumjax.types import Scores
+
+
+class ForgetSet(NamedTuple):
+    """S with its parts, and what it leaves of D."""
+
+    parts: Parts
+    """disjoint subsets of S by name, int32 each, which make up S"""
+    forget: np.ndarray
+    """S, int32[S], ascending"""
+    retain: np.ndarray
+    """R, int32[N − S], ascending"""
+
+    @classmethod
+    def of(cls, parts: Parts, count: int) -> "ForgetSet":
+        """Makes the forget set of disjoint parts of D.
+
+        Args:
+          parts: indices into D by name.
+          count: N, the number of examples of D.
+
+        Raises:
+          InvalidInputError: parts that overlap, are empty, out of range, or cover all of D.
+        """
+        forget = union(parts, count)
+        return cls(parts, forget, np.setdiff1d(np.arange(count), forget).astype(np.int32))
+
+    @property
+    def size(self) -> int:
+        """N, the number of examples of D."""
+        return len(self.forget) + len(self.retain)
 
 
 def by_score(

@@ -265,6 +265,16 @@ def test_the_union_is_ascending():
     assert forget_sets.union(parts, 6).tolist() == [1, 3, 5]
 
 
+def test_a_forget_set_knows_its_parts_and_what_it_leaves():
+    parts = {"a": np.array([5, 1], np.int32), "b": np.array([3], np.int32)}
+    chosen = forget_sets.ForgetSet.of(parts, 6)
+    assert chosen.parts is parts
+    assert chosen.forget.tolist() == [1, 3, 5]
+    assert chosen.retain.tolist() == [0, 2, 4]
+    assert chosen.forget.dtype == chosen.retain.dtype == np.int32
+    assert chosen.size == 6
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -278,4 +288,4 @@ def test_the_union_is_ascending():
 )
 def test_impossible_unions_are_refused(parts, message):
     with pytest.raises(InvalidInputError, match=message):
-        forget_sets.union({name: np.array(part, int) for name, part in parts.items()}, 3)
+        forget_sets.ForgetSet.of({name: np.array(part, int) for name, part in parts.items()}, 3)

@@ -2,7 +2,7 @@
 
 from rumjax.models.cnn import Cnn
 from rumjax.models.conv import Conv, convolution
-from rumjax.models.model import Model, predict, require_embeddings
+from rumjax.models.model import Model, margins, predict, require_embeddings
 from rumjax.models.resnet import ResNet
 from rumjax.models.vgg import Vgg16
 from rumjax.models.zoo import MODELS, build, channel_statistics
@@ -17,6 +17,7 @@ __all__ = [
     "build",
     "channel_statistics",
     "convolution",
+    "margins",
     "predict",
     "require_embeddings",
 ]

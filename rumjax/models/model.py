@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -148,6 +149,27 @@ def predict(
     return jax.tree.map(
         lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], found
     )
+
+
+def margins(logits: Array, labels: AnyArray) -> Array:
+    """Returns the margin φ = z_y − logsumexp(z_{k≠y}) of every example, z the logits, y its label.
+
+    It is the logit of the true label's probability: p_y = 1 / (1 + exp(−φ)). For logits on the
+    host, `rumjax.audits.margins` does the same in NumPy.
+
+    Args:
+      logits: float32[B, K], of two classes or more.
+      labels: int32[B].
+
+    Returns:
+      float32[B].
+    """
+    chex.assert_rank([logits, labels], [2, 1])
+    chex.assert_equal_shape_prefix([logits, labels], 1)
+    position = jnp.arange(len(labels))
+    true = logits[position, labels]
+    others = logits.at[position, labels].set(-jnp.inf)
+    return true - jax.nn.logsumexp(others, axis=-1)
 
 
 def require_embeddings(outputs: Outputs) -> Array:

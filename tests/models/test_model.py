@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rumjax import audits
 from rumjax.errors import InvalidInputError
-from rumjax.models import Model, predict, require_embeddings
+from rumjax.models import Model, margins, predict, require_embeddings
 from rumjax.types import Outputs, Variables
 
 KEY = jax.random.key(0)
@@ -204,3 +205,23 @@ def test_other_collections_are_refused():
 def test_images_that_do_not_fit_are_refused(images, message):
     with pytest.raises(InvalidInputError, match=message):
         Model(Mean(), (0.5, 0.5), (1.0,)).apply(Variables({}, {}), images, train=False)
+
+
+def test_margins_are_those_that_audits_take_on_the_host():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 5, (40, 4)).astype(np.float32)
+    labels = random.integers(0, 4, 40).astype(np.int32)
+    for found in (
+        margins(jnp.asarray(logits), labels),
+        jax.jit(margins)(logits, labels),
+        jax.vmap(margins)(jnp.asarray(logits).reshape(4, 10, 4), labels.reshape(4, 10)).ravel(),
+    ):
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(found, audits.margins(logits, labels), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [((4,), (4,)), ((4, 3), (4, 3)), ((4, 3), (5,))])
+def test_margins_of_arrays_that_do_not_go_together_are_refused(shapes):
+    logits, labels = shapes
+    with pytest.raises(AssertionError):
+        margins(jnp.zeros(logits), jnp.zeros(labels, jnp.int32))
