@@ -16,7 +16,7 @@ GRAY_MODES = {"1", "L", "LA"}
 EIGHT_BIT_MODES = GRAY_MODES | {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
 
 
-def image_folder(path: PathLike | None, image_size: int | None = None) -> Source:
+def image_folder(data_dir: PathLike | None, image_size: int | None = None) -> Source:
     """Folders train/CLASS/IMAGE and test/CLASS/IMAGE; val/ where there is no test/.
 
     The classes are the folders of train/ in alphabetical order. Hidden files and folders do not
@@ -26,7 +26,7 @@ def image_folder(path: PathLike | None, image_size: int | None = None) -> Source
       InvalidInputError: folders missing, a class without training images, a class in test/ that
         train/ has not, a damaged file, or images of several sizes without `image_size`.
     """
-    root = existing("image_folder", path, "a folder that holds train/ and test/")
+    root = existing("image_folder", data_dir, "a folder that holds train/ and test/")
     train, test = root / "train", root / "test"
     if not test.is_dir():
         test = root / "val"
@@ -60,7 +60,7 @@ def image_folder(path: PathLike | None, image_size: int | None = None) -> Source
     )
 
 
-def tiny_imagenet(path: PathLike | None) -> Source:
+def tiny_imagenet(data_dir: PathLike | None) -> Source:
     """Tiny-ImageNet-200 in its own layout; the official validation set is the test set.
 
     The labels of its official test set are not public. Classes are in the order of their WordNet
@@ -70,7 +70,7 @@ def tiny_imagenet(path: PathLike | None) -> Source:
       InvalidInputError: a file missing or damaged, a line of val/val_annotations.txt that makes no
         sense, or a class without training images.
     """
-    root = existing("tiny_imagenet", path, "the folder tiny-imagenet-200")
+    root = existing("tiny_imagenet", data_dir, "the folder tiny-imagenet-200")
     annotations = root / "val" / "val_annotations.txt"
     ids = sorted({line for line, *_ in _rows(root / "wnids.txt")})
     words = {row[0]: row[-1] for row in _rows(root / "words.txt")}

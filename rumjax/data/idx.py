@@ -18,7 +18,7 @@ UNSIGNED_BYTES = b"\x00\x00\x08"
 """How idx files start that hold uint8; the next byte is the number of dimensions."""
 
 
-def read(path: PathLike | None) -> Source:
+def read(data_dir: PathLike | None) -> Source:
     """A folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, and t10k-… for the test set.
 
     Each may be compressed by gzip and then end in .gz. Images with channels are in four dimensions,
@@ -29,7 +29,9 @@ def read(path: PathLike | None) -> Source:
       InvalidInputError: a file missing or damaged, of other than unsigned bytes, or of other
         dimensions; or see `checked`.
     """
-    root = existing("idx", path, "a folder with MNIST's four files, train-images-idx3-ubyte first")
+    root = existing(
+        "idx", data_dir, "a folder with MNIST's four files, train-images-idx3-ubyte first"
+    )
 
     def part(split: str, classes: int | None) -> Dataset:
         images, labels = _file(root, f"{split}-images"), _file(root, f"{split}-labels")

@@ -52,7 +52,7 @@ def embedded() -> Source:
     return Source(FASHION, train, validation, test)
 
 
-def npz(path: PathLike | None) -> Source:
+def npz(data_dir: PathLike | None) -> Source:
     """An .npz file with train_images, train_labels, test_images, test_labels.
 
     It may hold validation_images with validation_labels, and class_names, as well. Without names
@@ -61,7 +61,7 @@ def npz(path: PathLike | None) -> Source:
     Raises:
       InvalidInputError: no such file, not an .npz, arrays missing, or see `checked`.
     """
-    file = existing("npz", path, "the path of an .npz file")
+    file = existing("npz", data_dir, "the path of an .npz file")
     wanted = ["train_images", "train_labels", "test_images", "test_labels"]
     extra = ["validation_images", "validation_labels"]
     try:

@@ -20,9 +20,10 @@ READ_AT_ONCE = 100
 
 def read(
     name: str,
-    path: PathLike | None,
-    train_split: str,
-    test_split: str,
+    data_dir: PathLike | None = None,
+    train_split: str = "train",
+    test_split: str = "test",
+    *,
     others: Sequence[str] = (),
 ) -> Source:
     """A data set of TFDS with features "image" and "label", prepared as array_record.
@@ -31,7 +32,8 @@ def read(
 
     Args:
       name: of TFDS, for example "cifar10".
-      path: TFDS's `data_dir`; by default TFDS's own, which is TFDS_DATA_DIR if that is set.
+      data_dir: where data sets are prepared; by default TFDS's own folder, or TFDS_DATA_DIR if that
+        is set.
       train_split: as TFDS writes splits, "train[:50%]" for example.
       test_split: likewise.
       others: names that are no TFDS data sets and may have been meant.
@@ -48,7 +50,7 @@ def read(
             f"data: {name!r} is none of {', '.join(others)}, and so is looked for in "
             "tensorflow-datasets, which is not installed: pip install 'rumjax[tfds]'"
         ) from error
-    path = None if path is None else os.path.expanduser(path)
+    path = None if data_dir is None else os.path.expanduser(data_dir)
     builder = _builder(tensorflow_datasets, name, path, others)
     features = builder.info.features
     label = features["label"] if "label" in features else None  # noqa: SIM401 (not a dict)

@@ -1,6 +1,5 @@
 """Models by name, those of rumjax and anyone's own, and the statistics that normalize images."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,11 +9,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import InvalidInputError, check_count
 from rumjax.models.cnn import Cnn
 from rumjax.models.model import Model
 from rumjax.models.resnet import STAGES, ResNet
 from rumjax.models.vgg import Vgg16
+from rumjax.registry import resolve
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": Cnn,
@@ -52,7 +52,7 @@ def build(
       InvalidInputError: an unknown name, an attribute that cannot be imported or is no module, an
         option that it does not take, a standard deviation that is not positive.
     """
-    factory = _imported(name) if ":" in name else MODELS[check_choice("model", name, MODELS)]
+    factory = resolve("model", name, MODELS, wanted="a Flax module class or a function")
     arguments = dict(options or {}) | ({"dtype": jnp.bfloat16} if bfloat16 else {})
     # Lists, as configurations have them, would make the model unhashable.
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
@@ -68,23 +68,6 @@ def build(
     if not np.all(np.isfinite(mean)) or not np.all(np.asarray(std) > 0):
         raise InvalidInputError(f"mean {mean} and std {std}: wanted numbers, those of std positive")
     return Model(module, tuple(map(float, mean)), tuple(map(float, std)), num_classes)
-
-
-def _imported(name: str) -> Callable[..., Any]:
-    """What "package.module:attribute" names."""
-    path, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(path), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidInputError(
-            f"model {name!r}: {error}; wanted 'package.module:attribute', importable from here"
-        ) from error
-    if not callable(found):
-        raise InvalidInputError(
-            f"model {name!r}: wanted a Flax module class or a function, got {type(found).__name__}"
-        )
-    factory: Callable[..., Any] = found
-    return factory
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
