@@ -26,8 +26,8 @@ def load_scores(
     The files of Feldman & Zhang (NeurIPS 2020) are read as they are: `cifar100_infl_matrix.npz` has
     the memorization of CIFAR-100's 50 000 training examples as `tr_mem`, in the order of the data
     set's own files, to which its `tr_labels` belong; `imagenet_index.npz` has `tr_mem` in the order
-    of its `tr_filenames`. Neither has standard errors. TFDS and a held-out validation set change the
-    order of examples: scores are matched by position alone.
+    of its `tr_filenames`. Neither has standard errors. TFDS and a held-out validation set change
+    the order of examples: scores are matched by position alone.
 
     Args:
       path: of the file.
