@@ -36,7 +36,7 @@ def build(
     bfloat16: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Model:
-    """A model by name.
+    """Builds a model by name.
 
     Args:
       name: "cnn", "resnet18", "resnet50", "vgg16"; or "package.module:attribute" for a Flax module
@@ -44,19 +44,25 @@ def build(
       num_classes: K.
       mean: of each channel, for normalization, on the scale of 0…1 if images are uint8.
       std: of each channel.
-      bfloat16: whether to compute in bfloat16, passed on as `dtype`; parameters and statistics
-        stay float32.
+      bfloat16: computes in bfloat16, passed on as `dtype`; parameters and statistics stay float32.
       options: further arguments of the module, for example {"width": 16} of a ResNet.
 
     Raises:
       InvalidInputError: an unknown name, an attribute that cannot be imported or is no module, an
         option that it does not take, a standard deviation that is not positive.
+
+    Examples:
+      >>> build("resnet18", 10, mean=(0.5,), std=(0.25,), options={"width": 16}).module.width
+      16
     """
+    # The factory and its arguments.
     factory = resolve("model", name, MODELS, wanted="a Flax module class or a function")
     arguments = dict(options or {}) | ({"dtype": jnp.bfloat16} if bfloat16 else {})
     # Lists, as configurations have them, would make the model unhashable.
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     arguments["num_classes"] = check_count("num_classes", num_classes, least=2)
+
+    # The module.
     try:
         # Apart from the call, so that a TypeError inside a factory keeps its traceback.
         inspect.signature(factory).bind(**arguments)
@@ -71,13 +77,18 @@ def build(
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8[N, H, W, C] images, on a scale of 0…1.
+    """Returns mean and standard deviation of each channel of uint8[N, H, W, C], scaled to 0…1.
 
-    Exact to the last rounding, from histograms in whole numbers, without a copy of the images. The
-    standard deviation of a constant channel is said to be 1, so that it normalizes to 0.
+    They are exact to the last rounding, from histograms in whole numbers, without a copy of the
+    images. The standard deviation of a constant channel is given as 1, so that it normalizes to 0.
 
     Raises:
       InvalidInputError: not uint8[N, H, W, C], or empty.
+
+    Examples:
+      >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+      >>> channel_statistics(images)
+      ((0.5,), (0.5,))
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
         raise InvalidInputError(
@@ -94,7 +105,7 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
 
 
 def _moments(channel: np.ndarray) -> tuple[int, int, int]:
-    """The number, the sum and the sum of squares of uint8 values, in Python's whole numbers."""
+    """Returns number, sum and sum of squares of uint8 values, in Python's whole numbers."""
     counts = np.zeros(256, np.int64)
     for block in np.array_split(channel, -(-len(channel) // 1000)):
         counts += np.bincount(block.ravel(), minlength=256)
