@@ -8,10 +8,8 @@ import difflib
 from collections.abc import Collection
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 
 class RumjaxError(Exception):
@@ -100,14 +98,17 @@ def check_count(what: str, value: int, *, least: int = 1) -> int:
 
 def check_number(
     what: str, value: ArrayLike, *, least: float = 0.0, most: float = np.inf
-) -> jax.Array:
-    """Returns `value` as float32, so that int, float and array share one compilation.
+) -> np.float32 | np.ndarray:
+    """Returns `value` as float32 if it is a number, or an array of numbers, in a range.
 
     Args:
       what: the name used in messages.
       value: a number, or an array of them for `jax.vmap` over records.
       least: the smallest value allowed.
       most: the largest value allowed.
+
+    Returns:
+      A NumPy scalar, or an array of the same shape.
 
     Raises:
       InvalidInputError: not a number, not finite, or outside the range.
@@ -118,5 +119,6 @@ def check_number(
         raise InvalidInputError(f"{what}: wanted a number, got {value!r}") from error
     if not np.all(np.isfinite(numbers) & (numbers >= least) & (numbers <= most)):
         bounds = f"of at least {least:g}" if most == np.inf else f"in {least:g}…{most:g}"
-        raise InvalidInputError(f"{what}: wanted finite numbers {bounds}, got {value}")
-    return jnp.asarray(numbers)
+        raise InvalidInputError(f"{what}: wanted finite numbers {bounds}, got {value!s}")
+    number: np.float32 | np.ndarray = numbers[()]
+    return number

@@ -1,7 +1,7 @@
 """Forget sets as named parts: by a score, by entanglement, by class, at random, from a file.
 
 NumPy on the host. Every function returns parts, a dictionary from names to ascending int32 indices
-into D; a forget set is the union of its parts, and what it leaves is retained.
+into D; a forget set is the union of its parts, and the rest of D is retained.
 """
 
 import pathlib
@@ -18,7 +18,14 @@ from rumjax.types import Scores
 
 
 class ForgetSet(NamedTuple):
-    """S with its parts, and what it leaves of D."""
+    """S with its parts, and R, the rest of D.
+
+    Examples:
+      >>> parts = {"low": np.array([4], np.int32), "high": np.array([1], np.int32)}
+      >>> chosen = ForgetSet.of(parts, 5)
+      >>> chosen.forget, chosen.retain
+      (array([1, 4], dtype=int32), array([0, 2, 3], dtype=int32))
+    """
 
     parts: Parts
     """disjoint subsets of S by name, int32 each, which make up S"""
@@ -55,7 +62,7 @@ def by_score(
     center: float | str = 0.5,
     seed: int = 0,
 ) -> Parts:
-    """The `size` lowest scores ("low"), the highest ("high"), the nearest to the center ("medium").
+    """Chooses the `size` lowest scores, the highest, and the nearest to a center as "medium".
 
     (Zhao et al., NeurIPS 2024, section 4.) Low is taken first, then high, then medium from what is
     left, so the parts are disjoint whatever the ties.
@@ -64,12 +71,18 @@ def by_score(
       scores: of all N examples; larger means more memorized.
       size: examples per level.
       levels: which of "low", "medium" and "high" to return.
-      center: what medium is nearest to: .5 for memorization, "median" for proxies.
+      center: the score that medium is nearest to: .5 for memorization, "median" for proxies.
       seed: of the permutation that breaks ties.
 
     Raises:
       InvalidInputError: D is too small for disjoint levels, or an unknown level.
+
+    Examples:
+      >>> scores = Scores(np.array([0.9, 0.1, 0.5, 0.4]))
+      >>> by_score(scores, 1)["high"], by_score(scores, 1)["medium"]
+      (array([0], dtype=int32), array([2], dtype=int32))
     """
+    # Three levels must leave something of D.
     values = np.asarray(scores.values, np.float64)
     check_count("size", size)
     _check_levels(levels)
@@ -77,12 +90,14 @@ def by_score(
         raise InvalidInputError(
             f"size: three levels of {size} leave nothing of {len(values)} examples to retain"
         )
+
+    # Medium is the nearest to the center among those that are neither low nor high.
     order = ascending(values, seed=seed)
     low, between, high = order[:size], order[size:-size], order[-size:]
     middle = np.median(values) if center == "median" else float(center)
     nearest = ascending(np.abs(values[between] - middle), seed=seed)[:size]
-    found = {"low": low, "medium": between[nearest], "high": high}
-    return {level: np.sort(found[level]).astype(np.int32) for level in levels}
+    parts = {"low": low, "medium": between[nearest], "high": high}
+    return {level: np.sort(parts[level]).astype(np.int32) for level in levels}
 
 
 def by_entanglement(
@@ -94,7 +109,7 @@ def by_entanglement(
     levels: Sequence[str] = LEVELS,
     seed: int = 0,
 ) -> Parts:
-    """Low, medium and high entanglement, by distance from the mean embedding.
+    """Chooses low, medium and high entanglement, by distance from the mean embedding.
 
     D is ranked by ‖φ − μ‖ and cut into `groups` of equal size, counted from the center; far from
     the mean is LOW entanglement. (Zhao et al., NeurIPS 2024, section 4 and appendix.)
@@ -102,7 +117,7 @@ def by_entanglement(
     Args:
       embeddings: φ, float32[N, E], of the original model without augmentation.
       size: examples per level; each level is the run of `size` examples around its group's middle.
-      groups: how many equal groups D is cut into.
+      groups: number of equal groups that D is cut into.
       centers: the groups of low, medium and high; the paper's are 14, 12 and 3 of 15.
       levels: which of "low", "medium" and "high" to return.
       seed: of the permutation that breaks ties.
@@ -110,11 +125,18 @@ def by_entanglement(
     Raises:
       InvalidInputError: a group outside the range, an unknown level, or levels that overlap at this
         size.
+
+    Examples:
+      >>> embeddings = np.arange(30.0)[:, None]
+      >>> by_entanglement(embeddings, 2)["high"]  # near the mean, 14.5
+      array([11, 18], dtype=int32)
     """
     _check_levels(levels)
     count = len(embeddings)
     order = ascending(distances(embeddings), seed=seed)
     check_count("size", size)
+
+    # Around the middle of every level's group.
     parts: Parts = {}
     for level, group in zip(LEVELS, centers, strict=True):
         if not 0 <= group < groups:
@@ -122,6 +144,8 @@ def by_entanglement(
         middle = round((group + 0.5) * count / groups)
         first = int(np.clip(middle - size // 2, 0, max(count - size, 0)))
         parts[level] = np.sort(order[first : first + size]).astype(np.int32)
+
+    # Levels may neither overlap nor run out of D.
     joined = np.concatenate(list(parts.values()))
     if len(np.unique(joined)) != 3 * size:
         raise InvalidInputError(
@@ -132,10 +156,14 @@ def by_entanglement(
 
 
 def at_random(count: int, size: int, *, seed: int = 0) -> Parts:
-    """`size` of `count` examples, uniformly without replacement, as the part "random".
+    """Chooses `size` of `count` examples, uniformly without replacement, as the part "random".
 
     Raises:
       InvalidInputError: `size` leaves nothing to retain.
+
+    Examples:
+      >>> at_random(100, 10)["random"].shape
+      (10,)
     """
     if check_count("size", size) >= count:
         raise InvalidInputError(f"size: {size} of {count} examples leave nothing to retain")
@@ -146,32 +174,36 @@ def at_random(count: int, size: int, *, seed: int = 0) -> Parts:
 def by_class(
     labels: np.ndarray, classes: Sequence[int], *, fraction: float = 1.0, seed: int = 0
 ) -> Parts:
-    """Whole classes, or a random fraction of each, as parts "class_0" and so on.
+    """Chooses whole classes, or a random fraction of each, as parts "class_0" and so on.
 
     Args:
       labels: int32[N].
-      classes: which classes to forget.
+      classes: labels of the classes to forget.
       fraction: of each class's examples, rounded, at least one.
       seed: of the choice.
 
     Raises:
       InvalidInputError: a class without examples, or a fraction outside (0, 1].
+
+    Examples:
+      >>> by_class(np.array([0, 1, 1, 2]), [1])
+      {'class_1': array([1, 2], dtype=int32)}
     """
     if not 0 < fraction <= 1:
         raise InvalidInputError(f"fraction: wanted a number in (0, 1], got {fraction}")
     random = np.random.default_rng(seed)
     parts: Parts = {}
-    for each in classes:
-        examples = np.flatnonzero(labels == each)
+    for label in classes:
+        examples = np.flatnonzero(labels == label)
         if examples.size == 0:
-            raise InvalidInputError(f"classes: no example has label {each}")
+            raise InvalidInputError(f"classes: no example has label {label}")
         chosen = random.permutation(examples)[: max(1, round(fraction * examples.size))]
-        parts[f"class_{each}"] = np.sort(chosen).astype(np.int32)
+        parts[f"class_{label}"] = np.sort(chosen).astype(np.int32)
     return parts
 
 
 def from_file(path: str | pathlib.Path, count: int) -> Parts:
-    """Indices from a file: one part per array of an .npz, else the one part "file".
+    """Reads indices from a file: one part per array of an .npz, else the one part "file".
 
     Args:
       path: .npz, .npy, or text with one index a line.
@@ -180,33 +212,40 @@ def from_file(path: str | pathlib.Path, count: int) -> Parts:
     Raises:
       InvalidInputError: the file cannot be read, or holds indices that are duplicated, shared by
         two parts, or out of range.
+
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.save(f"{folder}/mine.npy", [3, 1])
+      ...     from_file(f"{folder}/mine.npy", 5)
+      {'file': array([1, 3], dtype=int32)}
     """
     path = pathlib.Path(path)
     try:
         if path.suffix == ".npz":
             with path.open("rb") as file, np.load(file) as archive:
-                found = {name: archive[name] for name in archive.files}
+                arrays = {name: archive[name] for name in archive.files}
         elif path.suffix == ".npy":
-            found = {"file": np.load(path)}
+            arrays = {"file": np.load(path)}
         else:
-            found = {"file": np.loadtxt(path, dtype=np.int64, ndmin=1)}
+            arrays = {"file": np.loadtxt(path, dtype=np.int64, ndmin=1)}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError(f"forget set: {path} cannot be read: {error}") from error
-    parts = {name: check_indices(f"{path}, {name}", part, count) for name, part in found.items()}
+    parts = {name: check_indices(f"{path}, {name}", part, count) for name, part in arrays.items()}
     check_indices(f"{path}, all parts together", _joined(parts), count)
     return parts
 
 
 def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 0) -> Parts:
-    """A forget set dealt out at random into requests that arrive one after another.
+    """Deals a forget set out at random into requests that arrive one after another.
 
-    Each gets an equal share of every part, so that none is easier than another; where a part does
-    not divide, the first ones get one more.
+    All requests get an equal share of every part, so that none is easier than another; where a part
+    does not divide, the first requests get one more.
 
     Args:
       parts: the forget set of all requests together.
-      count: how many requests there are.
-      until: how many of them to return, the first ones; by default all.
+      count: number of requests.
+      until: number of requests to return, the first ones; by default all.
       seed: of the deal, which does not depend on `until`.
 
     Returns:
@@ -214,6 +253,11 @@ def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 
 
     Raises:
       InvalidInputError: more requests than examples of a part, or `until` beyond `count`.
+
+    Examples:
+      >>> dealt = requests({"all": np.arange(5, dtype=np.int32)}, 2)
+      >>> {name: len(request) for name, request in dealt.items()}
+      {'request_1': 3, 'request_2': 2}
     """
     check_count("requests", count)
     until = count if until is None else check_count("until", until)
@@ -223,6 +267,8 @@ def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 
             f"requests: {until} of {count} wanted, of parts of {smallest} examples or more; "
             "there must be an example for each, and no more than all can have come"
         )
+
+    # Every part is shuffled and cut by itself.
     random = np.random.default_rng(seed)
     dealt = [np.array_split(random.permutation(part), count) for part in parts.values()]
     return {
@@ -232,10 +278,14 @@ def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 
 
 
 def union(parts: Parts, count: int) -> np.ndarray:
-    """S, the union of disjoint parts, int32, ascending.
+    """Returns S, the union of disjoint parts, int32, ascending.
 
     Raises:
       InvalidInputError: parts that overlap, are empty, out of range, or cover all of D.
+
+    Examples:
+      >>> union({"low": np.array([4]), "high": np.array([1])}, 5)
+      array([1, 4], dtype=int32)
     """
     for name, part in parts.items():
         check_indices(f"forget set, part {name}", part, count)
@@ -246,9 +296,11 @@ def union(parts: Parts, count: int) -> np.ndarray:
 
 
 def _check_levels(levels: Sequence[str]) -> None:
+    """Checks that levels are among "low", "medium" and "high"."""
     if unknown := set(levels) - set(LEVELS):
         raise InvalidInputError(f"levels: {sorted(unknown)} are not among {', '.join(LEVELS)}")
 
 
 def _joined(parts: Parts) -> np.ndarray:
+    """Concatenates parts, of which there may be none."""
     return np.concatenate([np.empty(0, np.int32), *parts.values()])

@@ -26,22 +26,34 @@ from rumjax.unlearn.base import Step
 Parts: TypeAlias = dict[str, np.ndarray]
 """Named disjoint subsets of the forget set, int32 indices into D."""
 Refine: TypeAlias = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""A function from S to its parts."""
 
 LEVELS = ("low", "medium", "high")
+"""Names of the parts that scores refine S into, from the lowest scores to the highest."""
 
 
 def whole(name: str = "all") -> Refine:
-    """No refinement: the forget set as one part."""
+    """Refines nothing: the forget set is one part.
+
+    Examples:
+      >>> whole()(np.array([3, 5]))
+      {'all': array([3, 5])}
+    """
     return lambda forget: {name: forget}
 
 
 def by_score(scores: Scores, *, parts: Sequence[str] = LEVELS, seed: int = 0) -> Refine:
-    """Equal parts by ascending score; where S does not divide, the first parts get one more.
+    """Refines into equal parts by ascending score; the first parts get one more if there is a rest.
 
     Args:
       scores: of all examples of D.
       parts: names, from the lowest scores to the highest.
       seed: of the permutation that breaks ties.
+
+    Examples:
+      >>> scores = Scores(np.array([0.9, 0.1, 0.5, 0.4]))
+      >>> by_score(scores, parts=("low", "high"))(np.array([0, 1, 3]))
+      {'low': array([1, 3]), 'high': array([0])}
     """
 
     def refine(forget: np.ndarray) -> Parts:
@@ -52,7 +64,12 @@ def by_score(scores: Scores, *, parts: Sequence[str] = LEVELS, seed: int = 0) ->
 
 
 def at_random(*, parts: Sequence[str] = ("first", "second", "third"), seed: int = 0) -> Refine:
-    """Equal parts of a seeded shuffle of S: the control for any score."""
+    """Refines into equal parts of a seeded shuffle of S: the control for any score.
+
+    Examples:
+      >>> {name: len(part) for name, part in at_random()(np.arange(7)).items()}
+      {'first': 3, 'second': 2, 'third': 2}
+    """
 
     def refine(forget: np.ndarray) -> Parts:
         shuffled = np.random.default_rng(seed).permutation(np.sort(forget))
@@ -62,21 +79,30 @@ def at_random(*, parts: Sequence[str] = ("first", "second", "third"), seed: int 
 
 
 def by_class(labels: np.ndarray) -> Refine:
-    """One part for each class in S, named "class_0" and so on.
+    """Refines into one part for every class in S, named "class_0" and so on.
 
     Args:
       labels: int32[N], of all examples of D.
+
+    Examples:
+      >>> by_class(np.array([1, 0, 1, 2]))(np.array([0, 1, 2]))
+      {'class_0': array([1]), 'class_1': array([0, 2])}
     """
 
     def refine(forget: np.ndarray) -> Parts:
         classes = np.unique(labels[forget])
-        return {f"class_{each}": forget[labels[forget] == each] for each in classes}
+        return {f"class_{label}": forget[labels[forget] == label] for label in classes}
 
     return refine
 
 
 def ascending(values: np.ndarray, *, seed: int) -> np.ndarray:
-    """The order that sorts `values`, ties in the order of a seeded permutation; int64[N]."""
+    """Returns the order that sorts values, ties in the order of a seeded permutation; int64[N].
+
+    Examples:
+      >>> ascending(np.array([0.3, 0.1, 0.2]), seed=0)
+      array([1, 2, 0])
+    """
     ties = np.random.default_rng(seed).permutation(len(values))
     return np.lexsort((ties, values))
 
@@ -89,9 +115,9 @@ def rum(
     select: Mapping[str, Unlearner[Any]] | Unlearner[Any],
     order: Sequence[str] | None = None,
 ) -> tuple[Step, ...]:
-    """The steps of RUM; at each, what is not yet unlearned still counts as retained.
+    """Returns the steps of RUM; at each of them, parts not yet unlearned still count as retained.
 
-    All steps' tasks have the same capacities, so an unlearner is compiled once for all of them.
+    The tasks of all steps have the same capacities, so an unlearner is compiled once for all.
 
     Args:
       forget: S, distinct indices into D.
@@ -106,7 +132,21 @@ def rum(
     Raises:
       InvalidInputError: S and R overlap or are empty; the parts overlap, are empty or do not make
         up S; the order or the selection does not name every part.
+
+    Examples:
+      >>> from rumjax.models import Cnn, Model
+      >>> from rumjax.unlearn import finetune, original
+      >>> model = Model(Cnn(10))
+      >>> steps = rum(
+      ...     [2, 5],
+      ...     [0, 1, 3, 4],
+      ...     refine=by_score(Scores(np.arange(6.0)), parts=("low", "high")),
+      ...     select={"low": original(model), "high": finetune(model)},
+      ... )
+      >>> [(step.name, int(step.task.retain.size)) for step in steps]
+      [('low', 5), ('high', 4)]
     """
+    # S and R, which must be disjoint.
     limit = int(max(np.max(forget, initial=0), np.max(retain, initial=0))) + 1
     forget = check_indices("forget set", forget, limit)
     retain = check_indices("retain set", retain, limit)
@@ -115,15 +155,19 @@ def rum(
         raise InvalidInputError(
             f"forget set and retain set share {shared.size} examples, the first is {shared[0]}"
         )
+
+    # The parts, their order, and an unlearner for each of them.
     parts = _check_parts(refine(forget), forget)
     order = _check_names("order", tuple(parts) if order is None else tuple(order), parts)
     if isinstance(select, Mapping):
         _check_names("select", tuple(select), parts)
     else:
         select = dict.fromkeys(parts, select)
+
+    # At every step, R and the parts of later steps are retained.
     steps = []
     for position, name in enumerate(order):
-        later = [parts[each] for each in order[position + 1 :]]
+        later = [parts[other] for other in order[position + 1 :]]
         kept = np.sort(np.concatenate([retain, *later]))
         task = Task(
             forget=subset(parts[name], capacity=len(forget)),
@@ -134,6 +178,7 @@ def rum(
 
 
 def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
+    """Returns parts as int32, if none is empty and together they are S."""
     for name, part in parts.items():
         if len(part) == 0:
             raise InvalidInputError(
@@ -149,6 +194,7 @@ def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
 
 
 def _check_names(what: str, names: tuple[str, ...], parts: Parts) -> tuple[str, ...]:
+    """Returns names, if they are those of the parts, each once."""
     if sorted(names) != sorted(parts):
         raise InvalidInputError(
             f"{what}: names {', '.join(names)}, but the parts are {', '.join(parts)}, each once"

@@ -1,7 +1,7 @@
-"""Relearn time: epochs of fine-tuning on S alone until a model knows S again as it once did.
+"""Relearn time: epochs of fine-tuning on S alone until a model's accuracy on S is back.
 
-A model that has forgotten S in name only is quick to learn it again. How quick a model is that has
-never seen S, the oracle, is what to hold it against.
+A model that has forgotten S in name only is quick to learn it again. Compare it with the oracle, a
+model that has never seen S.
 """
 
 import functools
@@ -26,18 +26,23 @@ from rumjax.types import Array, Dataset, Key, Variables, task
 from rumjax.unlearn import chain, finetune
 
 ROUNDING = 1e-6
-"""by which an accuracy may fall short: targets may have been kept in float32"""
+"""By which an accuracy may fall short: targets may have been kept in float32."""
 
 
 class Relearned(NamedTuple):
-    """How a model has learned S again."""
+    """The course of a model that learned S again.
+
+    Examples:
+      >>> Relearned(epochs=1, accuracies=(0.3, 0.9)).diverged is None
+      True
+    """
 
     epochs: int | None
     """until its accuracy was back; 0 if it was never lost, None if it did not come back in time"""
     accuracies: tuple[float, ...]
     """on S, before the first epoch and after each; they end where the model diverged"""
     diverged: DivergenceError | None = None
-    """what went wrong, which is not known of a model that does not relearn"""
+    """the error, if the model diverged"""
 
 
 def relearn_times(
@@ -55,21 +60,21 @@ def relearn_times(
     per_device: int = 1,
     **options: Unpack[SgdOptions],
 ) -> list[Relearned]:
-    """Teaches models S again, and says how many epochs each takes.
+    """Teaches models S again, and counts the epochs that they take.
 
     (Golatkar et al., CVPR 2020, arXiv 1911.04933, until the loss is regained; Tarun et al., arXiv
-    2111.08947, until the accuracy is.) Of an unlearned model's epochs and the oracle's, the ratio
-    is the anamnesis index of Chundawat et al., arXiv 2201.05629.
+    2111.08947, until the accuracy is.) The ratio of an unlearned model's epochs to the oracle's is
+    the anamnesis index of Chundawat et al., arXiv 2201.05629.
 
-    Models are as `rumjax.run` leaves them after `finetune` on S, and made many at a time by one
-    compiled program, which is compiled anew for another model, batch size or |S| alone.
+    Models are trained like those that `rumjax.run` makes by `finetune` on S, many at a time by one
+    compiled program, which is compiled anew only for another model, batch size or |S|.
 
     Args:
       names: of the m models, all different.
       keys: as `rumjax.run` wants them, [m].
       variables: of each model, left as they are.
       forget: S, indices into `data`, the same for all models.
-      data: D, and whatever comes after.
+      data: D, and whatever comes after it.
       model: the architecture of all of them.
       learning_rate: of fine-tuning, constant.
       epochs: after which a model that is not there yet has not relearned.
@@ -81,7 +86,19 @@ def relearn_times(
     Raises:
       InvalidInputError: no models, two of one name, not as many keys, variables and targets as
         names, S empty or not in D, or a number out of range.
+
+    Examples:
+      >>> import jax
+      >>> from rumjax.models import Cnn
+      >>> data = Dataset(jnp.zeros((4, 4, 4, 1), jnp.uint8), jnp.zeros(4, jnp.int32))
+      >>> model = Model(Cnn(2, widths=(2,), hidden=2))
+      >>> variables = [model.init(jax.random.key(0), data.images)]
+      >>> keys, forget = jax.random.split(jax.random.key(1), 1), np.array([0, 2])
+      >>> options = {"model": model, "learning_rate": 0.1, "epochs": 1, "target": [0.0]}
+      >>> relearn_times(["fresh"], keys, variables, forget, data, **options)[0].epochs
+      0
     """
+    # As many of everything, and numbers in range.
     count = len(names)
     if not count == len(set(names)) == len(keys) == len(variables) == len(target) > 0:
         raise InvalidInputError(
@@ -92,8 +109,9 @@ def relearn_times(
     check_number("margin", margin, most=1.0)
     check_count("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
-    # By themselves, so that what is compiled does not depend on which examples they are.
-    known = Dataset(jnp.asarray(data.images)[chosen], jnp.asarray(data.labels)[chosen])
+
+    # S by itself, so that the compiled program does not depend on which examples it holds.
+    only_forget = Dataset(jnp.asarray(data.images)[chosen], jnp.asarray(data.labels)[chosen])
     steps = chain(
         task([], len(chosen)),
         finetune(model, epochs=epochs, learning_rate=learning_rate, **options),
@@ -105,7 +123,7 @@ def relearn_times(
     count_right = correct(model)
     make = functools.partial(
         ensemble.make,
-        data=known,
+        data=only_forget,
         read=count_right,
         most_per_device=per_device,
         watch=count_right,
@@ -133,14 +151,25 @@ def relearn_times(
 
 
 def first_at(accuracies: Sequence[float], least: float) -> int | None:
-    """The position of the first accuracy that is not below, or None."""
-    there = (epoch for epoch, each in enumerate(accuracies) if each >= least - ROUNDING)
-    return next(there, None)
+    """Returns the position of the first accuracy that is not below a bound, or None.
+
+    Examples:
+      >>> first_at([0.3, 0.6, 0.5, 0.7], 0.6)
+      1
+    """
+    reached = (epoch for epoch, value in enumerate(accuracies) if value >= least - ROUNDING)
+    return next(reached, None)
 
 
 @functools.cache
 def correct(model: Model) -> ensemble.Read:
-    """Reads of how many examples a model's prediction is right; one object for equal models."""
+    """Returns a function that counts a model's right predictions; one object for equal models.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> correct(Model(Cnn(2))) is correct(Model(Cnn(2)))
+      True
+    """
 
     def right(variables: Variables, data: Dataset) -> Array:
         logits = predict(model, variables, data.images).logits

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -258,6 +259,15 @@ class SgdOptions(TypedDict, total=False):
     """"update" (the default) or "freeze", see `Sgd`"""
 
 
+def number_leaf(what: str, value: ArrayLike, *, least: float = 0.0, most: float = np.inf) -> Array:
+    """Returns a checked number as a leaf of a record: float32 on the device.
+
+    So int, float and array share one compilation. For arguments and errors see
+    `rumjax.errors.check_number`.
+    """
+    return jnp.asarray(check_number(what, value, least=least, most=most))
+
+
 def sgd_fields(
     model: Model,
     *,
@@ -280,9 +290,9 @@ def sgd_fields(
         "batch_size": check_count("batch_size", batch_size),
         "augmentation": augmentation,
         "batch_norm": check_choice("batch-norm policy", batch_norm, BATCH_NORM),
-        "learning_rate": check_number("learning_rate", learning_rate),
-        "momentum": check_number("momentum", momentum),
-        "weight_decay": check_number("weight_decay", weight_decay),
+        "learning_rate": number_leaf("learning_rate", learning_rate),
+        "momentum": number_leaf("momentum", momentum),
+        "weight_decay": number_leaf("weight_decay", weight_decay),
     }
 
 
@@ -320,5 +330,5 @@ def recipe(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
         schedule=schedule,
         milestones=tuple(milestones),
-        decay=check_number("decay", decay),
+        decay=number_leaf("decay", decay),
     )

@@ -12,10 +12,11 @@ PACKAGE = ROOT / "rumjax"
 LIBRARY = {
     # Lowest first; a room may import what is named here, and itself.
     "errors": "",
+    "registry": "errors",
     "types": "errors",
     "mesh": "errors",
-    "data": "errors types",
-    "models": "errors types mesh",
+    "data": "errors registry types",
+    "models": "errors registry types mesh",
     "metrics": "errors",
     "audits": "errors metrics",
     "training": "errors types mesh data models",

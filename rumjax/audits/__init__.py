@@ -1,7 +1,7 @@
-"""Audits of unlearned models: can anyone tell them from models that never saw the forget set?
+"""Audits of unlearned models: attacks that tell them from models that never saw the forget set.
 
-Everything here looks at margins of many models on the same examples, a `Population`; NumPy, SciPy
-and scikit-learn on the host. `audit` runs whatever the models allow for.
+All take margins of many models on the same examples, a `Population`; NumPy, SciPy and scikit-learn
+on the host. `audit` runs all that the models allow for.
 """
 
 from rumjax.audits.challenge import challenge_score, epsilons, forgetting_quality

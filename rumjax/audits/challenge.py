@@ -6,16 +6,18 @@ from rumjax.audits.kl_margins import check_sides
 from rumjax.errors import InvalidInputError, check_number
 
 DELTA, CAP, WIDTH = 1e-5, 50.0, 0.5
+"""The challenge's δ, its cap of ε, and the width of its bins of ε."""
 
 
 def epsilons(
     unlearned: np.ndarray, oracles: np.ndarray, *, delta: float = DELTA, cap: float = CAP
 ) -> np.ndarray:
-    """How far each example's unlearning is from (ε, δ), by the best of many attacks on φ.
+    """Returns ε of each example's (ε, δ)-unlearning, by the best of many attacks on φ.
 
     An attack tells unlearned models from oracles by a threshold, in either direction, or by two,
-    "unlearned" being what lies between or what lies outside; all that the sample can tell apart are
-    tried. With its rates of errors, ε = max(log(1−δ−FPR) − log FNR, log(1−δ−FNR) − log FPR).
+    "unlearned" being all margins between them or all outside; every attack that the sample can tell
+    from others is tried. Of its rates of errors, ε = max(log(1−δ−FPR) − log FNR,
+    log(1−δ−FNR) − log FPR).
     Attacks of which exactly one rate is 0 are discarded, as a sign of too few models; where both
     are, the sides are separated and ε is `cap`. (Triantafillou et al., arXiv 2406.09073, section
     4.2 and appendix; the released scorer tries a grid of thresholds instead, looks between two of
@@ -34,6 +36,11 @@ def epsilons(
     Raises:
       InvalidInputError: δ or the cap is out of range, or the two sides do not match; see
         `rumjax.audits.kl_margins.check_sides`.
+
+    Examples:
+      >>> ours, theirs = np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([[5.0, 0.0], [6.0, 0.0]])
+      >>> epsilons(ours, theirs)
+      array([50.,  0.])
     """
     check_sides(unlearned, oracles)
     if not 0 <= delta < 1 or not 0 < cap < np.inf:
@@ -41,28 +48,35 @@ def epsilons(
             f"epsilons: delta is {delta} and cap {cap}; wanted 0 ≤ delta < 1 and a cap above 0"
         )
     return np.array(
-        [_epsilon(*each, delta, cap) for each in zip(unlearned.T, oracles.T, strict=True)]
+        [
+            _epsilon(ours, theirs, delta, cap)
+            for ours, theirs in zip(unlearned.T, oracles.T, strict=True)
+        ]
     )
 
 
 def _epsilon(ours: np.ndarray, theirs: np.ndarray, delta: float, cap: float) -> float:
-    """ε of one example, φ of it by both sides."""
+    """Returns ε of one example, from φ of it by the models of both sides."""
+    # How many models of both sides lie below every place where a threshold can be put.
     values = np.unique(np.concatenate([ours, theirs]))
-    # How many of each side lie below each place where a threshold can be put.
     below = [
         np.r_[0, np.searchsorted(np.sort(side), values, side="right")] for side in (ours, theirs)
     ]
-    between = [each[None, :] - each[:, None] for each in below]
+
+    # How many lie between two thresholds, of which one may be at the end.
+    between = [counts[None, :] - counts[:, None] for counts in below]
     later = np.triu_indices(len(values) + 1, k=1)
-    hits, alarms = (each[later] for each in between)
+    hits, alarms = (counts[later] for counts in between)
+
+    # "Unlearned" are the models between two thresholds, or all others.
     best = 0.0
-    # "Unlearned" is what lies between two thresholds, of which one may be at the end, or the rest.
     for false_positive, false_negative in (
         (alarms / len(theirs), 1 - hits / len(ours)),
         (1 - alarms / len(theirs), hits / len(ours)),
     ):
         if np.any((false_positive == 0) & (false_negative == 0)):
             return cap
+        # Attacks of which exactly one rate is 0 are discarded.
         kept = (false_positive > 0) & (false_negative > 0)
         for one, other in (
             (false_positive[kept], false_negative[kept]),
@@ -76,11 +90,11 @@ def _epsilon(ours: np.ndarray, theirs: np.ndarray, delta: float, cap: float) -> 
 
 
 def forgetting_quality(epsilons: np.ndarray, *, models: int, width: float = WIDTH) -> float:
-    """The mean over examples of 2/2^k, k the number of the bin of ε from 1; 1 is best.
+    """Returns the mean over examples of 2/2^k, k the number of the bin of ε from 1; 1 is best.
 
     (Triantafillou et al., arXiv 2406.09073, section 4.2.) Bins are `width` wide and reach to
-    ⌈log(N−1)⌉, the most that N models can show; an ε beyond counts as 0. So few models flatter
-    no one: with 64 models a side of the same distribution the mean is about .07.
+    ⌈log(N−1)⌉, the most that N models can show; an ε beyond counts as 0. So the score of few models
+    is low: with 64 models a side of the same distribution the mean is about .07.
 
     Args:
       epsilons: float[n], not negative.
@@ -89,6 +103,10 @@ def forgetting_quality(epsilons: np.ndarray, *, models: int, width: float = WIDT
 
     Raises:
       InvalidInputError: no examples, or an ε that is negative or not finite.
+
+    Examples:
+      >>> forgetting_quality(np.array([0.0, 0.6]), models=64)
+      0.75
     """
     epsilons = np.asarray(epsilons, np.float64)
     if epsilons.size == 0 or not np.isfinite(epsilons).all() or epsilons.min() < 0:
@@ -99,12 +117,16 @@ def forgetting_quality(epsilons: np.ndarray, *, models: int, width: float = WIDT
 
 
 def challenge_score(quality: float, retain_ratio: float, test_ratio: float) -> float:
-    """Forgetting quality, times the accuracies on R and on T over the oracles'.
+    """Returns forgetting quality, times the accuracies on R and on T over the oracles'.
 
     (Triantafillou et al., arXiv 2406.09073, section 4.3.)
 
     Raises:
       InvalidInputError: a ratio that is negative or not finite.
+
+    Examples:
+      >>> challenge_score(0.5, retain_ratio=1.0, test_ratio=0.5)
+      0.25
     """
     for name, value in {"retain_ratio": retain_ratio, "test_ratio": test_ratio}.items():
         check_number(name, value)

@@ -1,17 +1,15 @@
-"""What is read from a `Game`, an attack's answers: areas, accuracies, rates, curves, intervals."""
+"""Readings of a `Game`, an attack's answers: areas, accuracies, rates, curves, intervals."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics
 
 from rumjax.audits.population import Game
 from rumjax.errors import InvalidInputError, check_choice, check_count
 
 POINTS = 500
-"""of a curve, at most"""
+"""Points of a curve, at most."""
 
 
 class Interval(NamedTuple):
@@ -23,7 +21,7 @@ class Interval(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """How often something happened."""
+    """The share of trials that succeeded, with its interval."""
 
     value: float
     low: float
@@ -43,13 +41,14 @@ class Curve(NamedTuple):
 
 
 def check_game(name: str, game: Game) -> Game:
-    """The game, once it is found to be in order.
+    """Returns the game, if it is in order.
 
     Raises:
       InvalidInputError: shapes differ, masks that are not bool, scores of played pairs that are not
         finite, with the first model and example concerned, a threshold that is not a number, or
         pairs of one world only.
     """
+    # Shapes and dtypes.
     scores, positive, played, threshold = game
     if scores.ndim != 2 or not scores.shape == positive.shape == played.shape:
         raise InvalidInputError(
@@ -60,6 +59,8 @@ def check_game(name: str, game: Game) -> Game:
         raise InvalidInputError(
             f"{name}: positive is {positive.dtype} and played {played.dtype}; both must be bool"
         )
+
+    # Scores of pairs that are played, and pairs of both worlds.
     wrong = np.argwhere(played & ~np.isfinite(scores))
     if len(wrong):
         model, example = wrong[0]
@@ -78,33 +79,54 @@ def check_game(name: str, game: Game) -> Game:
 
 
 def auc(game: Game) -> float:
-    """The area under the curve: how often a positive pair scores above a negative one; ties ½.
+    """Returns the area under the curve, ties counting ½.
+
+    It is the probability that a positive pair scores above a negative one.
 
     Raises:
       InvalidInputError: see `check_game`.
+
+    Examples:
+      >>> positive = np.array([[True, False], [False, True]])
+      >>> auc(Game(np.array([[3.0, 1.0], [2.0, 1.0]]), positive, np.ones((2, 2), bool)))
+      0.625
     """
+    from sklearn import metrics
+
     scores, positive = _pairs(game)
     return float(metrics.roc_auc_score(positive, scores))
 
 
 def balanced_accuracy(game: Game) -> float:
-    """½(TPR + TNR) at the attack's own threshold, a score at which counts as half a "positive".
+    """Returns ½(TPR + TNR) at the attack's own threshold, where a score counts as half "positive".
 
     Raises:
       InvalidInputError: the attack has no threshold; see `check_game` besides.
+
+    Examples:
+      >>> positive = np.array([[True, False], [False, True]])
+      >>> scores = np.array([[3.0, -1.0], [2.0, 1.0]])
+      >>> balanced_accuracy(Game(scores, positive, np.ones((2, 2), bool), threshold=0.0))
+      0.75
     """
     right, worlds = _right(game)
     return float(np.mean([right[world].mean() for world in worlds]))
 
 
 def per_example(game: Game) -> np.ndarray:
-    """The balanced accuracy on each example, over models; NaN where it lacks one of the worlds.
+    """Returns the balanced accuracy on each example over models; NaN where it lacks a world.
 
     Returns:
       float64[n].
 
     Raises:
       InvalidInputError: the attack has no threshold; see `check_game` besides.
+
+    Examples:
+      >>> positive = np.array([[True, False], [False, True]])
+      >>> scores = np.array([[3.0, -1.0], [2.0, 1.0]])
+      >>> per_example(Game(scores, positive, np.ones((2, 2), bool), threshold=0.0))
+      array([0.5, 1. ])
     """
     right, worlds = _right(game)
     with np.errstate(invalid="ignore"):
@@ -113,9 +135,10 @@ def per_example(game: Game) -> np.ndarray:
 
 
 def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
-    """The true positive rate at the lowest threshold whose false positive rate is no higher.
+    """Returns the true positive rate at a bounded false positive rate.
 
-    (Carlini et al., S&P 2022, arXiv 2112.03570.) Pairs of equal scores are never split. With n
+    The threshold is the lowest whose false positive rate is not above the bound (Carlini et al.,
+    S&P 2022, arXiv 2112.03570). Pairs of equal scores are never split. With n
     negative pairs, rates below 1/n cannot be told from 0. The interval takes the threshold as
     given and pairs as independent, which those of one model or one example are not; `bootstrap`
     allows for that, for other measures.
@@ -126,7 +149,17 @@ def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
 
     Raises:
       InvalidInputError: a rate outside 0…1; see `check_game` besides.
+
+    Examples:
+      >>> positive = np.array([[True, False], [False, True]])
+      >>> game = Game(np.array([[3.0, 1.0], [2.0, 1.0]]), positive, np.ones((2, 2), bool))
+      >>> rate = true_positive_rate(game, 0.1)
+      >>> rate.value, rate.successes, rate.trials
+      (0.5, 1, 2)
     """
+    from scipy import stats
+    from sklearn import metrics
+
     if not 0 <= false_positive_rate <= 1:
         raise InvalidInputError(
             f"false_positive_rate: wanted a number in 0…1, got {false_positive_rate}"
@@ -140,11 +173,11 @@ def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
 
 
 def roc_curve(game: Game, *, points: int = POINTS) -> Curve:
-    """The attack's curve, for logarithmic axes, to be joined by straight lines.
+    """Returns the attack's curve, for logarithmic axes, to be joined by straight lines.
 
-    Where there are too many points, those are kept whose false positive rates are next below ones
-    evenly spaced in the logarithm, each with the corners at its foot and at its top: no point is
-    made up, and the steps at the lowest rates, 0 among them, stay steps.
+    Where there are too many points, those are kept whose false positive rates are next below rates
+    evenly spaced in the logarithm, with the corners at the foot and at the top of each. So no point
+    is made up, and the steps at the lowest rates, 0 among them, stay steps.
 
     Args:
       game: an attack's answers.
@@ -152,10 +185,19 @@ def roc_curve(game: Game, *, points: int = POINTS) -> Curve:
 
     Raises:
       InvalidInputError: too few points; see `check_game` besides.
+
+    Examples:
+      >>> positive = np.array([[True, False], [False, True]])
+      >>> game = Game(np.array([[3.0, 1.0], [2.0, 1.0]]), positive, np.ones((2, 2), bool))
+      >>> roc_curve(game).true_positive_rate
+      array([0. , 0.5, 0.5, 1. ])
     """
+    from sklearn import metrics
+
     scores, positive = _pairs(game)
     false, true, _ = metrics.roc_curve(positive, scores)
     if len(false) > check_count("points", points, least=4):
+        # Both corners of the steps next below rates evenly spaced in the logarithm.
         wanted = np.append(np.geomspace(1, 1 / np.sum(~positive), int(points) // 2 - 1), 0)
         tops = np.searchsorted(false, wanted, side="right") - 1
         chosen = np.union1d(np.searchsorted(false, false[tops]), tops)
@@ -174,14 +216,14 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """A percentile interval from resampling models and examples together.
+    """Returns a percentile interval from resampling models and examples together.
 
     Each draw takes as many models and as many examples as there are, with replacement; a pair
     counts as often as its model, times its example (Owen, Annals of Applied Statistics 2007,
     doi:10.1214/07-AOAS122). Draws without any pair of one of the worlds are drawn again.
 
-    What it does not know: the attack is not fitted again on each draw, so how its own parameters
-    fluctuate does not show; models are taken as independent of each other, and so are examples.
+    The attack is not fitted again on each draw, so the interval does not show how its own
+    parameters fluctuate; models are taken as independent of each other, and so are examples.
     Where each pair is independent of all others, intervals are too wide rather than too narrow.
 
     Args:
@@ -194,28 +236,37 @@ def bootstrap(
     Raises:
       InvalidInputError: an unknown measure, no draws, or no such level; see `auc` and
         `balanced_accuracy` besides.
+
+    Examples:
+      >>> positive = np.tile([True, False], (6, 4))
+      >>> game = Game(positive * 1.0, positive, np.ones((6, 8), bool))
+      >>> interval = bootstrap(game, "auc", draws=10)
+      >>> interval.value, interval.low, interval.high
+      (1.0, 1.0, 1.0)
     """
     measured, of_draws = MEASURES[check_choice("measure", measure, MEASURES)]
     if not 0 < level < 1:
         raise InvalidInputError(f"level: wanted a number between 0 and 1, got {level}")
-    value, at = measured(game), of_draws(game)
+    value, of_draw = measured(game), of_draws(game)
+
+    # A draw counts models and examples; one that lacks a world is drawn again.
     random = np.random.default_rng(seed)
-    found: list[float] = []
+    drawn: list[float] = []
     wanted = check_count("draws", draws)
-    while len(found) < wanted:
+    while len(drawn) < wanted:
         models, examples = (
             random.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
             for count in game.scores.shape
         )
-        drawn = at(models, examples)
-        if not np.isnan(drawn):
-            found.append(drawn)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+        measured_again = of_draw(models, examples)
+        if not np.isnan(measured_again):
+            drawn.append(measured_again)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
 
 def weighted_auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> float:
-    """The area under the curve of pairs that count as often as their weights say.
+    """Returns the area under the curve of pairs that count as often as their weights say.
 
     Args:
       scores: float64[k], finite.
@@ -232,23 +283,24 @@ def weighted_auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) 
 
 
 def _ranks(yes: np.ndarray, no: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the negative scores, ascending, are below each positive one, and not above it."""
+    """Counts the negative scores, ascending, that are below each positive one, and not above it."""
     return np.searchsorted(no, yes), np.searchsorted(no, yes, side="right")
 
 
 def _area(yes: np.ndarray, no: np.ndarray, ranks: tuple[np.ndarray, np.ndarray]) -> float:
-    """The area from weights of positive and, ascending in score, negative pairs, or NaN."""
+    """Returns the area from weights of positive and, ascending in score, negative pairs, or NaN."""
     sums = np.append(0.0, np.cumsum(no))
     whole = 2 * yes.sum() * sums[-1]
     return float(yes @ (sums[ranks[0]] + sums[ranks[1]]) / whole) if whole else np.nan
 
 
 OfDraws: TypeAlias = Callable[[np.ndarray, np.ndarray], float]
-"""A measure, once models and examples count as often as two float64[M] and float64[n] say; NaN
-where one of the worlds has vanished"""
+"""A measure as a function of how often models, float64[M], and examples, float64[n], count; NaN
+where one of the worlds has vanished."""
 
 
 def _area_of_draws(game: Game) -> OfDraws:
+    """Returns the area under the curve as a function of draws; sorts the scores only once."""
     scores, positive = _pairs(game)
     order = np.argsort(scores)
     scores, positive = scores[order], positive[order]
@@ -264,12 +316,13 @@ def _area_of_draws(game: Game) -> OfDraws:
 
 
 def _accuracy_of_draws(game: Game) -> OfDraws:
+    """Returns the balanced accuracy as a function of draws."""
     right, worlds = _right(game)
     # Sums of products are two matrix products, and no pair need be looked at one by one.
     sums = [(right * world, world.astype(np.float64)) for world in worlds]
 
     def accuracy(models: np.ndarray, examples: np.ndarray) -> float:
-        hits, counts = (np.array([models @ each[k] @ examples for each in sums]) for k in (0, 1))
+        hits, counts = (np.array([models @ sides[k] @ examples for sides in sums]) for k in (0, 1))
         return float(np.mean(hits / counts)) if counts.all() else np.nan
 
     return accuracy
@@ -279,17 +332,17 @@ MEASURES: dict[str, tuple[Callable[[Game], float], Callable[[Game], OfDraws]]] =
     "auc": (auc, _area_of_draws),
     "balanced_accuracy": (balanced_accuracy, _accuracy_of_draws),
 }
-"""what `bootstrap` can do, and the same of models and examples that count several times or not"""
+"""The measures of `bootstrap`: of a game, and of the same game as a function of draws."""
 
 
 def _pairs(game: Game) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and worlds of the pairs that are played."""
+    """Returns scores and worlds of the pairs that are played."""
     check_game("attack", game)
     return game.scores[game.played], game.positive[game.played]
 
 
 def _right(game: Game) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """1 where the attack is right, ½ where it cannot say, else 0; and the pairs of each world."""
+    """Returns 1 where the attack is right, ½ on the threshold, else 0; and the pairs of a world."""
     scores, positive, played, threshold = check_game("attack", game)
     if threshold is None:
         raise InvalidInputError("attack: it has no threshold of its own, and so no accuracy")

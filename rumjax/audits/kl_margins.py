@@ -1,14 +1,14 @@
 """KLOM: the divergence of margins of unlearned models from those of oracles, example by example."""
 
 import numpy as np
-from scipy.special import gammaln, rel_entr
 
 from rumjax.audits.population import check_margins
 from rumjax.errors import InvalidInputError, check_count
 
 BINS, CLIP, FLOOR = 20, 100.0, 1e-5
+"""Bins of a histogram, the largest |φ| in nats, and the least probability of a bin."""
 CHUNK = 2**22
-"""margins that are sorted into bins at a time, which bounds memory"""
+"""Margins that are sorted into bins at a time, which bounds memory."""
 
 
 def klom(
@@ -19,7 +19,7 @@ def klom(
     clip: float = CLIP,
     floor: float = FLOOR,
 ) -> np.ndarray:
-    """KL(unlearned ‖ oracles) in nats of histograms of φ, for each example.
+    """Returns KL(unlearned ‖ oracles) in nats of histograms of φ, for each example.
 
     (Georgiev et al., arXiv 2410.23232, section 3.) Margins are clipped to ±`clip` and sorted into
     bins of equal width over the joint range of both sides; probabilities below `floor` are raised
@@ -42,6 +42,13 @@ def klom(
     Raises:
       InvalidInputError: margins that are not finite, fewer than two models of a side, no examples
         or different ones; fewer than 2 bins; `clip` or `floor` not above 0.
+
+    Examples:
+      >>> random = np.random.default_rng(0)
+      >>> oracles = random.normal(0, 1, (100, 2))
+      >>> alike, apart = klom(random.normal([0, 9], 1, (100, 2)), oracles)
+      >>> bool(alike < 1 < apart)
+      True
     """
     check_sides(unlearned, oracles)
     _check_histogram(bins, clip, floor)
@@ -57,11 +64,11 @@ def corrected_klom(
     clip: float = CLIP,
     floor: float = FLOOR,
 ) -> np.ndarray:
-    """KLOM less what chance alone makes of so few models; about 0 where both sides are the same.
+    """Returns KLOM less its mean by chance; about 0 where both sides are the same.
 
-    What chance makes is the mean over all deals of the same models, in one pot, into two sides of
-    the same sizes. Given how many of the pot are in a bin, how many of them one side is dealt is
-    hypergeometric, so that the mean is a sum of known terms and needs no draws.
+    The mean by chance is that over all deals of the same models, in one pot, into two sides of the
+    same sizes. Given how many of the pot are in a bin, how many of them one side is dealt is
+    hypergeometric, so that the mean is a sum of few terms and needs no draws.
 
     It is exact in expectation where both sides are alike, AND NO ESTIMATE OF THE DIVERGENCE WHERE
     THEY ARE NOT: with `floor` far below 1/N, a bin that one side happens to miss costs some 10
@@ -82,6 +89,12 @@ def corrected_klom(
 
     Raises:
       InvalidInputError: see `klom`.
+
+    Examples:
+      >>> unlearned, oracles = np.random.default_rng(0).normal(0, 1, (2, 100, 50))
+      >>> corrected = corrected_klom(unlearned, oracles).mean()
+      >>> bool(abs(corrected) < 0.1 < klom(unlearned, oracles).mean())
+      True
     """
     check_sides(unlearned, oracles)
     _check_histogram(bins, clip, floor)
@@ -113,6 +126,7 @@ def check_sides(unlearned: np.ndarray, oracles: np.ndarray) -> None:
 
 
 def _check_histogram(bins: int, clip: float, floor: float) -> None:
+    """Checks the numbers that a histogram depends on."""
     check_count("bins", bins, least=2)
     for name, value in {"clip": clip, "floor": floor}.items():
         if not 0 < value < np.inf:
@@ -120,8 +134,8 @@ def _check_histogram(bins: int, clip: float, floor: float) -> None:
 
 
 def _binned(margins: np.ndarray, bins: int, clip: float) -> np.ndarray:
-    """The bin of each margin, int[M, n]."""
-    found = np.empty(margins.shape, np.intp)
+    """Returns the bin of every margin, int[M, n]."""
+    positions = np.empty(margins.shape, np.intp)
     step = max(1, CHUNK // len(margins))
     for first in range(0, margins.shape[1], step):
         these = np.clip(margins[:, first : first + step].astype(np.float64), -clip, clip)
@@ -129,23 +143,25 @@ def _binned(margins: np.ndarray, bins: int, clip: float) -> np.ndarray:
         width = np.where(most > least, most - least, 1.0)
         # As in a histogram, the last bin holds its upper end.
         position = np.minimum((these - least) / width * bins, bins - 1)
-        found[:, first : first + step] = position
-    return found
+        positions[:, first : first + step] = position
+    return positions
 
 
 def _divergence(unlearned: np.ndarray, oracles: np.ndarray, bins: int, floor: float) -> np.ndarray:
-    """KL(unlearned ‖ oracles) of margins in bins, float64[n]."""
+    """Returns KL(unlearned ‖ oracles) of margins in bins, float64[n]."""
     ours, theirs = (_counts(side, bins) / len(side) for side in (unlearned, oracles))
     return np.asarray(_terms(ours, theirs, floor).sum(axis=1))
 
 
 def _terms(unlearned: np.ndarray, oracles: np.ndarray, floor: float) -> np.ndarray:
-    """What bins of these probabilities add to KL(unlearned ‖ oracles)."""
+    """Returns the terms that bins of these probabilities add to KL(unlearned ‖ oracles)."""
+    from scipy.special import rel_entr
+
     return np.asarray(rel_entr(np.maximum(unlearned, floor), np.maximum(oracles, floor)))
 
 
 def _by_chance(inside: np.ndarray, ours: int, theirs: int, floor: float) -> np.ndarray:
-    """What bins add on average if their models are dealt to the sides at random.
+    """Returns the mean terms of bins whose models are dealt to the sides at random.
 
     Args:
       inside: how many models of both sides are in each bin, int[n, bins].
@@ -156,11 +172,15 @@ def _by_chance(inside: np.ndarray, ours: int, theirs: int, floor: float) -> np.n
     Returns:
       float64[n, bins].
     """
+    from scipy.special import gammaln
+
+    # log k! for all k that occur.
     factorials = gammaln(np.arange(ours + theirs + 1) + 1.0)
 
     def choices(whole: int, part: np.ndarray) -> np.ndarray:
         return np.asarray(factorials[whole] - factorials[part] - factorials[whole - part])
 
+    # The mean depends on a bin's number of models alone, of which there are few.
     distinct, position = np.unique(inside, return_inverse=True)
     means = []
     for count in distinct:
@@ -172,7 +192,7 @@ def _by_chance(inside: np.ndarray, ours: int, theirs: int, floor: float) -> np.n
 
 
 def _counts(binned: np.ndarray, bins: int) -> np.ndarray:
-    """How many models each example has in each bin, int64[n, bins]."""
+    """Counts the models of every example and bin, int64[n, bins]."""
     examples = binned.shape[1]
     flat = binned + bins * np.arange(examples)
     return np.bincount(flat.ravel(), minlength=examples * bins).reshape(examples, bins)

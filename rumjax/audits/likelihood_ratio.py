@@ -1,13 +1,12 @@
 """Likelihood-ratio attacks on single examples: U-LiRA on unlearned models, LiRA on any.
 
-Each fits a Gaussian to the margins φ of an example in either of two worlds, and asks of which a
-model's own margin is more likely.
+All fit a Gaussian to the margins φ of an example in either of two worlds, and compare a model's own
+margin with both.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from rumjax.audits.population import (
     FORGOTTEN,
@@ -23,9 +22,9 @@ from rumjax.errors import InvalidInputError, check_choice, check_number
 
 VARIANCES = ("each", "shared")
 VARIANCE_FLOOR = 1e-4
-"""of a Gaussian: margins that agree to .01 say no more than that"""
+"""Least variance of a Gaussian, in squared nats: closer agreement is taken for chance."""
 LEAST = 2
-"""models that a Gaussian is fitted to, apart from the one that is attacked"""
+"""Models that a Gaussian needs, apart from the one that is attacked."""
 
 
 def unlearning_lira(
@@ -36,7 +35,7 @@ def unlearning_lira(
     variance: str = "each",
     variance_floor: float = VARIANCE_FLOOR,
 ) -> Game:
-    """U-LiRA: has an unlearned model forgotten an example, or never seen it?
+    """Plays U-LiRA: tells examples that an unlearned model has forgotten from those it never saw.
 
     (Hayes et al., arXiv 2403.01218, section 4.) For each example a Gaussian of φ in two worlds:
     models that were trained with it and then unlearned it, and models that never saw it and
@@ -50,7 +49,7 @@ def unlearning_lira(
 
     Args:
       unlearned: models after the same algorithm; only examples with 3 in each world are played.
-      positive: the one world; `IN` asks how far examples that are retained can be told.
+      positive: the one world; with `IN` the attack is on examples that are retained.
       negative: the other.
       variance: "each" for a variance of every example and world, "shared" for one of every world,
         over all examples, which is better for few models (Carlini et al., 2022, section VI-C).
@@ -59,6 +58,14 @@ def unlearning_lira(
     Raises:
       InvalidInputError: margins that are not finite, an unknown world or twice the same, an unknown
         `variance`, a floor of 0, or no example of which both worlds have models enough.
+
+    Examples:
+      >>> from rumjax.audits import auc
+      >>> worlds = np.tile([[OUT], [FORGOTTEN]], (8, 5)).astype(np.int8)
+      >>> noise = np.random.default_rng(0).normal(size=worlds.shape)
+      >>> game = unlearning_lira(Population(4.0 * (worlds == FORGOTTEN) + noise, worlds))
+      >>> auc(game) > 0.9
+      True
     """
     check_population("unlearned", unlearned)
     return lira(
@@ -86,29 +93,40 @@ def lira(
     variance: str = "each",
     variance_floor: float = VARIANCE_FLOOR,
 ) -> Game:
-    """LiRA online: was a model trained on an example, by the ways of models that were or were not?
+    """Plays LiRA online: tests whether a model was trained on an example.
 
-    (Carlini et al., S&P 2022, algorithm 1.) The attacker has trained models with and without the
-    example, and knows nothing of unlearning.
+    (Carlini et al., S&P 2022, algorithm 1.) The attacker compares its margin with those of models
+    trained with and without the example, the shadows, and knows nothing of unlearning.
 
     Args:
       targets: the models that are attacked.
       shadows: the attacker's models, on the same examples.
       left_out: of each target, the row of `shadows` that it came from, which is left out of the
         fits; int[M], −1 for none.
-      positive: the targets' world to be found out; `FORGOTTEN` asks whether what was unlearned
-        still looks trained on.
+      positive: the targets' world that the attack is to detect; with `FORGOTTEN` it tests whether
+        unlearned examples still look trained on.
       negative: the targets' other world.
-      shadow_positive: the shadows' world that stands for it.
-      shadow_negative: and for the other.
+      shadow_positive: the shadows' world that stands for `positive`.
+      shadow_negative: the shadows' world that stands for `negative`.
       variance: see `unlearning_lira`.
       variance_floor: see `unlearning_lira`.
 
     Raises:
       InvalidInputError: different examples; see `unlearning_lira` besides.
+
+    Examples:
+      >>> from rumjax.audits import auc
+      >>> seen = np.tile([[OUT], [IN]], (8, 5)).astype(np.int8)
+      >>> random = np.random.default_rng(0)
+      >>> shadows = Population(4.0 * seen + random.normal(size=seen.shape), seen)
+      >>> targets = Population(4.0 * seen + random.normal(size=seen.shape), seen)
+      >>> auc(lira(targets, shadows, positive=IN)) > 0.9
+      True
     """
     _check(targets, shadows, left_out, variance, variance_floor)
     check_worlds(shadow_positive, shadow_negative)
+
+    # A density of every pair in both worlds, by models other than the one attacked.
     of_positive, of_negative = (
         fit(targets, shadows, world, left_out, variance, variance_floor)
         for world in (shadow_positive, shadow_negative)
@@ -128,10 +146,19 @@ def offline_lira(
     variance: str = "each",
     variance_floor: float = VARIANCE_FLOOR,
 ) -> Game:
-    """LiRA offline: the same with models that never saw the example alone.
+    """Plays LiRA offline: like `lira`, with models that never saw the example alone.
 
     (Carlini et al., S&P 2022, section VI-B.) The score is (φ − μ_out)/σ_out, and has no threshold
     of its own. Arguments and errors are those of `lira`.
+
+    Examples:
+      >>> from rumjax.audits import auc
+      >>> seen = np.tile([[OUT], [IN]], (8, 5)).astype(np.int8)
+      >>> random = np.random.default_rng(0)
+      >>> shadows = Population(random.normal(size=seen.shape), np.zeros_like(seen))
+      >>> targets = Population(4.0 * seen + random.normal(size=seen.shape), seen)
+      >>> auc(offline_lira(targets, shadows, positive=IN)) > 0.9
+      True
     """
     _check(targets, shadows, left_out, variance, variance_floor)
     fitted = fit(targets, shadows, OUT, left_out, variance, variance_floor)
@@ -140,19 +167,20 @@ def offline_lira(
 
 
 class Gaussian(NamedTuple):
-    """One for each target model and example."""
+    """A Gaussian for every target model and example."""
 
     mean: np.ndarray
     """float64[M, n]"""
     variance: np.ndarray
     """float64[M, n]"""
     fitted: np.ndarray
-    """how many models it was fitted to, int[M, n]"""
+    """number of models that it was fitted to, int[M, n]"""
 
     def log_density(self, margins: np.ndarray) -> np.ndarray:
-        """Of the targets' margins, float64[M, n]."""
-        found: np.ndarray = stats.norm.logpdf(margins, self.mean, np.sqrt(self.variance))
-        return found
+        """Returns log N(φ; mean, variance) of the targets' margins, float64[M, n]."""
+        from scipy import stats
+
+        return np.asarray(stats.norm.logpdf(margins, self.mean, np.sqrt(self.variance)))
 
 
 def fit(
@@ -163,10 +191,10 @@ def fit(
     variance: str,
     floor: float,
 ) -> Gaussian:
-    """Gaussians of a world of the shadows, for each target without its own shadow.
+    """Fits Gaussians to a world of the shadows, for every target without its own shadow.
 
-    What is left out is taken from sums; the error of a variance is below .0001 as long as no |φ| is
-    beyond 100 000.
+    Models that are left out are subtracted from sums; the error of a variance is below .0001 as
+    long as no |φ| is beyond 100 000.
 
     Args:
       targets: M models.
@@ -178,25 +206,31 @@ def fit(
     """
     margins, member = shadows.margins.astype(np.float64), shadows.worlds == world
     count = member.sum(axis=0)
+
     # Sums of squares about a center near the mean lose no digits.
     center = (margins * member).sum(axis=0) / np.maximum(count, 1)
     apart = np.where(member, margins - center, 0.0)
     sums, squares = apart.sum(axis=0), (apart**2).sum(axis=0)
+
+    # The share of every target's own shadow in the sums.
     own = np.zeros((len(targets.margins), margins.shape[1]))
     mine = np.zeros_like(own, bool)
     if left_out is not None:
-        known = left_out >= 0
-        own[known], mine[known] = apart[left_out[known]], member[left_out[known]]
+        has_shadow = left_out >= 0
+        rows = left_out[has_shadow]
+        own[has_shadow], mine[has_shadow] = apart[rows], member[rows]
+
+    # Means and variances of the models that are left.
     left = count - mine
     mean = (sums - own) / np.maximum(left, 1)
     spread = np.maximum(squares - own**2 - left * mean**2, 0.0)
     if variance == "shared":
         enough = left >= LEAST
         pooled = (spread * enough).sum(axis=1) / np.maximum(((left - 1) * enough).sum(axis=1), 1)
-        found = np.broadcast_to(pooled[:, None], own.shape)
+        variances = np.broadcast_to(pooled[:, None], own.shape)
     else:
-        found = spread / np.maximum(left - 1, 1)
-    return Gaussian(center + mean, np.maximum(found, floor), left)
+        variances = spread / np.maximum(left - 1, 1)
+    return Gaussian(center + mean, np.maximum(variances, floor), left)
 
 
 def pairs_of(
@@ -209,16 +243,16 @@ def pairs_of(
     threshold: float | None,
     least: int = LEAST,
 ) -> Game:
-    """The game of telling two worlds of the targets apart.
+    """Returns the game of telling two worlds of the targets apart.
 
     Args:
       targets: the models that are attacked.
       scores: float64[M, n].
-      enough: whether an attack had models enough to go by, bool[M, n].
+      enough: True where the attack had models enough for a score, bool[M, n].
       positive: the one world.
       negative: the other.
       threshold: of the scores, if there is one.
-      least: models of a world that are enough, to say so.
+      least: models of a world that are enough, for messages.
 
     Raises:
       InvalidInputError: an unknown world or twice the same, or no example has both worlds among
@@ -231,23 +265,23 @@ def pairs_of(
     # An example with one world alone says nothing of the other.
     played &= (played & yes).any(axis=0) & (played & no).any(axis=0)
     if not played.any():
-        known = ", ".join(
+        there = ", ".join(
             f"{np.count_nonzero(side)} are {WORLDS[world]} to some model, to {side.max()} at most"
             for world, side in ((positive, yes.sum(axis=0)), (negative, no.sum(axis=0)))
         )
         raise InvalidInputError(
             f"attack: there is no example of which both worlds, {WORLDS[positive]} and "
             f"{WORLDS[negative]}, have models enough, at least {least} besides the one attacked; "
-            f"of {worlds.shape[1]} examples, {known}"
+            f"of {worlds.shape[1]} examples, {there}"
         )
     return Game(scores, yes, played, threshold)
 
 
 def check_worlds(positive: int, negative: int) -> None:
-    """Checks that there are such worlds, and that they are two.
+    """Checks that two numbers are two different worlds.
 
     Raises:
-      InvalidInputError: they are not.
+      InvalidInputError: an unknown world, or twice the same.
     """
     if positive == negative or not {positive, negative} <= {OUT, IN, FORGOTTEN}:
         raise InvalidInputError(
@@ -263,6 +297,7 @@ def _check(
     variance: str,
     variance_floor: float,
 ) -> None:
+    """Checks what `lira` and `offline_lira` are given."""
     check_choice("variance", variance, VARIANCES)
     check_number("variance_floor", variance_floor, least=float(np.finfo(np.float32).tiny))
     check_population("targets", targets)
@@ -275,7 +310,7 @@ def check_left_out(left_out: np.ndarray | None, targets: Population, shadows: Po
     """Checks that there is a row of the shadows, or −1, for each target.
 
     Raises:
-      InvalidInputError: there is not.
+      InvalidInputError: another number of rows, no integers, or a row that the shadows lack.
     """
     if left_out is None:
         return

@@ -1,33 +1,29 @@
-"""Can S be told from examples never seen in a model's embeddings? A linear probe.
+"""A linear probe, which tells S from examples never seen by a model's embeddings.
 
-What a model says of S may look forgotten while the layers below still set it apart. Yet S may be
-told from other examples by what is in its images alone, if it was chosen by a score for instance;
-so what counts is the difference from the same probe on the oracle's embeddings.
+A model's outputs on S may look forgotten while the layers below still set S apart. Yet the images
+alone may tell S from other examples, if it was chosen by a score for instance; so compare with the
+same probe on the oracle's embeddings.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from rumjax.errors import InvalidInputError, check_count
 
 MOST_ITERATIONS = 10_000
-"""of L-BFGS; some dozens are the rule"""
+"""Iterations of L-BFGS, at most; some dozens are the rule."""
 
 
 class Probed(NamedTuple):
-    """What a probe makes of a model's embeddings."""
+    """The result of a probe of a model's embeddings."""
 
     auc: float
-    """that an example of S scores above one never seen; .5 if nothing tells them apart"""
+    """the probability that an example of S scores above one never seen; .5 if nothing tells them
+    apart"""
     scores: np.ndarray
     """out of fold, float64[n + m], of S and then of the others: LARGER MEANS MORE LIKE S; folds
-    differ in their zero"""
+    differ in their zeros"""
 
 
 def probe(
@@ -56,7 +52,19 @@ def probe(
     Raises:
       InvalidInputError: fewer than two examples of a side, different widths, no features, or values
         that are not finite.
+
+    Examples:
+      >>> random = np.random.default_rng(0)
+      >>> probe(random.normal(9, 1, (10, 2)), random.normal(0, 1, (10, 2))).auc
+      1.0
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # Both sides, checked, with no more folds than a side has examples.
     sides = {"forget": embeddings_forget, "unseen": embeddings_unseen}
     for name, side in sides.items():
         _check(name, side, embeddings_forget)
@@ -64,30 +72,35 @@ def probe(
     features = np.concatenate(list(sides.values())).astype(np.float64)
     of_forget = np.repeat([1, 0], list(map(len, sides.values())))
 
+    # Examples in an order of their own, so that the order they come in does not matter.
     order = np.lexsort([*features.T, of_forget])
     rows, members = features[order], of_forget[order]
+
+    # Each example is scored by the regression that has not seen it.
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     regression = LogisticRegression(class_weight="balanced", max_iter=MOST_ITERATIONS)
-    found = cross_val_predict(
+    decisions = cross_val_predict(
         make_pipeline(StandardScaler(), regression),
         rows,
         members,
         cv=split,
         method="decision_function",
     )
-    each = [roc_auc_score(members[held], found[held]) for _, held in split.split(rows, members)]
+    areas = [
+        roc_auc_score(members[held], decisions[held]) for _, held in split.split(rows, members)
+    ]
     scores = np.empty(len(order))
-    scores[order] = found
-    return Probed(float(np.mean(each)), scores)
+    scores[order] = decisions
+    return Probed(float(np.mean(areas)), scores)
 
 
 def probe_gap(unlearned: Probed, oracle: Probed) -> float:
-    """How much better S is told in the unlearned model's embeddings than in the oracle's: AUCs."""
+    """Returns the AUC on the unlearned model's embeddings less that on the oracle's."""
     return unlearned.auc - oracle.auc
 
 
 def matched(labels_forget: np.ndarray, labels_unseen: np.ndarray, seed: int) -> np.ndarray:
-    """Never-seen examples in the proportions of S's classes, which else would give S away.
+    """Draws never-seen examples in the proportions of S's classes, which else would give S away.
 
     Args:
       labels_forget: of S, int[n].
@@ -100,9 +113,14 @@ def matched(labels_forget: np.ndarray, labels_unseen: np.ndarray, seed: int) -> 
 
     Raises:
       InvalidInputError: S is empty, or has a class that no other example is of.
+
+    Examples:
+      >>> drawn = matched(np.array([0, 0, 1]), np.array([0, 0, 0, 1, 1, 2]), seed=0)
+      >>> np.array([0, 0, 0, 1, 1, 2])[drawn]
+      array([0, 0, 1])
     """
     classes, wanted = np.unique(labels_forget, return_counts=True)
-    places = [np.flatnonzero(labels_unseen == each) for each in classes]
+    places = [np.flatnonzero(labels_unseen == label) for label in classes]
     there = np.array(list(map(len, places)))
     if there.size == 0 or there.min() == 0:
         missing = ", ".join(map(str, classes[there == 0]))
@@ -110,10 +128,13 @@ def matched(labels_forget: np.ndarray, labels_unseen: np.ndarray, seed: int) -> 
             f"matched: S has {len(labels_forget)} examples, and of its classes {missing or 'none'} "
             "there is nothing among the unseen ones; wanted at least one each"
         )
+
     # Whole numbers throughout: a product of fractions might fall short of the count it stands for.
     scarce = np.argmin(there / wanted)
     part, whole = min(there[scarce], wanted[scarce]), wanted[scarce]
     counts = np.maximum(wanted * part // whole, 1)
+
+    # So many examples of every class, at random.
     random = np.random.default_rng(seed)
     drawn = [
         random.choice(place, count, replace=False)
@@ -123,7 +144,7 @@ def matched(labels_forget: np.ndarray, labels_unseen: np.ndarray, seed: int) -> 
 
 
 def _check(name: str, embeddings: np.ndarray, like: np.ndarray) -> None:
-    """That embeddings are float[n, E], finite, and as wide as others."""
+    """Checks that embeddings are float[n, E], finite, and as wide as others."""
     shape = embeddings.shape
     if len(shape) != 2 or len(shape) != like.ndim or shape[1] != like.shape[1] or shape[1] == 0:
         raise InvalidInputError(

@@ -1,4 +1,4 @@
-"""RMIA: is an example likelier under a model than others are, given what other models say?"""
+"""RMIA: compares an example's likelihood ratio with those of examples that no model has seen."""
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rumjax.audits.population import (
 from rumjax.errors import InvalidInputError, check_number
 
 GAMMA = 2.0
+"""By which factor an example has to exceed others."""
 
 
 def rmia(
@@ -29,7 +30,7 @@ def rmia(
     positive: int = FORGOTTEN,
     negative: int = OUT,
 ) -> Game:
-    """RMIA online: Pr_z[(p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ] over examples z that none has seen.
+    """Plays RMIA online: scores by Pr_z[(p(x|θ)/p(x)) / (p(z|θ)/p(z)) ≥ γ] over unseen examples z.
 
     (Zarifzadeh et al., ICML 2024, arXiv 2312.03262, equations 2 to 4.) p(x|θ) is the probability of
     the true label; p(x) its mean over the shadows, those that saw x and those that did not counting
@@ -38,26 +39,40 @@ def rmia(
     Args:
       targets: the models that are attacked, on n examples x.
       shadows: models that were trained with or without each x.
-      unseen_by_targets: φ of examples z, float[M, Z].
+      unseen_by_targets: φ of examples z that no model has seen, float[M, Z].
       unseen_by_shadows: the same by the shadows, float[M', Z].
       gamma: γ, 1 or more.
       left_out: of each target, the row of `shadows` that it came from, which is left out; int[M],
         −1 for none.
-      positive: the targets' world to be found out.
+      positive: the targets' world that the attack is to detect.
       negative: the targets' other world.
 
     Raises:
       InvalidInputError: margins that are not finite or of different examples, γ below 1, or no
         example that some shadows saw and others did not.
+
+    Examples:
+      >>> from rumjax.audits import auc
+      >>> seen = np.tile([[OUT], [IN]], (8, 5)).astype(np.int8)
+      >>> random = np.random.default_rng(0)
+      >>> shadows = Population(4.0 * seen + random.normal(size=seen.shape), seen)
+      >>> targets = Population(4.0 * seen + random.normal(size=seen.shape), seen)
+      >>> unseen = random.normal(size=(2, 16, 30))
+      >>> auc(rmia(targets, shadows, *unseen, positive=IN)) > 0.9
+      True
     """
     kept = _kept(targets, shadows, unseen_by_targets, unseen_by_shadows, left_out)
-    known = np.exp(log_probability(shadows.margins))
+
+    # p(x): the mean over both worlds of the shadows, which count the same.
+    probabilities = np.exp(log_probability(shadows.margins))
     by_world, counts = [], []
     for world in (IN, OUT):
         member = (shadows.worlds == world).astype(np.float64)
         counts.append(kept @ member)
-        by_world.append(kept @ (known * member) / np.maximum(counts[-1], 1))
+        by_world.append(kept @ (probabilities * member) / np.maximum(counts[-1], 1))
     typical = (by_world[0] + by_world[1]) / 2
+
+    # The attack needs a shadow of both worlds.
     scores = _scores(targets, typical, unseen_by_targets, unseen_by_shadows, kept, gamma)
     enough = (counts[0] > 0) & (counts[1] > 0)
     return pairs_of(targets, scores, enough, positive, negative, threshold=None, least=1)
@@ -75,25 +90,38 @@ def offline_rmia(
     positive: int = FORGOTTEN,
     negative: int = OUT,
 ) -> Game:
-    """RMIA offline: with shadows that never saw x alone, p(x) = ½((1+a)·p_out(x) + 1−a).
+    """Plays RMIA offline: p(x) = ½((1+a)·p_out(x) + 1−a), by shadows that never saw x alone.
 
     (Zarifzadeh et al., ICML 2024, appendix B.2.2.) p(z) is the mean over the shadows, as online;
-    the authors' code takes it the way of p(x), z being to all shadows what they never saw.
-    Arguments and errors are those of `rmia`.
+    the authors' code computes it like p(x), since no shadow has seen z. Arguments and errors are
+    those of `rmia`.
 
     Args:
       targets: see `rmia`.
       shadows: see `rmia`.
       unseen_by_targets: see `rmia`.
       unseen_by_shadows: see `rmia`.
-      offset: a, in 0…1: how much of what it lacks an example that is not seen gains when it is.
+      offset: a, in 0…1: the smaller, the more an example's probability is taken to rise once a
+        model has seen it.
       gamma: see `rmia`.
       left_out: see `rmia`.
       positive: see `rmia`.
       negative: see `rmia`.
+
+    Examples:
+      >>> from rumjax.audits import auc
+      >>> seen = np.tile([[OUT], [IN]], (8, 5)).astype(np.int8)
+      >>> random = np.random.default_rng(0)
+      >>> shadows = Population(random.normal(size=seen.shape), np.zeros_like(seen))
+      >>> targets = Population(4.0 * seen + random.normal(size=seen.shape), seen)
+      >>> unseen = random.normal(size=(2, 16, 30))
+      >>> auc(offline_rmia(targets, shadows, *unseen, positive=IN)) > 0.9
+      True
     """
     check_number("offset", offset, most=1.0)
     kept = _kept(targets, shadows, unseen_by_targets, unseen_by_shadows, left_out)
+
+    # p(x): between the mean over shadows that never saw x, and 1.
     member = (shadows.worlds == OUT).astype(np.float64)
     counts = kept @ member
     out = kept @ (np.exp(log_probability(shadows.margins)) * member) / np.maximum(counts, 1)
@@ -103,7 +131,7 @@ def offline_rmia(
 
 
 def log_probability(margins: np.ndarray) -> np.ndarray:
-    """Of the true label from φ: log p = −log(1 + exp(−φ)), in float64."""
+    """Returns log p = −log(1 + exp(−φ)) of the true label, in float64."""
     return -np.logaddexp(0.0, -margins.astype(np.float64))
 
 
@@ -115,16 +143,20 @@ def _scores(
     kept: np.ndarray,
     gamma: float,
 ) -> np.ndarray:
-    """The share of z that x beats by γ, float64[M, n]."""
+    """Returns the share of z that x exceeds by γ, float64[M, n]."""
     check_number("gamma", gamma, least=1.0)
+
+    # Logarithms of the ratios p(x|θ)/p(x) and p(z|θ)/p(z), the latter sorted.
     tiny = np.finfo(np.float64).tiny
     others = kept @ np.exp(log_probability(unseen_by_shadows)) / kept.sum(axis=1, keepdims=True)
     of_x = log_probability(targets.margins) - np.log(np.maximum(typical, tiny))
     of_z = np.sort(log_probability(unseen_by_targets) - np.log(np.maximum(others, tiny)), axis=1)
-    beaten = [
+
+    # Of how many z the ratio is γ times smaller.
+    exceeded = [
         np.searchsorted(z, x - np.log(gamma), side="right") for x, z in zip(of_x, of_z, strict=True)
     ]
-    return np.stack(beaten) / of_z.shape[1]
+    return np.stack(exceeded) / of_z.shape[1]
 
 
 def _kept(
@@ -134,7 +166,8 @@ def _kept(
     unseen_by_shadows: np.ndarray,
     left_out: np.ndarray | None,
 ) -> np.ndarray:
-    """Which shadows count for each target, float64[M, M'], once all is found to be in order."""
+    """Checks what an attack is given, and returns 1 where a shadow counts, float64[M, M']."""
+    # Populations, and the margins of examples that no model has seen.
     check_population("targets", targets)
     check_population("shadows", shadows)
     check_left_out(left_out, targets, shadows)
@@ -150,10 +183,12 @@ def _kept(
     check_examples("shadows", shadows, "the targets'", targets)
     if unseen_by_targets.shape[1] != unseen_by_shadows.shape[1]:
         raise InvalidInputError("rmia: targets and shadows must be of the same examples z")
+
+    # Every shadow counts for every target but its own.
     kept = np.ones((len(targets.margins), len(shadows.margins)))
     if left_out is not None:
-        known = np.flatnonzero(left_out >= 0)
-        kept[known, left_out[known]] = 0.0
+        has_shadow = np.flatnonzero(left_out >= 0)
+        kept[has_shadow, left_out[has_shadow]] = 0.0
     if not kept.any(axis=1).all():
         raise InvalidInputError("rmia: a target has no shadow besides the one that is left out")
     return kept

@@ -1,9 +1,8 @@
-"""What audits look at: margins of many models on the same examples, and what each has seen."""
+"""Populations: margins of many models on the same examples, and the world of every pair."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from rumjax.errors import InvalidInputError
 
@@ -11,6 +10,7 @@ OUT, IN, FORGOTTEN = 0, 1, 2
 """The worlds of a pair of a model and an example: never seen; trained on and kept; trained on and
 then unlearned."""
 WORLDS = ("out", "in", "forgotten")
+"""Names of the worlds in messages."""
 
 
 class Population(NamedTuple):
@@ -18,6 +18,15 @@ class Population(NamedTuple):
 
     The margin of a labelled example is φ = z_y − logsumexp(z_{k≠y}), z the logits in float32, and
     so the logit of the true label's probability: p_y = 1 / (1 + exp(−φ)).
+
+    Examples:
+      >>> worlds = np.array([[OUT, IN], [FORGOTTEN, IN]], np.int8)
+      >>> models = Population(np.array([[-1.0, 4.0], [0.5, 5.0]], np.float32), worlds)
+      >>> models.at(np.array([1])).margins
+      array([[4.],
+             [5.]], dtype=float32)
+      >>> models.of(np.array([1])).worlds
+      array([[2, 1]], dtype=int8)
     """
 
     margins: np.ndarray
@@ -25,15 +34,15 @@ class Population(NamedTuple):
     worlds: np.ndarray
     """of `OUT`, `IN` and `FORGOTTEN`, int8[M, n]"""
     correct: np.ndarray | None = None
-    """whether the prediction is right, bool[M, n], where utility is to be told"""
+    """True where the prediction is right, bool[M, n]; None if utility is not measured"""
 
     def at(self, examples: np.ndarray) -> "Population":
-        """The same models on some of the examples, int[m] or bool[n]."""
+        """Returns the same models on some of the examples, int[m] or bool[n]."""
         correct = None if self.correct is None else self.correct[:, examples]
         return Population(self.margins[:, examples], self.worlds[:, examples], correct)
 
     def of(self, models: np.ndarray) -> "Population":
-        """Some of the models, int[m] or bool[M], on the same examples."""
+        """Returns some of the models, int[m] or bool[M], on the same examples."""
         correct = None if self.correct is None else self.correct[models]
         return Population(self.margins[models], self.worlds[models], correct)
 
@@ -43,6 +52,11 @@ class Game(NamedTuple):
 
     The attack is to tell positive pairs (an example that the model was trained on, say) from
     negative ones; only pairs that are `played` count.
+
+    Examples:
+      >>> positive = np.array([[True, False]])
+      >>> Game(np.array([[0.7, -0.2]]), positive, np.ones((1, 2), bool), threshold=0.0).threshold
+      0.0
     """
 
     scores: np.ndarray
@@ -52,13 +66,15 @@ class Game(NamedTuple):
     played: np.ndarray
     """bool[M, n]"""
     threshold: float | None = None
-    """the score above which the attack says "positive", if it has one of its own: 0 for a
-    logarithm of a likelihood ratio, which is probability ½ of a positive where both worlds are
-    equally likely"""
+    """the score above which the attack says "positive", if it has one of its own: 0 for the
+    logarithm of a likelihood ratio, where a positive has probability ½ if both worlds are equally
+    likely"""
 
 
 def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """φ = z_y − logsumexp(z_{k≠y}) of labelled examples.
+    """Returns φ = z_y − logsumexp(z_{k≠y}) of labelled examples, from logits on the host.
+
+    `rumjax.models.margins` does the same in JAX.
 
     Args:
       logits: z, float32[n, K], of two classes or more.
@@ -66,7 +82,13 @@ def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Returns:
       float32[n].
+
+    Examples:
+      >>> margins(np.array([[2.0, 0.0], [1.0, 3.0]], np.float32), np.array([0, 0]))
+      array([ 2., -2.], dtype=float32)
     """
+    from scipy.special import logsumexp
+
     position = np.arange(len(labels))
     others = np.array(logits, np.float32)
     others[position, labels] = -np.inf
@@ -74,20 +96,20 @@ def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def check_population(name: str, population: Population) -> Population:
-    """The population, once its shapes, margins and worlds are found to be in order.
+    """Returns the population, if its shapes, margins and worlds are in order.
 
     Raises:
-      InvalidInputError: shapes differ, no models or examples, a world that is none, or margins that
-        are not finite, with the first model and example concerned.
+      InvalidInputError: shapes differ, no models or examples, an unknown world, or margins that are
+        not finite, with the first model and example concerned.
     """
-    found, worlds, correct = population
-    shapes = {found.shape, worlds.shape, found.shape if correct is None else correct.shape}
-    if found.ndim != 2 or len(shapes) > 1 or found.size == 0:
+    margins, worlds, correct = population
+    shapes = {margins.shape, worlds.shape, margins.shape if correct is None else correct.shape}
+    if margins.ndim != 2 or len(shapes) > 1 or margins.size == 0:
         raise InvalidInputError(
-            f"{name}: margins are {found.shape} and worlds {worlds.shape}; all must be [models, "
+            f"{name}: margins are {margins.shape} and worlds {worlds.shape}; all must be [models, "
             "examples], of at least one each"
         )
-    check_margins(name, found)
+    check_margins(name, margins)
     if not np.isin(worlds, (OUT, IN, FORGOTTEN)).all():
         raise InvalidInputError(f"{name}: worlds must be OUT, IN or FORGOTTEN: 0, 1 or 2")
     return population
@@ -97,7 +119,7 @@ def check_examples(name: str, population: Population, whose: str, other: Populat
     """Checks that two populations are of as many examples; `whose` is the other one's name.
 
     Raises:
-      InvalidInputError: they are not.
+      InvalidInputError: the numbers of examples differ.
     """
     ours, theirs = population.margins.shape[1], other.margins.shape[1]
     if ours != theirs:
@@ -107,26 +129,26 @@ def check_examples(name: str, population: Population, whose: str, other: Populat
         )
 
 
-def check_margins(name: str, found: np.ndarray) -> np.ndarray:
-    """Margins, float[models, examples], once they are found to be finite.
+def check_margins(name: str, margins: np.ndarray) -> np.ndarray:
+    """Returns margins, float[models, examples], if they are finite.
 
     Raises:
-      InvalidInputError: some are not, with the first model and example concerned.
+      InvalidInputError: some are not finite, with the first model and example concerned.
     """
-    wrong = np.argwhere(~np.isfinite(found))
+    wrong = np.argwhere(~np.isfinite(margins))
     if len(wrong):
         model, example = wrong[0]
         raise InvalidInputError(
             f"{name}: {len(wrong)} margins are not finite, the first is model {model}'s on example "
             f"{example}; has the model diverged, or were its logits infinite?"
         )
-    return found
+    return margins
 
 
 def worlds_of_task(
     models: int, forget: np.ndarray, size: int, examples: int, *, world: int = FORGOTTEN
 ) -> np.ndarray:
-    """The worlds of models that are all asked to forget the same set; int8[M, n].
+    """Returns the worlds of models that all have the same forget set; int8[M, n].
 
     Args:
       models: M.
@@ -134,8 +156,12 @@ def worlds_of_task(
       size: N, the number of examples of D; those after them, of T for instance, are `OUT`.
       examples: n, of D and what comes after.
       world: of S: `FORGOTTEN` in unlearned models, `OUT` in oracles, `IN` in original models.
+
+    Examples:
+      >>> worlds_of_task(1, np.array([0, 2]), size=4, examples=5)
+      array([[2, 1, 2, 1, 0]], dtype=int8)
     """
-    found = np.full((models, examples), OUT, np.int8)
-    found[:, :size] = IN
-    found[:, forget] = world
-    return found
+    worlds = np.full((models, examples), OUT, np.int8)
+    worlds[:, :size] = IN
+    worlds[:, forget] = world
+    return worlds

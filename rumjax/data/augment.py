@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -11,21 +12,28 @@ from rumjax.types import Array, Key
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training image; equal by value, so it is structure to the compiler."""
+    """Random changes to training images; equal by value, so it is structure to the compiler.
+
+    Examples:
+      >>> images = jnp.zeros((2, 8, 8, 1), jnp.uint8)
+      >>> Augmentation(pad=1, flip=True)(jax.random.key(0), images).shape
+      (2, 8, 8, 1)
+    """
 
     pad: int = 0
     """pixels of zeros around the image, from which it is cropped back at a random place"""
     flip: bool = False
-    """whether every other image, at random, is mirrored left to right"""
+    """mirrors images left to right, at random every other one"""
 
     def __post_init__(self) -> None:
         check_count("pad", self.pad, least=0)
 
     def __call__(self, key: Key, images: Array) -> Array:
-        """uint8[B, H, W, C] to the same, each image on its own.
+        """Changes uint8[B, H, W, C] images at random, each on its own.
 
-        Without pad and flip these are the images themselves, and the key is not looked at.
+        Without pad and flip it returns the images themselves, and does not use the key.
         """
+        chex.assert_rank(images, 4)
         if self == Augmentation():
             return images
         crop_key, flip_key = jax.random.split(key)
@@ -37,6 +45,7 @@ class Augmentation:
         return images
 
     def _crop(self, key: Key, images: Array) -> Array:
+        """Pads images with zeros and cuts their size out again at a random place."""
         count, *shape = images.shape
         around = (self.pad, self.pad)
         padded = jnp.pad(images, ((0, 0), around, around, (0, 0)))
@@ -56,9 +65,13 @@ AUGMENTATIONS = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """An augmentation by name: "none", "flip", or "crop_flip" (pad 4, crop, flip).
+    """Returns an augmentation by name: "none", "flip", or "crop_flip" (pad 4, crop, flip).
 
     Raises:
       InvalidInputError: an unknown name.
+
+    Examples:
+      >>> augmentation("crop_flip")
+      Augmentation(pad=4, flip=True)
     """
     return AUGMENTATIONS[check_choice("augmentation", name, AUGMENTATIONS)]

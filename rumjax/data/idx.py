@@ -1,4 +1,4 @@
-"""The source that is MNIST's four files, in the idx format."""
+"""The source of MNIST's four files, in the idx format."""
 
 import gzip
 import math
@@ -15,21 +15,23 @@ from rumjax.types import Dataset
 
 GZIP = b"\x1f\x8b"
 UNSIGNED_BYTES = b"\x00\x00\x08"
-"""How idx files start that hold uint8; the next byte is the number of dimensions."""
+"""The start of idx files that hold uint8; the next byte is the number of dimensions."""
 
 
-def read(path: PathLike | None) -> Source:
-    """A folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, and t10k-… for the test set.
+def read(data_dir: PathLike | None) -> Source:
+    """Reads a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-… for T.
 
-    Each may be compressed by gzip and then end in .gz. Images with channels are in four dimensions,
-    [N, H, W, C], in files called …-idx4-ubyte. Classes are called by their numbers, up to the
-    largest training label.
+    Files may be compressed by gzip and then end in .gz. Images with channels are in four
+    dimensions, [N, H, W, C], in files called …-idx4-ubyte. Classes are called by their numbers, up
+    to the largest training label.
 
     Raises:
       InvalidInputError: a file missing or damaged, of other than unsigned bytes, or of other
         dimensions; or see `checked`.
     """
-    root = existing("idx", path, "a folder with MNIST's four files, train-images-idx3-ubyte first")
+    root = existing(
+        "idx", data_dir, "a folder with MNIST's four files, train-images-idx3-ubyte first"
+    )
 
     def part(split: str, classes: int | None) -> Dataset:
         images, labels = _file(root, f"{split}-images"), _file(root, f"{split}-labels")
@@ -41,9 +43,10 @@ def read(path: PathLike | None) -> Source:
 
 
 def _file(root: pathlib.Path, name: str) -> pathlib.Path:
-    """The file of that name, whatever its ending; plain rather than compressed."""
-    if found := [*root.glob(f"{name}[-.]idx?-ubyte"), *root.glob(f"{name}[-.]idx?-ubyte.gz")]:
-        return found[0]
+    """Returns the file of that name, whatever its ending; plain rather than compressed."""
+    files = [*root.glob(f"{name}[-.]idx?-ubyte"), *root.glob(f"{name}[-.]idx?-ubyte.gz")]
+    if files:
+        return files[0]
     dimensions = 1 if name.endswith("labels") else 3
     raise InvalidInputError(
         f"data: {root} lacks {name}-idx{dimensions}-ubyte, plain or with .gz; wanted "
@@ -52,7 +55,8 @@ def _file(root: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _array(file: pathlib.Path, dimensions: Sequence[int]) -> np.ndarray:
-    """What an idx file holds, uint8, of one of these numbers of dimensions."""
+    """Reads the uint8 array of an idx file that has one of these numbers of dimensions."""
+    # The content, decompressed.
     try:
         content = file.read_bytes()
         # Some programs decompress on the way and keep the name.
@@ -61,6 +65,8 @@ def _array(file: pathlib.Path, dimensions: Sequence[int]) -> np.ndarray:
         raise InvalidInputError(
             f"data: {file} cannot be read: {error}; it may be cut short, so fetch it anew"
         ) from error
+
+    # The header: the type, the number of dimensions, and their sizes.
     if len(content) < 4 or not content.startswith(UNSIGNED_BYTES):
         raise InvalidInputError(
             f"data: {file} is no idx file of unsigned bytes: it starts with "

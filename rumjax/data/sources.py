@@ -1,4 +1,4 @@
-"""What a source of images returns, and the two that are a single file."""
+"""`Source`, the record that every source of images returns, and the two sources of one file."""
 
 import importlib.resources
 import os
@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from rich.progress import track
 
 from rumjax.data.splits import checked
 from rumjax.errors import InvalidInputError
@@ -27,13 +26,21 @@ FASHION = (
     "Ankle boot",
 )
 SHOW_PROGRESS_ABOVE = 2000
+"""Items of work above which a progress bar is shown."""
 
 Item = TypeVar("Item")
 PathLike = str | os.PathLike[str]
 
 
 class Source(NamedTuple):
-    """What a source has; where it has no validation set, one is held out of `train`."""
+    """The images of a source; where `validation` is None, a part of `train` is held out.
+
+    Examples:
+      >>> images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1])
+      >>> source = Source(("cat", "dog"), Dataset(images, labels), None, Dataset(images, labels))
+      >>> source.train.images.shape
+      (4, 8, 8, 1)
+    """
 
     class_names: tuple[str, ...]
     train: Dataset
@@ -42,7 +49,7 @@ class Source(NamedTuple):
 
 
 def embedded() -> Source:
-    """The images that come with the package, 6 000, 1 000 and 2 000 of Fashion-MNIST."""
+    """Reads the images that come with the package, 6 000, 1 000 and 2 000 of Fashion-MNIST."""
     file = importlib.resources.files("rumjax.data.embedded") / f"{EMBEDDED}.npz"
     with file.open("rb") as opened, np.load(opened) as arrays:
         train, validation, test = (
@@ -52,8 +59,8 @@ def embedded() -> Source:
     return Source(FASHION, train, validation, test)
 
 
-def npz(path: PathLike | None) -> Source:
-    """An .npz file with train_images, train_labels, test_images, test_labels.
+def npz(data_dir: PathLike | None) -> Source:
+    """Reads an .npz file with train_images, train_labels, test_images, test_labels.
 
     It may hold validation_images with validation_labels, and class_names, as well. Without names
     the classes are those up to the largest training label.
@@ -61,7 +68,8 @@ def npz(path: PathLike | None) -> Source:
     Raises:
       InvalidInputError: no such file, not an .npz, arrays missing, or see `checked`.
     """
-    file = existing("npz", path, "the path of an .npz file")
+    # The arrays that there are, and that there must be.
+    file = existing("npz", data_dir, "the path of an .npz file")
     wanted = ["train_images", "train_labels", "test_images", "test_labels"]
     extra = ["validation_images", "validation_labels"]
     try:
@@ -78,6 +86,8 @@ def npz(path: PathLike | None) -> Source:
         raise InvalidInputError(
             f"data: {file} lacks {', '.join(missing)}; it holds {', '.join(held) or 'nothing'}"
         )
+
+    # Labels are checked against the class names, or else name the classes themselves.
     names = None
     if "class_names" in arrays:
         names = tuple(map(str, np.atleast_1d(arrays["class_names"]).astype(str)))
@@ -93,12 +103,12 @@ def npz(path: PathLike | None) -> Source:
 
 
 def existing(name: str, path: PathLike | None, what: str) -> pathlib.Path:
-    """The path that a source was given, if there is something.
+    """Returns the path that a source was given, if something is there.
 
     Args:
       name: the source, for messages.
       path: `data_dir`; a leading ~ is the home directory.
-      what: what the path should lead to, for messages.
+      what: the thing that the path should lead to, for messages.
 
     Raises:
       InvalidInputError: no path given, or nothing there.
@@ -112,5 +122,9 @@ def existing(name: str, path: PathLike | None, what: str) -> pathlib.Path:
 
 
 def with_progress(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    """The same items, under a bar that says `what` if they are many."""
-    return track(items, what, total=total) if total > SHOW_PROGRESS_ABOVE else items
+    """Returns the same items; shows a bar with the title `what` if they are many."""
+    if total <= SHOW_PROGRESS_ABOVE:
+        return items
+    from rich.progress import track
+
+    return track(items, what, total=total)

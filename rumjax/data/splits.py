@@ -9,18 +9,24 @@ from rumjax.types import Dataset
 
 
 def checked(where: str, images: Any, labels: Any, num_classes: int | None = None) -> Dataset:
-    """Labeled images as uint8[N, H, W, C] and int32[N].
+    """Returns labeled images as uint8[N, H, W, C] and int32[N], if they are in order.
 
     Args:
-      where: what to call them in messages.
+      where: the name of the images in messages.
       images: uint8, [N, H, W, C] or [N, H, W].
       labels: integers, [N].
-      num_classes: K; if unknown, one more than the largest label, which N has to reach.
+      num_classes: K; by default one more than the largest label, but at most N.
 
     Raises:
       InvalidInputError: no examples, other shapes or dtypes, lengths that differ, or labels that
         are negative or not below `num_classes`.
+
+    Examples:
+      >>> data = checked("mine", np.zeros((3, 8, 8), np.uint8), [0, 1, 1])
+      >>> data.images.shape, data.labels
+      ((3, 8, 8, 1), array([0, 1, 1], dtype=int32))
     """
+    # Dtypes and shapes.
     images, labels = _array(where, images), _integers(where, labels)
     if images.dtype != np.uint8:
         raise InvalidInputError(
@@ -37,6 +43,8 @@ def checked(where: str, images: Any, labels: Any, num_classes: int | None = None
         raise InvalidInputError(
             f"{where}: {len(images)} images, but {len(labels)} labels; each needs one"
         )
+
+    # Labels within the classes.
     if num_classes is None:
         num_classes = int(labels.max()) + 1
         # A stray 2**31 would otherwise become as many classes.
@@ -62,8 +70,8 @@ def check_same_shape(where: str, **parts: Dataset) -> None:
     """
     shapes = {name: list(part.images.shape[1:]) for name, part in parts.items()}
     if len({tuple(shape) for shape in shapes.values()}) > 1:
-        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InvalidInputError(f"{where}: wanted images of one shape [H, W, C], got {found}")
+        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InvalidInputError(f"{where}: wanted images of one shape [H, W, C], got {got}")
 
 
 def stratified_split(
@@ -78,22 +86,28 @@ def stratified_split(
       seed: of the choice; the same seed holds out the same examples.
 
     Returns:
-      Ascending indices of what stays and of what is held out, int64; together 0…N-1.
+      Ascending indices of the examples that stay and of those held out, int64; together 0…N-1.
 
     Raises:
       InvalidInputError: a fraction outside [0, 1), or a class that would lose all its examples.
+
+    Examples:
+      >>> labels = np.repeat([0, 1], 10)
+      >>> stays, held_out = stratified_split(labels, 0.2, seed=0)
+      >>> labels[held_out], len(stays)
+      (array([0, 0, 1, 1]), 16)
     """
     labels = _integers("labels to split", labels)
     if not 0 <= fraction < 1:
         raise InvalidInputError(f"validation_fraction: wanted a number in [0, 1), got {fraction}")
     random = np.random.default_rng(check_count("seed of the validation set", seed, least=0))
     held_out = np.zeros(len(labels), bool)
-    for each in np.unique(labels):
-        examples = random.permutation(np.flatnonzero(labels == each))
+    for label in np.unique(labels):
+        examples = random.permutation(np.flatnonzero(labels == label))
         count = round(fraction * len(examples))
         if count == len(examples):
             raise InvalidInputError(
-                f"validation_fraction: {fraction} leaves class {each} without training examples, "
+                f"validation_fraction: {fraction} leaves class {label} without training examples, "
                 f"of which it has {count}; hold out less"
             )
         held_out[examples[:count]] = True
@@ -101,6 +115,7 @@ def stratified_split(
 
 
 def _array(where: str, values: Any) -> np.ndarray:
+    """Returns an array of values, unless they are a ragged list."""
     try:
         return np.asarray(values)
     except ValueError as error:  # lists of several lengths
@@ -108,6 +123,7 @@ def _array(where: str, values: Any) -> np.ndarray:
 
 
 def _integers(where: str, labels: Any) -> np.ndarray:
+    """Returns labels as an array, if they are integers of one dimension."""
     labels = _array(where, labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InvalidInputError(

@@ -15,23 +15,25 @@ from rumjax.errors import InvalidInputError
 from rumjax.types import Dataset
 
 READ_AT_ONCE = 100
-"""Examples in one call of TFDS, which takes half the time of single ones."""
+"""Examples in one call of TFDS, which takes half the time of one example a call."""
 
 
 def read(
     name: str,
-    path: PathLike | None,
-    train_split: str,
-    test_split: str,
+    data_dir: PathLike | None = None,
+    train_split: str = "train",
+    test_split: str = "test",
+    *,
     others: Sequence[str] = (),
 ) -> Source:
-    """A data set of TFDS with features "image" and "label", prepared as array_record.
+    """Reads a data set of TFDS with features "image" and "label", prepared as array_record.
 
     Reading needs no TensorFlow; preparing does, and messages say by which command.
 
     Args:
       name: of TFDS, for example "cifar10".
-      path: TFDS's `data_dir`; by default TFDS's own, which is TFDS_DATA_DIR if that is set.
+      data_dir: where data sets are prepared; by default TFDS's own folder, or TFDS_DATA_DIR if that
+        is set.
       train_split: as TFDS writes splits, "train[:50%]" for example.
       test_split: likewise.
       others: names that are no TFDS data sets and may have been meant.
@@ -48,7 +50,9 @@ def read(
             f"data: {name!r} is none of {', '.join(others)}, and so is looked for in "
             "tensorflow-datasets, which is not installed: pip install 'rumjax[tfds]'"
         ) from error
-    path = None if path is None else os.path.expanduser(path)
+
+    # The data set, which must be one of image classification, and prepared.
+    path = None if data_dir is None else os.path.expanduser(data_dir)
     builder = _builder(tensorflow_datasets, name, path, others)
     features = builder.info.features
     label = features["label"] if "label" in features else None  # noqa: SIM401 (not a dict)
@@ -62,6 +66,8 @@ def read(
             f"data: {name!r} is not prepared under {builder.data_dir}; prepare it by "
             f"{prepare_command(name, path)}"
         )
+
+    # Both splits, as arrays.
     try:
         splits = [builder.as_data_source(split=split) for split in (train_split, test_split)]
     except ValueError as error:
@@ -83,7 +89,7 @@ def read(
 
 
 def prepare_command(name: str, path: str | None) -> str:
-    """The shell command that downloads a data set and prepares it under `path`."""
+    """Returns the shell command that downloads a data set and prepares it under `path`."""
     data_dir = "" if path is None else f"data_dir={json.dumps(path)}, "
     return "python -c " + shlex.quote(
         f"import tensorflow_datasets as tfds; tfds.builder({json.dumps(name)}, {data_dir}"
@@ -92,11 +98,12 @@ def prepare_command(name: str, path: str | None) -> str:
 
 
 def _builder(library: Any, name: str, path: str | None, others: Sequence[str]) -> Any:
+    """Returns TFDS's builder of a data set."""
     try:
         return library.builder(name, data_dir=path)
     except library.core.DatasetNotFoundError as error:
-        known = [*others, *library.list_builders(with_community_datasets=False)]
-        near = difflib.get_close_matches(name, known, n=1)
+        names = [*others, *library.list_builders(with_community_datasets=False)]
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(others)} and TFDS's"
         raise InvalidInputError(f"data: unknown data set {name!r}; {hint}") from error
     except Exception as error:  # AssertionError for a version, ImportError for what it needs
@@ -104,6 +111,7 @@ def _builder(library: Any, name: str, path: str | None, others: Sequence[str]) -
 
 
 def _read_split(where: str, source: Any, num_classes: int) -> Dataset:
+    """Reads a split into arrays, whose size is that of the first image."""
     labels = np.zeros(len(source), np.int64)
     images = np.zeros((0,), np.uint8)
     for index, example in enumerate(with_progress(_examples(where, source), where, len(source))):
@@ -121,17 +129,18 @@ def _read_split(where: str, source: Any, num_classes: int) -> Dataset:
 
 
 def _examples(where: str, source: Any) -> Iterator[Mapping[str, Any]]:
+    """Yields the examples of a split, read many at a time."""
     for start in range(0, len(source), READ_AT_ONCE):
         try:
-            found = source.__getitems__(range(start, min(start + READ_AT_ONCE, len(source))))
+            examples = source.__getitems__(range(start, min(start + READ_AT_ONCE, len(source))))
         except Exception as error:  # the reader of records raises RuntimeError, decoders others
             raise InvalidInputError(
                 f"{where}: example {start} or one soon after it cannot be read: "
                 f"{_reason(error)}; delete the data set and prepare it again"
             ) from error
-        yield from found
+        yield from examples
 
 
 def _reason(error: Exception) -> str:
-    """The first line: TFDS goes on to list all it knows."""
+    """Returns the first line of a message: TFDS goes on to list all of its data sets."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,14 +4,13 @@ From the oracle's, zero is best; from those of a model that knows nothing, it is
 """
 
 import numpy as np
-from scipy.special import rel_entr
 
 from rumjax.errors import InvalidInputError
 from rumjax.metrics.membership import check_probabilities
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """½ KL(p‖m) + ½ KL(q‖m) of each example in nats, with m = (p + q)/2 and 0·log 0 = 0.
+    """Returns ½ KL(p‖m) + ½ KL(q‖m) of each example in nats, with m = (p + q)/2 and 0·log 0 = 0.
 
     (Lin, IEEE Transactions on Information Theory 1991, with equal weights.)
 
@@ -24,16 +23,23 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
       to what the other holds possible.
 
     Raises:
-      InvalidInputError: no examples, two different shapes, or probabilities that are none.
+      InvalidInputError: no examples, two different shapes, or rows that are no probabilities.
+
+    Examples:
+      >>> p, q = np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1.0], [0.5, 0.5]])
+      >>> jensen_shannon(p, q).round(3)
+      array([0.693, 0.   ])
     """
+    from scipy.special import rel_entr
+
     p, q = _normalized(p, q)
     # Twice each against the sum, not each against the mean: half the smallest float is 0.
-    found = (rel_entr(2 * p, p + q) + rel_entr(2 * q, p + q)).sum(axis=1) / 4
-    return np.clip(found, 0.0, np.log(2))
+    divergence = (rel_entr(2 * p, p + q) + rel_entr(2 * q, p + q)).sum(axis=1) / 4
+    return np.clip(divergence, 0.0, np.log(2))
 
 
 def zero_retrain_forgetting(probabilities: np.ndarray, incompetent: np.ndarray) -> float:
-    """ZRF = 1 − mean JS(model, incompetent teacher) on S, WITH LOGARITHMS TO BASE 2.
+    """Returns ZRF = 1 − mean JS(model, incompetent teacher) on S, WITH LOGARITHMS TO BASE 2.
 
     (Chundawat et al., AAAI 2023, arXiv 2205.08096.) The incompetent teacher is a randomly
     initialized model, and the score wants no oracle: near 1, the model says of S what one that has
@@ -50,12 +56,16 @@ def zero_retrain_forgetting(probabilities: np.ndarray, incompetent: np.ndarray) 
 
     Raises:
       InvalidInputError: as `jensen_shannon`.
+
+    Examples:
+      >>> zero_retrain_forgetting(np.array([[0.5, 0.5]]), np.array([[0.5, 0.5]]))
+      1.0
     """
     return 1.0 - float(np.mean(jensen_shannon(probabilities, incompetent))) / float(np.log(2))
 
 
 def activation_distance(probabilities: np.ndarray, reference: np.ndarray) -> float:
-    """Mean over S of the Euclidean distance ‖p − q‖₂ from the oracle's probabilities, in 0…√2.
+    """Returns the mean over S of ‖p − q‖₂, the distance from the oracle's probabilities, in 0…√2.
 
     (As in Chundawat et al., AAAI 2023, arXiv 2205.08096.)
 
@@ -65,19 +75,23 @@ def activation_distance(probabilities: np.ndarray, reference: np.ndarray) -> flo
 
     Raises:
       InvalidInputError: as `jensen_shannon`.
+
+    Examples:
+      >>> round(activation_distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])), 3)
+      1.414
     """
     p, q = _normalized(probabilities, reference)
     return float(np.mean(np.linalg.norm(p - q, axis=1)))
 
 
 def _normalized(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both in float64; rows sum to 1 there too, which those of float32 do not."""
+    """Returns both in float64, with rows that sum to 1 there too, as those of float32 do not."""
     if p.ndim != 2 or p.shape != q.shape or p.size == 0:
         raise InvalidInputError(
             f"divergence: probabilities of shape {list(p.shape)} against {list(q.shape)}; both "
             "must be [examples, classes], the same, of at least one example"
         )
-    for name, each in {"model": p, "reference": q}.items():
-        check_probabilities(name, each)
+    for name, probabilities in {"model": p, "reference": q}.items():
+        check_probabilities(name, probabilities)
     p, q = p.astype(np.float64), q.astype(np.float64)
     return p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)

@@ -11,7 +11,7 @@ from rumjax.metrics.tow import Accuracies, tug_of_war, tug_of_war_mia
 
 
 class Measured(NamedTuple):
-    """What there is to know of one model on its own."""
+    """The measures of one model on its own."""
 
     accuracies: Accuracies
     parts: Mapping[str, float]
@@ -38,29 +38,50 @@ def measure(
       parts: S as named disjoint parts, indices into D; R is the rest of D.
       samples: see `membership_attack`.
       seed: of the attacks' samples; compare models measured with the same.
+
+    Examples:
+      >>> p = np.tile([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]], (5, 1))
+      >>> train = Predictions(p, np.tile([0, 1], 10))
+      >>> measured = measure(train, train.at(np.arange(8)), {"all": np.arange(4)})
+      >>> measured.accuracies
+      Accuracies(forget=1.0, retain=1.0, test=1.0)
+      >>> sorted(measured.attacks)
+      ['confidence', 'correctness', 'entropy', 'modified_entropy', 'probabilities']
     """
+    # S is the union of its parts, and R the rest of D.
     forget = np.concatenate(list(parts.values()))
     retain = np.setdiff1d(np.arange(len(train.labels)), forget)
     sets = {"forget": train.at(forget), "retain": train.at(retain), "test": test}
 
     return Measured(
-        accuracies=Accuracies(*(accuracy(each) for each in sets.values())),
+        accuracies=Accuracies(*(accuracy(predictions) for predictions in sets.values())),
         parts={name: accuracy(train.at(part)) for name, part in parts.items()},
         attacks=all_attacks(sets["retain"], test, sets["forget"], samples=samples, seed=seed),
-        predicted={name: each.probabilities.argmax(axis=1) for name, each in sets.items()},
+        predicted={
+            name: predictions.probabilities.argmax(axis=1) for name, predictions in sets.items()
+        },
     )
 
 
 def accuracy(predictions: Predictions) -> float:
-    """The fraction of predictions that are right."""
+    """Returns the fraction of predictions that are right.
+
+    Examples:
+      >>> accuracy(Predictions(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])))
+      0.5
+    """
     return float(np.mean(predictions.probabilities.argmax(axis=1) == predictions.labels))
 
 
 def disagreement(predicted: np.ndarray, reference: np.ndarray) -> float:
-    """The percentage, 0…100, of examples whose predicted classes, int[N] each, differ.
+    """Returns the percentage, 0…100, of examples whose predicted classes, int[N] each, differ.
 
     Raises:
       InvalidInputError: no examples, or two different numbers of them.
+
+    Examples:
+      >>> disagreement(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 0]))
+      25.0
     """
     if predicted.shape != reference.shape or predicted.size == 0:
         raise InvalidInputError(
@@ -71,10 +92,18 @@ def disagreement(predicted: np.ndarray, reference: np.ndarray) -> float:
 
 
 def compare(unlearned: Measured, oracle: Measured) -> dict[str, float]:
-    """The measures of an unlearned model, by the names of the columns of `results.csv`.
+    """Returns the measures of an unlearned model, by the names of the columns of `results.csv`.
 
     `disagreement` is the percentage of S on which the predicted classes differ; `tow_low`, say, is
     ToW with the accuracy on the part "low" in place of that on S.
+
+    Examples:
+      >>> p = np.tile([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]], (5, 1))
+      >>> train = Predictions(p, np.tile([0, 1], 10))
+      >>> model = measure(train, train.at(np.arange(8)), {"all": np.arange(4)})
+      >>> row = compare(model, model)
+      >>> row["tow"], row["mia_gap"], row["disagreement"]
+      (1.0, 0.0, 0.0)
     """
     ours, theirs = unlearned.accuracies, oracle.accuracies
     mia, mia_oracle = unlearned.attacks["confidence"], oracle.attacks["confidence"]
@@ -82,6 +111,8 @@ def compare(unlearned: Measured, oracle: Measured) -> dict[str, float]:
         name: disagreement(predicted, oracle.predicted[name])
         for name, predicted in unlearned.predicted.items()
     }
+
+    # The columns that every model has.
     row = {
         "forget_accuracy": ours.forget,
         "retain_accuracy": ours.retain,
@@ -94,13 +125,17 @@ def compare(unlearned: Measured, oracle: Measured) -> dict[str, float]:
         "disagreement_retain": differ["retain"],
         "disagreement_test": differ["test"],
     }
-    for signal, found in unlearned.attacks.items():
+
+    # Attacks by other signals than the paper's.
+    for signal, result in unlearned.attacks.items():
         if signal != "confidence":
-            row[f"mia_{signal}"] = found
-            row[f"mia_gap_{signal}"] = abs(found - oracle.attacks[signal])
-    for part, found in unlearned.parts.items():
-        row[f"forget_accuracy_{part}"] = found
+            row[f"mia_{signal}"] = result
+            row[f"mia_gap_{signal}"] = abs(result - oracle.attacks[signal])
+
+    # The parts of S.
+    for part, of_part in unlearned.parts.items():
+        row[f"forget_accuracy_{part}"] = of_part
         row[f"tow_{part}"] = tug_of_war(
-            ours._replace(forget=found), theirs._replace(forget=oracle.parts[part])
+            ours._replace(forget=of_part), theirs._replace(forget=oracle.parts[part])
         )
     return row

@@ -1,4 +1,4 @@
-"""The population membership inference attack: which of S does a classifier take for never seen?
+"""The population membership inference attack: the part of S that a classifier takes for unseen.
 
 A support-vector machine learns to tell members (a sample of R) from non-members (T) by one signal
 of the model's predictions, and is applied to S (Song & Mittal, USENIX Security 2021; Zhao et al.,
@@ -7,16 +7,21 @@ NeurIPS 2024, appendix). What counts is its distance from the same attack on the
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.svm import SVC
 
 from rumjax.errors import InvalidInputError, check_choice, check_count
 
 
 class Predictions(NamedTuple):
-    """What a model says of labelled examples."""
+    """A model's predictions on labelled examples.
+
+    Examples:
+      >>> predictions = Predictions(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
+      >>> predictions.at(np.array([1])).probabilities
+      array([[0.2, 0.8]])
+    """
 
     probabilities: np.ndarray
     """float[N, K], rows sum to 1"""
@@ -24,30 +29,49 @@ class Predictions(NamedTuple):
     """int[N]"""
 
     def at(self, indices: np.ndarray) -> "Predictions":
-        """Those of some of the examples."""
+        """Returns those of some of the examples, int[n]."""
         return Predictions(self.probabilities[indices], self.labels[indices])
 
 
 def confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The true label's probability, float[N]."""
+    """Returns the true label's probability, float[N].
+
+    Examples:
+      >>> confidence(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
+      array([0.9, 0.2])
+    """
     return probabilities[np.arange(len(labels)), labels]
 
 
 def correctness(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 where the prediction is right, else 0; float[N]."""
+    """Returns 1 where the prediction is right, else 0; float[N].
+
+    Examples:
+      >>> correctness(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
+      array([1., 0.])
+    """
     return (probabilities.argmax(axis=1) == labels).astype(np.float64)
 
 
 def entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """−Σ p log p in nats, with 0·log 0 = 0; float[N]."""
+    """Returns −Σ p log p in nats, with 0·log 0 = 0; float[N].
+
+    Examples:
+      >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0])).round(3) + 0.0
+      array([0.693, 0.   ])
+    """
     del labels
     return -np.sum(probabilities * _log(probabilities), axis=1)
 
 
 def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """−(1−p_y) log p_y − Σ_{k≠y} p_k log(1−p_k) in nats; float[N].
+    """Returns −(1−p_y) log p_y − Σ_{k≠y} p_k log(1−p_k) in nats; float[N].
 
     (Song & Mittal, 2021, equation 7.) Logarithms are bounded at the smallest positive float.
+
+    Examples:
+      >>> modified_entropy(np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0, 0])).round(3)
+      array([0.021, 4.145])
     """
     rows = np.arange(len(labels))
     true = probabilities[rows, labels]
@@ -57,12 +81,13 @@ def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 
 def full_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """All of them, float[N, K]."""
+    """Returns all probabilities, float[N, K]."""
     del labels
     return probabilities
 
 
 def _log(values: np.ndarray) -> np.ndarray:
+    """Returns logarithms, of the smallest positive float where a value is below it."""
     return np.log(np.maximum(values, np.finfo(np.float64).tiny))
 
 
@@ -73,7 +98,7 @@ SIGNALS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "modified_entropy": modified_entropy,
     "probabilities": full_probabilities,
 }
-"""What an attack may look at; "the" MIA of the RUM paper is on `confidence`."""
+"""Signals that an attack may use; "the" MIA of the RUM paper uses `confidence`."""
 
 
 def membership_attack(
@@ -85,7 +110,7 @@ def membership_attack(
     samples: int | None = None,
     seed: int = 0,
 ) -> float:
-    """The fraction of S that the attack takes for non-members, in 0…1.
+    """Returns the fraction of S that the attack takes for non-members, in 0…1.
 
     Args:
       retain: predictions on R; a random sample of them are the members.
@@ -96,12 +121,22 @@ def membership_attack(
       seed: of the samples.
 
     Raises:
-      InvalidInputError: an unknown signal, an empty set, no samples, probabilities that are none,
-        or labels of no class.
+      InvalidInputError: an unknown signal, an empty set, no samples, rows that are no
+        probabilities, or labels of no class.
+
+    Examples:
+      >>> sure = Predictions(np.tile([[0.99, 0.01]], (8, 1)), np.zeros(8, int))
+      >>> unsure = Predictions(np.tile([[0.6, 0.4]], (8, 1)), np.zeros(8, int))
+      >>> membership_attack(retain=sure, test=unsure, forget=sure)
+      0.0
+      >>> membership_attack(retain=sure, test=unsure, forget=unsure)
+      1.0
     """
     extract = SIGNALS[check_choice("signal", signal, SIGNALS)]
     for name, predictions in {"retain": retain, "test": test, "forget": forget}.items():
         _check(name, predictions)
+
+    # As many members as non-members, drawn at random.
     count = min(len(retain.labels), len(test.labels))
     if samples is not None:
         count = min(count, check_count("samples", samples))
@@ -109,6 +144,7 @@ def membership_attack(
     members = retain.at(random.choice(len(retain.labels), count, replace=False))
     others = test.at(random.choice(len(test.labels), count, replace=False))
 
+    # The machine learns from the signal alone.
     def features(predictions: Predictions) -> np.ndarray:
         values = extract(predictions.probabilities.astype(np.float64), predictions.labels)
         return values.reshape(len(values), -1)
@@ -125,7 +161,17 @@ def all_attacks(
     samples: int | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """`membership_attack` by each of `SIGNALS`, at once: libsvm lets other threads run."""
+    """Runs `membership_attack` by each of `SIGNALS`, at once: libsvm lets other threads run.
+
+    Returns:
+      The fraction of S taken for non-members, by signal.
+
+    Examples:
+      >>> sure = Predictions(np.tile([[0.99, 0.01]], (8, 1)), np.zeros(8, int))
+      >>> unsure = Predictions(np.tile([[0.6, 0.4]], (8, 1)), np.zeros(8, int))
+      >>> all_attacks(retain=sure, test=unsure, forget=unsure)["entropy"]
+      1.0
+    """
 
     def attack(signal: str) -> float:
         return membership_attack(retain, test, forget, signal=signal, samples=samples, seed=seed)
@@ -134,13 +180,15 @@ def all_attacks(
         return dict(zip(SIGNALS, pool.map(attack, SIGNALS), strict=True))
 
 
-def _fit(features: np.ndarray, members: np.ndarray) -> SVC:
-    """The support-vector machine of the attack, on float[n, F] and 0 or 1 [n].
+def _fit(features: np.ndarray, members: np.ndarray) -> Any:
+    """Fits the support-vector machine of the attack to float[n, F] and 0 or 1 [n].
 
     An example that occurs w times is one of weight w: the same optimum, since w multipliers of at
     most C act as one of at most w·C, and gamma = 1/F does not look at the examples. Confidences
     that saturate at 1 are many and alike, and the time grows with the square of the examples.
     """
+    from sklearn.svm import SVC
+
     rows, first, counts = np.unique(
         np.column_stack([features, members]), axis=0, return_index=True, return_counts=True
     )
@@ -152,6 +200,7 @@ def _fit(features: np.ndarray, members: np.ndarray) -> SVC:
 
 
 def _check(name: str, predictions: Predictions) -> None:
+    """Checks that there are predictions, and that their labels are among their classes."""
     probabilities, labels = predictions
     if len(labels) == 0 or len(labels) != len(probabilities):
         raise InvalidInputError(

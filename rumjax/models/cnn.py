@@ -14,6 +14,10 @@ class Cnn(nn.Module):
 
     Kernels start He-normal by fan in, since strides and one-channel images would make fan out fade
     the signal; the last layer starts as Linen's default (LeCun-normal), biases at 0.
+
+    Examples:
+      >>> Cnn(num_classes=10, widths=(4, 8), hidden=16).hidden
+      16
     """
 
     num_classes: int
@@ -23,16 +27,16 @@ class Cnn(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Outputs:
-        """float[B, H, W, C] to logits and the hidden layer's activations; `train` is no matter."""
+        """Maps float[B, H, W, C] to logits and the hidden layer; `train` changes nothing."""
         del train
         he_fan_in = nn.initializers.he_normal()
-        found = images
+        hidden = images
         for width in self.widths:
             convolve = Conv(
                 width, strides=(2, 2), use_bias=True, dtype=self.dtype, kernel_init=he_fan_in
             )
-            found = nn.relu(convolve(found))
-        found = found.reshape(found.shape[0], -1)
-        found = nn.relu(Dense(self.hidden, dtype=self.dtype, kernel_init=he_fan_in)(found))
-        found = found.astype(jnp.float32)
-        return Outputs(Dense(self.num_classes)(found), found)
+            hidden = nn.relu(convolve(hidden))
+        hidden = hidden.reshape(hidden.shape[0], -1)
+        hidden = nn.relu(Dense(self.hidden, dtype=self.dtype, kernel_init=he_fan_in)(hidden))
+        hidden = hidden.astype(jnp.float32)
+        return Outputs(Dense(self.num_classes)(hidden), hidden)

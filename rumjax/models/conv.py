@@ -1,4 +1,4 @@
-"""Convolutions and products that keep their speed inside loops, and where their form is chosen.
+"""Convolutions and products that keep their speed inside loops, in the form that suits a backend.
 
 On CPU, XLA's own convolution is many times slower inside `scan`, `map` and `while`, and grouped
 under `vmap` over kernels; slices and matrix products are neither. Accelerators prefer XLA's own.
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from rumjax.types import Array
 
 METHODS = ("auto", "dot", "lax")
 OVERRIDE = "RUMJAX_CONVOLUTION"
+"""The environment variable that overrides the choice of a method."""
 GROUP = 2 * 2**20
 """Bytes of windows that a core's cache holds, roughly; twice as many are not worth a loop."""
 
@@ -30,9 +32,9 @@ he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def method_for_backend() -> str:
-    """Products on CPU, else XLA's own; the environment variable RUMJAX_CONVOLUTION overrides.
+    """Returns "dot" on CPU, else "lax"; the environment variable RUMJAX_CONVOLUTION overrides.
 
-    It is read when a function is traced, so set it before anything is compiled.
+    The variable is read when a function is traced, so set it before anything is compiled.
     """
     chosen = check_choice(OVERRIDE, os.environ.get(OVERRIDE, "auto"), METHODS)
     if chosen != "auto":
@@ -48,7 +50,7 @@ def convolution(
     *,
     method: str = "auto",
 ) -> Array:
-    """Two-dimensional convolution, [B, H, W, C] by [h, w, C, F] to [B, H', W', F].
+    """Convolves in two dimensions, [B, H, W, C] by [h, w, C, F] to [B, H', W', F].
 
     Args:
       images: float32 or bfloat16; the result has its dtype, sums are accumulated in float32.
@@ -60,7 +62,12 @@ def convolution(
 
     Raises:
       InvalidInputError: an unknown method.
+
+    Examples:
+      >>> convolution(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 2)), padding="VALID").tolist()
+      [[[[9.0, 9.0]]]]
     """
+    chex.assert_rank([images, kernel], 4)
     if check_choice("convolution method", method, METHODS) == "auto":
         method = method_for_backend()
     if method == "lax":
@@ -71,26 +78,30 @@ def convolution(
 
 
 def _by_products(images: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
-    """Every window laid out as a row, and one product: of all images, or of a few at a time.
+    """Lays every window out as a row, and takes one product of all images, or of a few at a time.
 
-    The rows of a group fit into a core's cache. They are not kept for the gradient but made again,
-    which is quicker than memory. Derivatives are JAX's own: `custom_vjp` would rule out forward
-    mode.
+    The rows of a group fit into a core's cache. They are not kept for the gradient but computed
+    again, which is quicker than memory. Derivatives are JAX's own: `custom_vjp` would rule out
+    forward mode.
     """
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], strides, padding)
     multiply = partial(_windows_times, strides=strides, padding=tuple(padding))
+
+    # All images at once, if their windows are few.
     group = _group_size(images, kernel, strides)
     if group == len(images):
         return multiply(images, kernel)
+
+    # Else one group of images after another.
     groups = images.reshape(-1, group, *images.shape[1:])
     forgetful = jax.checkpoint(multiply, prevent_cse=False)  # a loop keeps both from being merged
-    found = lax.map(lambda each: forgetful(each, kernel), groups)
-    return found.reshape(-1, *found.shape[2:])
+    convolved = lax.map(lambda some: forgetful(some, kernel), groups)
+    return convolved.reshape(-1, *convolved.shape[2:])
 
 
 def _group_size(images: Array, kernel: Array, strides: tuple[int, int]) -> int:
-    """How many images at a time: a divisor of their number, or all of them."""
+    """Returns the number of images at a time: a divisor of their number, or all of them."""
     count, height, width, channels = images.shape
     taps = kernel.shape[0] * kernel.shape[1]
     windows = 4 * taps * channels * height * width // (strides[0] * strides[1])
@@ -98,7 +109,7 @@ def _group_size(images: Array, kernel: Array, strides: tuple[int, int]) -> int:
     if taps == 1 or windows * count <= 2 * GROUP or shared_out():
         return count
     fitting = min(count, max(1, GROUP // windows))
-    return next(each for each in range(fitting, 0, -1) if count % each == 0)
+    return next(size for size in range(fitting, 0, -1) if count % size == 0)
 
 
 def _windows_times(
@@ -108,12 +119,13 @@ def _windows_times(
     strides: tuple[int, int],
     padding: tuple[tuple[int, int], ...],
 ) -> Array:
+    """Multiplies every window of images, laid out as a row, by the kernel."""
     height, width, _, features = kernel.shape
     if any(low or high for low, high in padding):
         images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     # Slicing one axis after the other, not both at once, makes for the faster gradient.
     columns = [
-        _shifted(each, height, strides[0], 1) for each in _shifted(images, width, strides[1], 2)
+        _shifted(column, height, strides[0], 1) for column in _shifted(images, width, strides[1], 2)
     ]
     taps = [column[row] for row in range(height) for column in columns]
     windows = jnp.concatenate(taps, axis=-1) if len(taps) > 1 else taps[0]
@@ -121,26 +133,31 @@ def _windows_times(
 
 
 def _shifted(array: Array, taps: int, stride: int, axis: int) -> list[Array]:
-    """What each tap of a window along an axis sees, for all positions of the window."""
+    """Returns the slice of every tap of a window along an axis, for all positions of the window."""
     extent = (array.shape[axis] - taps) // stride * stride + 1
     return [lax.slice_in_dim(array, tap, tap + extent, stride, axis) for tap in range(taps)]
 
 
 def product(left: Array, right: Array) -> Array:
-    """[..., K] by [K, F] to [..., F] of the same dtype, summed in float32; quick to derive on CPU.
+    """Multiplies [..., K] by [K, F], summed in float32; its gradient is quick on CPU.
 
     The gradient of `right` is a small transposed product of two large arrays. XLA would rather
     transpose one of them than the result, which takes as long again; the barrier forbids it.
+
+    Returns:
+      [..., F] of the dtype of `left`.
     """
+    chex.assert_rank(right, 2)
     turned = lax.optimization_barrier(right.T)
     rows = left.reshape(-1, left.shape[-1])
-    found = lax.dot_general(
+    sums = lax.dot_general(
         rows, turned, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
     )
-    return found.astype(left.dtype).reshape(*left.shape[:-1], right.shape[1])
+    return sums.astype(left.dtype).reshape(*left.shape[:-1], right.shape[1])
 
 
 def _dot_general(inputs: Array, kernel: Array, dimensions: Any, precision: Any = None) -> Array:
+    """Multiplies a dense layer's inputs by its kernel, as `lax.dot_general` or by `product`."""
     if method_for_backend() == "lax":
         return lax.dot_general(inputs, kernel, dimensions, precision=precision)
     return product(inputs, kernel)
@@ -151,7 +168,13 @@ Dense = partial(nn.Dense, dot_general=_dot_general)
 
 
 class Conv(nn.Module):
-    """`convolution` with a kernel, and a bias (at first 0) where asked, as parameters."""
+    """`convolution` with a kernel, and a bias if wanted (at first 0), as parameters.
+
+    Examples:
+      >>> variables = Conv(features=2).init(jax.random.key(0), jnp.ones((1, 4, 4, 3)))
+      >>> variables["params"]["kernel"].shape
+      (3, 3, 3, 2)
+    """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
@@ -163,11 +186,11 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        """[B, H, W, C] to [B, H', W', features], computed in `dtype`."""
+        """Maps [B, H, W, C] to [B, H', W', features], computed in `dtype`."""
         shape = (*self.kernel_size, images.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32).astype(self.dtype)
-        found = convolution(images.astype(self.dtype), kernel, self.strides, self.padding)
+        convolved = convolution(images.astype(self.dtype), kernel, self.strides, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            found = found + bias.astype(self.dtype)
-        return found
+            convolved = convolved + bias.astype(self.dtype)
+        return convolved

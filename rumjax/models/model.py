@@ -23,6 +23,16 @@ class Model:
 
     The module is any Flax Linen module whose `__call__` takes a batch of images, and `train` if it
     wants to, and returns `Outputs`, a pair of logits and embeddings, or logits alone.
+
+    Examples:
+      >>> class Linear(nn.Module):
+      ...     @nn.compact
+      ...     def __call__(self, images):
+      ...         return nn.Dense(3)(images.reshape(len(images), -1))
+      >>> model, images = Model(Linear()), np.zeros((2, 4, 4, 1), np.uint8)
+      >>> variables = model.init(jax.random.key(0), images)
+      >>> model.apply(variables, images, train=False)[0].logits.shape
+      (2, 3)
     """
 
     module: nn.Module
@@ -30,13 +40,13 @@ class Model:
     """of each channel, or one for all; images of uint8 are divided by 255 first"""
     std: tuple[float, ...] = (1.0,)
     num_classes: int | None = None
-    """K, if the module's word on it is to be checked"""
+    """K, to be checked against the module's logits; None if it is not to be checked"""
 
     def init(self, key: Key, images: AnyArray | jax.ShapeDtypeStruct) -> Variables:
-        """Fresh variables for images like these, of which only shape and dtype are looked at.
+        """Returns fresh variables for images of this shape and dtype; pixels do not matter.
 
         Raises:
-          InvalidInputError: the module has variables other than params and batch_stats, or wants
+          InvalidInputError: the module has variables other than params and batch_stats, or takes
             other images.
         """
         one = self.normalize(jnp.zeros((1, *images.shape[1:]), images.dtype))
@@ -53,12 +63,13 @@ class Model:
     def apply(
         self, variables: Variables, images: AnyArray, *, train: bool, key: Key | None = None
     ) -> tuple[Outputs, PyTree]:
-        """Outputs on [B, H, W, C] images, and the batch statistics.
+        """Returns outputs on [B, H, W, C] images, and the batch statistics.
 
         Args:
           variables: params and batch_stats.
           images: uint8, or floats.
-          train: whether batch norm uses the batch and updates its statistics, and dropout drops.
+          train: True if batch norm is to use the batch and update its statistics, and dropout to
+            drop.
           key: for dropout.
 
         Returns:
@@ -68,11 +79,12 @@ class Model:
         Raises:
           InvalidInputError: images or outputs of a wrong shape, or dropout without a key.
         """
+        # The module's variables and arguments, as Linen has them.
         collections = {"params": variables.params, "batch_stats": variables.batch_stats}
         inputs, mode = self.normalize(images), self._mode(train=train)
         rngs = None if key is None else {"dropout": key}
         try:
-            found, updated = self.module.apply(
+            returned, updated = self.module.apply(
                 collections, inputs, rngs=rngs, mutable=["batch_stats"] if train else [], **mode
             )
         except InvalidRngError as error:
@@ -80,10 +92,10 @@ class Model:
                 f"{self._name} draws random numbers: give apply a key, and call them 'dropout'"
             ) from error
         batch_stats = updated.get("batch_stats", variables.batch_stats)
-        return self._outputs(found, len(images)), batch_stats
+        return self._outputs(returned, len(images)), batch_stats
 
     def normalize(self, images: AnyArray) -> Array:
-        """float32 images, (x - mean) / std per channel, x in 0…1 if they were uint8.
+        """Returns float32 images, (x - mean) / std per channel, x in 0…1 if they were uint8.
 
         Raises:
           InvalidInputError: neither uint8 nor floats, or of another number of channels.
@@ -102,23 +114,24 @@ class Model:
 
     @property
     def _name(self) -> str:
+        """The module in messages."""
         return type(self.module).__name__
 
     def _mode(self, *, train: bool) -> dict[str, bool]:
-        """`train`, if the module takes it."""
+        """Returns `train` as keyword arguments, if the module takes it."""
         takes = inspect.signature(type(self.module).__call__).parameters.values()
         wants = any(p.name == "train" or p.kind is inspect.Parameter.VAR_KEYWORD for p in takes)
         return {"train": train} if wants else {}
 
-    def _outputs(self, found: Any, batch: int) -> Outputs:
-        """What the module returned, as float32 `Outputs`."""
-        pair = found if isinstance(found, tuple) else (found, jnp.zeros((batch, 0)))
-        if len(pair) != 2 or any(_leading(each) != (batch,) for each in pair):
+    def _outputs(self, returned: Any, batch: int) -> Outputs:
+        """Returns what the module returned as float32 `Outputs`, if it is in order."""
+        pair = returned if isinstance(returned, tuple) else (returned, jnp.zeros((batch, 0)))
+        if len(pair) != 2 or any(_leading(output) != (batch,) for output in pair):
             raise InvalidInputError(
                 f"{self._name} must return logits [B, K], alone or with embeddings [B, E]; "
-                f"on {batch} images it returned {jax.tree.map(jnp.shape, found)}"
+                f"on {batch} images it returned {jax.tree.map(jnp.shape, returned)}"
             )
-        logits, embeddings = (each.astype(jnp.float32) for each in pair)
+        logits, embeddings = (output.astype(jnp.float32) for output in pair)
         if self.num_classes not in (None, logits.shape[-1]):
             raise InvalidInputError(
                 f"{self._name} returned logits of {logits.shape[-1]} classes, "
@@ -127,15 +140,30 @@ class Model:
         return Outputs(logits, embeddings)
 
 
-def _leading(found: Any) -> tuple[int, ...] | None:
-    """All dimensions but the last of an array; None of anything else."""
-    return found.shape[:-1] if isinstance(found, jax.Array) and found.ndim else None
+def _leading(output: Any) -> tuple[int, ...] | None:
+    """Returns all dimensions but the last of an array; None of anything else."""
+    return output.shape[:-1] if isinstance(output, jax.Array) and output.ndim else None
 
 
 def predict(
     model: Model, variables: Variables, images: AnyArray, *, batch_size: int = 512
 ) -> Outputs:
-    """Outputs on [N, H, W, C] images, a batch at a time, with running statistics; N may be 0."""
+    """Returns outputs on [N, H, W, C] images, a batch at a time, with running statistics.
+
+    Args:
+      model: the architecture.
+      variables: of the model.
+      images: uint8 or floats; N may be 0.
+      batch_size: images at a time.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> model, images = Model(Cnn(3, widths=(4,), hidden=8)), jnp.zeros((5, 4, 4, 1), jnp.uint8)
+      >>> outputs = predict(model, model.init(jax.random.key(0), images), images, batch_size=2)
+      >>> outputs.logits.shape, outputs.embeddings.shape
+      ((5, 3), (5, 8))
+    """
+    # Whole batches: the last one is filled up with black images.
     count = len(images)
     batch_size = max(1, min(batch_size, count))
     batches = -(-count // batch_size)
@@ -145,9 +173,9 @@ def predict(
     def outputs(batch: Array) -> Outputs:
         return model.apply(variables, batch, train=False)[0]
 
-    found = jax.lax.map(outputs, padded.reshape(batches, batch_size, *images.shape[1:]))
+    stacked = jax.lax.map(outputs, padded.reshape(batches, batch_size, *images.shape[1:]))
     return jax.tree.map(
-        lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], found
+        lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], stacked
     )
 
 
@@ -163,6 +191,10 @@ def margins(logits: Array, labels: AnyArray) -> Array:
 
     Returns:
       float32[B].
+
+    Examples:
+      >>> margins(jnp.array([[2.0, 0.0], [1.0, 3.0]]), jnp.array([0, 0])).tolist()
+      [2.0, -2.0]
     """
     chex.assert_rank([logits, labels], [2, 1])
     chex.assert_equal_shape_prefix([logits, labels], 1)
@@ -173,10 +205,14 @@ def margins(logits: Array, labels: AnyArray) -> Array:
 
 
 def require_embeddings(outputs: Outputs) -> Array:
-    """The embeddings, float32[B, E] with E of at least 1.
+    """Returns the embeddings, float32[B, E] with E of at least 1.
 
     Raises:
       InvalidInputError: the model has none.
+
+    Examples:
+      >>> require_embeddings(Outputs(jnp.zeros((2, 3)), jnp.zeros((2, 8)))).shape
+      (2, 8)
     """
     if outputs.embeddings.shape[-1] == 0:
         raise InvalidInputError(

@@ -15,7 +15,9 @@ from rumjax.models.conv import Conv, Dense
 from rumjax.types import Array, Outputs
 
 STAGES = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
+"""Blocks of every stage, and whether they are bottlenecks."""
 PADS = ((1, 1), (1, 1))
+"""Padding of a 3×3 convolution."""
 
 
 class BasicBlock(nn.Module):
@@ -27,12 +29,12 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """[B, H, W, C] to [B, H/stride, W/stride, features]."""
+        """Maps [B, H, W, C] to [B, H/stride, W/stride, features]."""
         conv = partial(Conv, self.features, (3, 3), padding=PADS, dtype=self.dtype)
         strides = (self.stride, self.stride)
-        found = nn.relu(batch_norm(train, self.dtype)(conv(strides=strides)(images)))
-        found = batch_norm(train, self.dtype)(conv()(found))
-        return nn.relu(found + shortcut(images, found, self.stride, train, self.dtype))
+        hidden = nn.relu(batch_norm(train, self.dtype)(conv(strides=strides)(images)))
+        hidden = batch_norm(train, self.dtype)(conv()(hidden))
+        return nn.relu(hidden + shortcut(images, hidden, self.stride, train, self.dtype))
 
 
 class Bottleneck(nn.Module):
@@ -44,18 +46,23 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """[B, H, W, C] to [B, H/stride, W/stride, 4·features]."""
+        """Maps [B, H, W, C] to [B, H/stride, W/stride, 4·features]."""
         conv = partial(Conv, dtype=self.dtype)
         strides = (self.stride, self.stride)
-        found = nn.relu(batch_norm(train, self.dtype)(conv(self.features, (1, 1))(images)))
-        found = conv(self.features, (3, 3), strides, PADS)(found)
-        found = nn.relu(batch_norm(train, self.dtype)(found))
-        found = batch_norm(train, self.dtype)(conv(4 * self.features, (1, 1))(found))
-        return nn.relu(found + shortcut(images, found, self.stride, train, self.dtype))
+        hidden = nn.relu(batch_norm(train, self.dtype)(conv(self.features, (1, 1))(images)))
+        hidden = conv(self.features, (3, 3), strides, PADS)(hidden)
+        hidden = nn.relu(batch_norm(train, self.dtype)(hidden))
+        hidden = batch_norm(train, self.dtype)(conv(4 * self.features, (1, 1))(hidden))
+        return nn.relu(hidden + shortcut(images, hidden, self.stride, train, self.dtype))
 
 
 class ResNet(nn.Module):
-    """Four stages of residual blocks, global average pooling, one dense layer."""
+    """Four stages of residual blocks, global average pooling, one dense layer.
+
+    Examples:
+      >>> ResNet(num_classes=10, depths=(2, 2, 2, 2), bottleneck=False, width=16).width
+      16
+    """
 
     num_classes: int
     depths: tuple[int, ...]
@@ -65,28 +72,28 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Outputs:
-        """float[B, H, W, C] to logits and pooled features."""
-        found = Conv(self.width, padding=PADS, dtype=self.dtype)(images)
-        found = nn.relu(batch_norm(train, self.dtype)(found))
+        """Maps float[B, H, W, C] to logits and pooled features."""
+        hidden = Conv(self.width, padding=PADS, dtype=self.dtype)(images)
+        hidden = nn.relu(batch_norm(train, self.dtype)(hidden))
         block = Bottleneck if self.bottleneck else BasicBlock
         for stage, depth in enumerate(self.depths):
             for position in range(depth):
                 stride = 2 if stage > 0 and position == 0 else 1
-                found = block(self.width * 2**stage, stride, self.dtype)(found, train)
-        found = found.astype(jnp.float32).mean(axis=(1, 2))
-        return Outputs(classifier(self.num_classes)(found), found)
+                hidden = block(self.width * 2**stage, stride, self.dtype)(hidden, train)
+        hidden = hidden.astype(jnp.float32).mean(axis=(1, 2))
+        return Outputs(classifier(self.num_classes)(hidden), hidden)
 
 
-def shortcut(images: Array, found: Array, stride: int, train: bool, dtype: Any) -> Array:
-    """A block's input, by a 1×1 convolution where its shape differs from what the block made."""
-    if found.shape == images.shape:
+def shortcut(images: Array, hidden: Array, stride: int, train: bool, dtype: Any) -> Array:
+    """Returns a block's input, by a 1×1 convolution where its shape differs from the output's."""
+    if hidden.shape == images.shape:
         return images
-    project = Conv(found.shape[-1], (1, 1), (stride, stride), "VALID", dtype=dtype)
+    project = Conv(hidden.shape[-1], (1, 1), (stride, stride), "VALID", dtype=dtype)
     return batch_norm(train, dtype)(project(images))
 
 
 def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
-    """Batch norm with PyTorch's constants; its parameters and statistics are float32.
+    """Returns batch norm with PyTorch's constants; its parameters and statistics are float32.
 
     Running variances are of the batch as it is; PyTorch's are n/(n-1) times that.
     """
@@ -94,6 +101,6 @@ def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
 
 
 def classifier(num_classes: int) -> nn.Dense:
-    """The last layer, in float32 whatever comes before."""
+    """Returns the last layer, in float32 whatever comes before."""
     initial = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     return Dense(num_classes, kernel_init=initial)

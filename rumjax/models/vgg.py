@@ -11,12 +11,17 @@ from rumjax.models.resnet import PADS, batch_norm, classifier
 from rumjax.types import Array, Outputs
 
 CONVOLUTIONS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+"""Features and number of the convolutions of each group."""
 
 
 class Vgg16(nn.Module):
     """Thirteen 3×3 convolutions in five groups (Simonyan & Zisserman, ICLR 2015, D), batch norm.
 
     Kernels start He-normal by fan out, the last layer uniform in ±1/√(fan in), biases at 0.
+
+    Examples:
+      >>> Vgg16(num_classes=10, width=16).width
+      16
     """
 
     num_classes: int
@@ -26,25 +31,26 @@ class Vgg16(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Outputs:
-        """float[B, H, W, C], H and W of at least 32, to logits and pooled features."""
+        """Maps float[B, H, W, C], H and W of at least 32, to logits and pooled features."""
         if min(images.shape[1:3]) < 32:
             size = "×".join(map(str, images.shape[1:3]))
             raise InvalidInputError(f"vgg16: images of {size} are too small, it needs 32×32")
-        found = images
+        hidden = images
         for features, count in CONVOLUTIONS:
             for _ in range(count):
                 width = features * self.width // 64
-                found = Conv(width, padding=PADS, use_bias=True, dtype=self.dtype)(found)
-                found = nn.relu(batch_norm(train, self.dtype)(found))
-            found = max_pool(found)
-        found = found.astype(jnp.float32).mean(axis=(1, 2))
-        return Outputs(classifier(self.num_classes)(found), found)
+                hidden = Conv(width, padding=PADS, use_bias=True, dtype=self.dtype)(hidden)
+                hidden = nn.relu(batch_norm(train, self.dtype)(hidden))
+            hidden = max_pool(hidden)
+        hidden = hidden.astype(jnp.float32).mean(axis=(1, 2))
+        return Outputs(classifier(self.num_classes)(hidden), hidden)
 
 
 def max_pool(images: Array) -> Array:
-    """Maxima of 2×2 pixels, [B, H, W, C] to [B, ⌊H/2⌋, ⌊W/2⌋, C].
+    """Returns maxima of 2×2 pixels, [B, H, W, C] to [B, ⌊H/2⌋, ⌊W/2⌋, C].
 
-    By reshaping, since the gradient of a windowed maximum is slow on CPU; ties share the gradient.
+    It works by reshaping, since the gradient of a windowed maximum is slow on CPU; ties share the
+    gradient.
     """
     batch, height, width, channels = images.shape
     images = images[:, : height // 2 * 2, : width // 2 * 2]

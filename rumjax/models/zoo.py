@@ -1,6 +1,5 @@
 """Models by name, those of rumjax and anyone's own, and the statistics that normalize images."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,11 +9,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import InvalidInputError, check_count
 from rumjax.models.cnn import Cnn
 from rumjax.models.model import Model
 from rumjax.models.resnet import STAGES, ResNet
 from rumjax.models.vgg import Vgg16
+from rumjax.registry import resolve
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnn": Cnn,
@@ -36,7 +36,7 @@ def build(
     bfloat16: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Model:
-    """A model by name.
+    """Builds a model by name.
 
     Args:
       name: "cnn", "resnet18", "resnet50", "vgg16"; or "package.module:attribute" for a Flax module
@@ -44,19 +44,25 @@ def build(
       num_classes: K.
       mean: of each channel, for normalization, on the scale of 0…1 if images are uint8.
       std: of each channel.
-      bfloat16: whether to compute in bfloat16, passed on as `dtype`; parameters and statistics
-        stay float32.
+      bfloat16: computes in bfloat16, passed on as `dtype`; parameters and statistics stay float32.
       options: further arguments of the module, for example {"width": 16} of a ResNet.
 
     Raises:
       InvalidInputError: an unknown name, an attribute that cannot be imported or is no module, an
         option that it does not take, a standard deviation that is not positive.
+
+    Examples:
+      >>> build("resnet18", 10, mean=(0.5,), std=(0.25,), options={"width": 16}).module.width
+      16
     """
-    factory = _imported(name) if ":" in name else MODELS[check_choice("model", name, MODELS)]
+    # The factory and its arguments.
+    factory = resolve("model", name, MODELS, wanted="a Flax module class or a function")
     arguments = dict(options or {}) | ({"dtype": jnp.bfloat16} if bfloat16 else {})
     # Lists, as configurations have them, would make the model unhashable.
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     arguments["num_classes"] = check_count("num_classes", num_classes, least=2)
+
+    # The module.
     try:
         # Apart from the call, so that a TypeError inside a factory keeps its traceback.
         inspect.signature(factory).bind(**arguments)
@@ -70,31 +76,19 @@ def build(
     return Model(module, tuple(map(float, mean)), tuple(map(float, std)), num_classes)
 
 
-def _imported(name: str) -> Callable[..., Any]:
-    """What "package.module:attribute" names."""
-    path, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(path), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidInputError(
-            f"model {name!r}: {error}; wanted 'package.module:attribute', importable from here"
-        ) from error
-    if not callable(found):
-        raise InvalidInputError(
-            f"model {name!r}: wanted a Flax module class or a function, got {type(found).__name__}"
-        )
-    factory: Callable[..., Any] = found
-    return factory
-
-
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8[N, H, W, C] images, on a scale of 0…1.
+    """Returns mean and standard deviation of each channel of uint8[N, H, W, C], scaled to 0…1.
 
-    Exact to the last rounding, from histograms in whole numbers, without a copy of the images. The
-    standard deviation of a constant channel is said to be 1, so that it normalizes to 0.
+    They are exact to the last rounding, from histograms in whole numbers, without a copy of the
+    images. The standard deviation of a constant channel is given as 1, so that it normalizes to 0.
 
     Raises:
       InvalidInputError: not uint8[N, H, W, C], or empty.
+
+    Examples:
+      >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+      >>> channel_statistics(images)
+      ((0.5,), (0.5,))
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
         raise InvalidInputError(
@@ -111,7 +105,7 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
 
 
 def _moments(channel: np.ndarray) -> tuple[int, int, int]:
-    """The number, the sum and the sum of squares of uint8 values, in Python's whole numbers."""
+    """Returns number, sum and sum of squares of uint8 values, in Python's whole numbers."""
     counts = np.zeros(256, np.int64)
     for block in np.array_split(channel, -(-len(channel) // 1000)):
         counts += np.bincount(block.ravel(), minlength=256)

@@ -1,11 +1,12 @@
-"""How entangled two sets of examples are in a model's embedding space. NumPy on the host."""
+"""The entanglement of two sets of examples in a model's embedding space. NumPy on the host."""
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from rumjax.errors import InvalidInputError, check_choice, check_number
 
 GRAND_MEANS = ("all", "unweighted")
+BLOCK = 1024
+"""Rows of a kernel matrix that are computed at a time, which bounds memory."""
 
 
 def entanglement_score(
@@ -15,7 +16,7 @@ def entanglement_score(
     *,
     grand_mean: str = "all",
 ) -> float:
-    """ES(R, S): variance within the two sets over variance between them; higher is harder.
+    """Returns ES(R, S), the variance within the two sets over that between them; high is hard.
 
     ES = [1/|R| Σ_R ‖φ−μ_R‖² + 1/|S| Σ_S ‖φ−μ_S‖²] / [½(‖μ_R−μ‖² + ‖μ_S−μ‖²)]
     (Zhao et al., NeurIPS 2024, equation 2, after Goldblum et al., ICML 2020.)
@@ -29,14 +30,25 @@ def entanglement_score(
 
     Raises:
       InvalidInputError: an empty set, embeddings that are not finite, or an unknown grand mean.
+
+    Examples:
+      >>> embeddings = np.array([[0.0], [2.0], [10.0], [12.0]])
+      >>> entanglement_score(embeddings, forget=[0, 1], retain=[2, 3])
+      0.08
+      >>> entanglement_score(embeddings, forget=[0, 3], retain=[1, 2])
+      inf
     """
     check_choice("grand mean", grand_mean, GRAND_MEANS)
     kept, gone = _embedded(embeddings, retain, forget)
+
+    # The means of R, S and all.
     mean_kept, mean_gone = kept.mean(axis=0), gone.mean(axis=0)
     if grand_mean == "all":
         mean = (len(kept) * mean_kept + len(gone) * mean_gone) / (len(kept) + len(gone))
     else:
         mean = (mean_kept + mean_gone) / 2
+
+    # The variances within and between the sets.
     within = np.mean(np.sum((kept - mean_kept) ** 2, axis=1))
     within += np.mean(np.sum((gone - mean_gone) ** 2, axis=1))
     between = (np.sum((mean_kept - mean) ** 2) + np.sum((mean_gone - mean) ** 2)) / 2
@@ -44,9 +56,13 @@ def entanglement_score(
 
 
 def distances(embeddings: np.ndarray) -> np.ndarray:
-    """‖φ − μ‖ of every example, μ the mean of all; float32[N] of float[N, E].
+    """Returns ‖φ − μ‖ of every example, μ the mean of all; float32[N] of float[N, E].
 
     The nearer to the mean, the more entangled (Zhao et al., NeurIPS 2024, section 4).
+
+    Examples:
+      >>> distances(np.array([[0.0, 0.0], [6.0, 8.0]]))
+      array([5., 5.], dtype=float32)
     """
     exact = embeddings.astype(np.float64)
     return np.linalg.norm(exact - exact.mean(axis=0), axis=1).astype(np.float32)
@@ -59,7 +75,7 @@ def mmd_squared(
     *,
     gamma: float | str = 1.0,
 ) -> float:
-    """MMD² = E k(R,R′) + E k(S,S′) − 2 E k(R,S) with k(a,b) = exp(−γ‖a−b‖²); falls as ES rises.
+    """Returns MMD² = E k(R,R′) + E k(S,S′) − 2 E k(R,S), k(a,b) = exp(−γ‖a−b‖²); falls as ES rises.
 
     The means are over all pairs, an example with itself included (Gretton et al., JMLR 2012,
     equation 5), a block of rows at a time.
@@ -72,7 +88,16 @@ def mmd_squared(
 
     Raises:
       InvalidInputError: an empty set, embeddings that are not finite, or γ not above 0.
+
+    Examples:
+      >>> embeddings = np.array([[0.0], [0.0], [9.0]])
+      >>> mmd_squared(embeddings, forget=[0], retain=[1])
+      0.0
+      >>> round(mmd_squared(embeddings, forget=[0], retain=[2]), 3)
+      2.0
     """
+    from scipy.spatial.distance import cdist
+
     kept, gone = _embedded(embeddings, retain, forget)
     if gamma == "median":
         gamma = 1 / max(float(np.median(cdist(kept, gone, "sqeuclidean"))), 1e-12)
@@ -81,10 +106,11 @@ def mmd_squared(
     rate = float(gamma)
     check_number("gamma", rate, least=1e-30)
 
-    def mean_kernel(rows: np.ndarray, columns: np.ndarray, block: int = 1024) -> float:
+    # The mean of k over all pairs, a block of rows at a time.
+    def mean_kernel(rows: np.ndarray, columns: np.ndarray) -> float:
         total = 0.0
-        for first in range(0, len(rows), block):
-            squared = cdist(rows[first : first + block], columns, "sqeuclidean")
+        for first in range(0, len(rows), BLOCK):
+            squared = cdist(rows[first : first + BLOCK], columns, "sqeuclidean")
             total += float(np.exp(-rate * squared).sum())
         return total / (len(rows) * len(columns))
 
@@ -94,6 +120,7 @@ def mmd_squared(
 def _embedded(
     embeddings: np.ndarray, retain: np.ndarray, forget: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the embeddings of R and of S in float64, if there are any and all are finite."""
     if len(retain) == 0 or len(forget) == 0:
         raise InvalidInputError("entanglement: forget and retain set need an example each")
     if embeddings.ndim != 2 or embeddings.shape[1] == 0:

@@ -14,12 +14,16 @@ from rumjax.types import Scores
 
 
 def random_subset(seed: int, model: int, size: int, fraction: float) -> np.ndarray:
-    """The examples that model number `model` of a bank sees: int32[round(fraction · size)].
+    """Returns the examples that model number `model` of a bank sees, int32[round(fraction · size)].
 
     It depends on the seed and the model's own number alone, so that a bank can grow.
 
     Raises:
       InvalidInputError: a fraction that leaves no example in, or none out.
+
+    Examples:
+      >>> random_subset(0, 7, 10, 0.5).shape, random_subset(0, 7, 10, 0.5).dtype
+      ((5,), dtype('int32'))
     """
     seen = round(fraction * size)
     if not 0 < seen < size:
@@ -31,24 +35,36 @@ def random_subset(seed: int, model: int, size: int, fraction: float) -> np.ndarr
 
 
 class Tally(NamedTuple):
-    """How often each example was seen and classified correctly, which is all that scores need."""
+    """Counts of the models that saw every example and classify it correctly; scores need no more.
+
+    Examples:
+      >>> member = np.array([[True, False], [False, True]])
+      >>> tally(zip(member, member), 2).right_inside
+      array([1, 1])
+    """
 
     inside: np.ndarray
-    """models that saw it, int64[N]"""
+    """models that saw the example, int64[N]"""
     outside: np.ndarray
-    """models that did not"""
+    """models that did not see it, int64[N]"""
     right_inside: np.ndarray
-    """of those that saw it, how many classify it correctly"""
+    """models that saw it and classify it correctly, int64[N]"""
     right_outside: np.ndarray
-    """and of the others"""
+    """models that did not see it and classify it correctly, int64[N]"""
 
 
 def tally(rows: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Tally:
-    """Counts over models, one at a time: memory for N counts, however many models there are.
+    """Counts over models, one at a time: takes memory for N counts, however many models there are.
 
     Args:
-      rows: of each model, what it saw and what it classifies correctly, bool[N] each.
+      rows: of each model, the examples it saw and those it classifies correctly, bool[N] both.
       size: N.
+
+    Examples:
+      >>> member, correct = np.array([[True, False], [True, True]]), np.array([[True, True]] * 2)
+      >>> counts = tally(zip(member, correct), 2)
+      >>> counts.inside, counts.right_outside
+      (array([2, 1]), array([0, 1]))
     """
     counts = Tally(*(np.zeros(size, np.int64) for _ in Tally._fields))
     for member, correct in rows:
@@ -60,17 +76,23 @@ def tally(rows: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Tally:
 
 
 def memorization(member: np.ndarray, correct: np.ndarray) -> Scores:
-    """Memorization scores with standard errors.
+    """Returns memorization scores with standard errors.
 
     mem_i is the accuracy on example i of the models that saw it, less that of those that did not;
     its standard error is sqrt(p_in(1−p_in)/n_in + p_out(1−p_out)/n_out).
 
     Args:
-      member: bool[M, N], whether model m saw example n.
-      correct: bool[M, N], whether it classifies it correctly.
+      member: bool[M, N], True where model m saw example n.
+      correct: bool[M, N], True where it classifies the example correctly.
 
     Raises:
       InvalidInputError: shapes differ, or an example is in all models or in none.
+
+    Examples:
+      >>> member = np.array([[True, True], [True, False], [False, True], [False, False]])
+      >>> correct = np.array([[True, True], [True, True], [False, True], [False, True]])
+      >>> memorization(member, correct).values
+      array([1., 0.], dtype=float32)
     """
     if member.shape != correct.shape:
         raise InvalidInputError(f"member is {member.shape}, but correct is {correct.shape}")
@@ -78,10 +100,15 @@ def memorization(member: np.ndarray, correct: np.ndarray) -> Scores:
 
 
 def memorization_of(counts: Tally) -> Scores:
-    """Memorization scores with standard errors, from counts; see `memorization`.
+    """Returns memorization scores with standard errors, from counts; see `memorization`.
 
     Raises:
       InvalidInputError: an example is in all models or in none.
+
+    Examples:
+      >>> four, two = np.array([4]), np.array([2])
+      >>> memorization_of(Tally(four, four, four, two))
+      Scores(values=array([0.5], dtype=float32), standard_error=array([0.25], dtype=float32))
     """
     inside, outside, right_inside, right_outside = counts
     if lacking := int(np.sum((inside == 0) | (outside == 0))):
@@ -96,16 +123,22 @@ def memorization_of(counts: Tally) -> Scores:
 
 
 def influence(member: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """Influence of each training example on each other example, float32[N, T].
+    """Returns the influence of each training example on each other example, float32[N, T].
 
     infl_ij is the accuracy on example j of the models that saw i, less that of those that did not.
 
     Args:
-      member: bool[M, N], whether model m saw training example n.
-      correct: bool[M, T], whether it classifies example t, of the test set for instance, correctly.
+      member: bool[M, N], True where model m saw training example n.
+      correct: bool[M, T], True where it classifies example t, of T for instance, correctly.
 
     Raises:
       InvalidInputError: the numbers of models differ, or an example is in all models or in none.
+
+    Examples:
+      >>> member = np.array([[True, True], [True, False], [False, True], [False, False]])
+      >>> influence(member, correct=member[:, :1])
+      array([[1.],
+             [0.]], dtype=float32)
     """
     if len(member) != len(correct):
         raise InvalidInputError(f"{len(member)} models in member, but {len(correct)} in correct")

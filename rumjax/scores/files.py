@@ -1,4 +1,4 @@
-"""Memorization scores from files: anyone's, and those that come with rumjax. NumPy on the host."""
+"""Memorization scores from files, yours or those that come with rumjax. NumPy on the host."""
 
 import hashlib
 import importlib.resources
@@ -15,29 +15,36 @@ from rumjax.types import Scores
 
 PUBLISHED = importlib.resources.files("rumjax.scores") / "published"
 KEYS = ("memorization", "tr_mem")
-"""What scores are called, where the caller does not say; see `load_scores`."""
+"""Keys of scores in an .npz, by default; see `load_scores`."""
 
 
 def load_scores(
     path: str | os.PathLike[str], key: str | None = None, *, size: int | None = None
 ) -> Scores:
-    """Scores from an .npz, by any key, or from an .npy; larger must mean more memorized.
+    """Reads scores from an .npz, by any key, or from an .npy; larger must mean more memorized.
 
-    What Feldman & Zhang (NeurIPS 2020) publish is read as it is: `cifar100_infl_matrix.npz` has the
-    memorization of CIFAR-100's 50 000 training examples as `tr_mem`, in the order of the data set's
-    own files, to which its `tr_labels` belong; `imagenet_index.npz` has `tr_mem` in the order of
-    its `tr_filenames`. Neither has standard errors. TFDS and a held-out validation set change the
-    order of examples: scores are matched by position alone.
+    The files of Feldman & Zhang (NeurIPS 2020) are read as they are: `cifar100_infl_matrix.npz` has
+    the memorization of CIFAR-100's 50 000 training examples as `tr_mem`, in the order of the data
+    set's own files, to which its `tr_labels` belong; `imagenet_index.npz` has `tr_mem` in the order
+    of its `tr_filenames`. Neither has standard errors. TFDS and a held-out validation set change
+    the order of examples: scores are matched by position alone.
 
     Args:
       path: of the file.
       key: of the array in an .npz; by default one of `KEYS`, or else the only array of floats in
-        one dimension. Standard errors are looked for under the same key with "_se" at its end.
-      size: N, which there must be as many scores as.
+        one dimension. Standard errors may be under the same key with "_se" at its end.
+      size: N, the number of scores there must be; by default any.
 
     Raises:
       InvalidInputError: the file cannot be read, has no such key, or holds other than `size` finite
         numbers; names the keys that there are.
+
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.savez(f"{folder}/mine.npz", memorization=np.array([0.1, 0.7]))
+      ...     load_scores(f"{folder}/mine.npz", size=2).values
+      array([0.1, 0.7], dtype=float32)
     """
     file = pathlib.Path(path).expanduser()
     try:
@@ -62,10 +69,11 @@ def load_scores(
 
 
 def _only_key(file: pathlib.Path, archive: Mapping[str, np.ndarray]) -> str:
+    """Returns one of `KEYS`, or the key of the only array of floats besides standard errors."""
     if usual := [key for key in KEYS if key in archive]:
         return usual[0]
     arrays = {name: archive[name] for name in archive}
-    floats = [name for name, each in arrays.items() if each.ndim == 1 and each.dtype.kind == "f"]
+    floats = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind == "f"]
     errors = [f"{name}_se" for name in floats]
     scores = [name for name in floats if name not in errors]
     if len(scores) != 1:
@@ -76,6 +84,7 @@ def _only_key(file: pathlib.Path, archive: Mapping[str, np.ndarray]) -> str:
 
 
 def _checked(what: str, values: np.ndarray, error: np.ndarray | None, size: int | None) -> Scores:
+    """Returns arrays as `Scores`, if they are so many finite numbers."""
     wanted = (len(np.atleast_1d(values)) if size is None else size,)
     for array in (values,) if error is None else (values, error):
         real = array.dtype.kind in "fiu"
@@ -88,15 +97,20 @@ def _checked(what: str, values: np.ndarray, error: np.ndarray | None, size: int 
 
 
 def published() -> list[str]:
-    """The names of the scores that come with rumjax."""
+    """Returns the names of the scores that come with rumjax.
+
+    Examples:
+      >>> all(about_published(name)["data"] for name in published())
+      True
+    """
     files = (file.name for file in PUBLISHED.iterdir()) if PUBLISHED.is_dir() else ()
     return sorted(name.removesuffix(".npz") for name in files if name.endswith(".npz"))
 
 
 def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
-    """Published scores of these very images, whatever their order and split.
+    """Returns published scores of these very images, whatever their order and split.
 
-    Images are known by their content: of identical ones, all get the scores of the first.
+    Images are looked up by their content: identical images all get the scores of the first.
 
     Args:
       name: of `published`.
@@ -107,32 +121,45 @@ def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
 
     Raises:
       InvalidInputError: no such scores, or images that have none.
+
+    Examples:
+      >>> images = np.zeros((1, 28, 28, 1), np.uint8)
+      >>> load_published("nowhere", images)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+      rumjax.errors.InvalidInputError: unknown published scores 'nowhere'. There are: ...
     """
-    known = _read_published(name)
-    rows = places(image_hashes(images), known["hashes"])
+    archive = _read_published(name)
+    rows = places(image_hashes(images), archive["hashes"])
     if missing := int(np.sum(rows < 0)):
-        about = json.loads(str(known["about"]))
+        about = json.loads(str(archive["about"]))
         raise InvalidInputError(
             f"published scores {name!r}: {missing} of {len(images)} images are none of theirs; "
             f"they are of {about['data']}, with the same validation set held out"
         )
-    found = {"memorization": Scores(known["memorization"][rows], known["memorization_se"][rows])}
-    if "c_proxy" in known:
-        found["c_proxy"] = Scores(known["c_proxy"][rows])
-    return found
+    scores = {
+        "memorization": Scores(archive["memorization"][rows], archive["memorization_se"][rows])
+    }
+    if "c_proxy" in archive:
+        scores["c_proxy"] = Scores(archive["c_proxy"][rows])
+    return scores
 
 
 def about_published(name: str) -> dict[str, Any]:
-    """What published scores were made with: data, model, training, the bank, accuracies.
+    """Returns what published scores were made with: data, model, training, bank, accuracies.
 
     Raises:
       InvalidInputError: no such scores.
+
+    Examples:
+      >>> {"data", "model"} <= set(about_published(published()[0])) if published() else True
+      True
     """
-    found: dict[str, Any] = json.loads(str(_read_published(name)["about"]))
-    return found
+    about: dict[str, Any] = json.loads(str(_read_published(name)["about"]))
+    return about
 
 
 def _read_published(name: str) -> dict[str, np.ndarray]:
+    """Reads the arrays of a published file."""
     check_choice("published scores", name, published())
     with (PUBLISHED / f"{name}.npz").open("rb") as opened, np.load(opened) as archive:
         return dict(archive)
@@ -145,17 +172,26 @@ def publish(
     scores: Mapping[str, Scores],
     about: Mapping[str, Any],
 ) -> None:
-    """Writes a file such as `load_published` reads.
+    """Writes a file in the form that `load_published` reads.
 
     Args:
       path: of the .npz.
-      images: uint8[N, H, W, C] that the scores are of; they themselves are not kept.
-      index: int32[N], where each is in the data set's own training files.
+      images: uint8[N, H, W, C] that the scores are of; only their hashes are kept.
+      index: int32[N], the places of the images in the data set's own training files.
       scores: `memorization`, with a standard error, and perhaps `c_proxy`.
-      about: what they were made with, as JSON has it; "data" must be among it.
+      about: what the scores were made with, as JSON has it; must have the key "data".
 
     Raises:
       InvalidInputError: scores or an entry missing, or other than N of something.
+
+    Examples:
+      >>> import tempfile
+      >>> images = np.zeros((2, 4, 4, 1), np.uint8)
+      >>> scores = {"memorization": Scores(np.array([0.1, 0.7]), np.array([0.0, 0.1]))}
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     publish(f"{folder}/mine.npz", images, np.arange(2), scores, {"data": "black"})
+      ...     sorted(np.load(f"{folder}/mine.npz"))
+      ['about', 'hashes', 'index', 'memorization', 'memorization_se']
     """
     check_choice("score to publish", "memorization", scores)
     if "data" not in about:
@@ -177,30 +213,40 @@ def publish(
     np.savez_compressed(path, **arrays, about=np.array(json.dumps(dict(about))))
 
 
-def places(wanted: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where each of some hashes is first found among others; -1 where it is not. int64[N]."""
-    hashes, first = np.unique(known, return_index=True)
+def places(wanted: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the first place of every wanted hash among the others, or -1; int64[N].
+
+    Examples:
+      >>> places(np.array([7, 5, 9]), np.array([5, 7, 7]))
+      array([ 1,  0, -1])
+    """
+    hashes, first = np.unique(others, return_index=True)
     return np.where(
         np.isin(wanted, hashes), np.append(first, -1)[np.searchsorted(hashes, wanted)], -1
     )
 
 
 def image_hashes(images: np.ndarray) -> np.ndarray:
-    """What images are known by, uint64[N].
+    """Returns hashes by which images are looked up, uint64[N].
 
-    The first 8 bytes, the lowest first, of the SHA-256 of "(H, W, C)" in digits and the H·W·C bytes
-    of the image, row by row, the channels of a pixel together.
+    A hash is the first 8 bytes, the lowest first, of the SHA-256 of "(H, W, C)" in digits and the
+    H·W·C bytes of the image, row by row, the channels of a pixel together.
 
     Args:
       images: uint8[N, H, W, C].
 
     Raises:
       InvalidInputError: another dtype or number of dimensions.
+
+    Examples:
+      >>> hashes = image_hashes(np.zeros((2, 4, 4, 1), np.uint8))
+      >>> hashes.dtype, bool(hashes[0] == hashes[1])
+      (dtype('uint64'), True)
     """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise InvalidInputError(
             f"images: wanted uint8[N, H, W, C], got {images.dtype}{list(images.shape)}"
         )
     shape = str(images.shape[1:]).encode()
-    digests = (hashlib.sha256(shape + each.tobytes()).digest()[:8] for each in images)
+    digests = (hashlib.sha256(shape + image.tobytes()).digest()[:8] for image in images)
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)

@@ -1,7 +1,7 @@
 """Proxies of memorization, most of them from the original model during its own training.
 
-(Zhao & Triantafillou, arXiv 2410.16516; Jiang et al., ICML 2021.) NumPy on the host; what needs
-gradients comes from `rumjax.gradients`.
+(Zhao & Triantafillou, arXiv 2410.16516; Jiang et al., ICML 2021.) NumPy on the host; proxies that
+need gradients come from `rumjax.gradients`.
 """
 
 import numpy as np
@@ -10,15 +10,23 @@ from rumjax.errors import InvalidInputError, check_choice
 from rumjax.types import Scores
 
 PROXIES = ("c_proxy", "max_confidence", "entropy", "binary_accuracy")
-"""Those that predictions suffice for, made whenever an original model is trained."""
+"""Proxies that need predictions alone, made whenever an original model is trained."""
 GRADIENT_PROXIES = ("loss_curvature", "self_influence")
-"""Those that take gradients after every epoch, functions of `rumjax.gradients`."""
+"""Proxies that take gradients after every epoch, functions of `rumjax.gradients`."""
 EXTRA_PROXIES = ("holdout_retraining", *GRADIENT_PROXIES)
-"""Those that cost more than a look at predictions."""
+"""Proxies that cost more than predictions."""
 
 
 class TrainingDynamics:
-    """Means over the epochs of training of what a model says of its training examples."""
+    """Means over the epochs of training of a model's predictions on its training examples.
+
+    Examples:
+      >>> dynamics = TrainingDynamics(np.array([0, 1]))
+      >>> dynamics.add(np.array([[0.5, 0.5], [0.0, 1.0]], np.float32))
+      >>> dynamics.add(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32))
+      >>> dynamics.scores()["c_proxy"].values
+      array([-0.75, -1.  ], dtype=float32)
+    """
 
     def __init__(self, labels: np.ndarray) -> None:
         """Starts with no epoch seen; `labels` is int32[N]."""
@@ -27,16 +35,17 @@ class TrainingDynamics:
         self.sums = {name: np.zeros(len(labels)) for name in PROXIES}
 
     def add(self, probabilities: np.ndarray, **measured: np.ndarray) -> None:
-        """Takes in one epoch.
+        """Adds one epoch.
 
         Args:
           probabilities: the softmax's, float32[N, K], without augmentation.
-          **measured: of `GRADIENT_PROXIES`, float32[N]; the same ones after every epoch.
+          **measured: some of `GRADIENT_PROXIES`, float32[N]; the same after every epoch.
 
         Raises:
           InvalidInputError: another shape, numbers that are not finite, or measured by other names
             than before.
         """
+        # Predictions and measures of all examples, the same measures as before.
         if probabilities.shape[0] != len(self.labels) or not np.isfinite(probabilities).all():
             raise InvalidInputError(
                 f"probabilities: wanted finite [{len(self.labels)}, K], "
@@ -53,6 +62,8 @@ class TrainingDynamics:
                 "training dynamics: wanted the same measures after every epoch, "
                 f"{sorted(set(self.sums) - {*PROXIES})} as before, got {sorted(measured)}"
             )
+
+        # The sums over epochs.
         for name, values in measured.items():
             self.sums[name] = self.sums.get(name, 0.0) + values.astype(np.float64)
         probabilities = probabilities.astype(np.float64)
@@ -64,10 +75,10 @@ class TrainingDynamics:
         self.sums["binary_accuracy"] += probabilities.argmax(axis=1) == self.labels
 
     def scores(self) -> dict[str, Scores]:
-        """The proxies by name, averaged over the epochs; larger means more memorized.
+        """Returns the proxies by name, averaged over the epochs; larger means more memorized.
 
-        c_proxy is the true label's probability, max_confidence the largest one, entropy the sum of
-        p·log p, binary_accuracy whether the prediction is right, and so these are NEGATED.
+        c_proxy is the true label's probability, max_confidence the largest probability, entropy the
+        sum of p·log p, binary_accuracy 1 for a right prediction; therefore these are NEGATED.
 
         Raises:
           InvalidInputError: no epoch was added.
@@ -81,10 +92,10 @@ class TrainingDynamics:
 
 
 def holdout_retraining(before: np.ndarray, after: np.ndarray) -> Scores:
-    """How much predictions move when a copy of θo is fine-tuned on data that it never saw.
+    """Scores by how much predictions move when a copy of θo is fine-tuned on unseen data.
 
-    (Carlini et al., arXiv 1910.13427, section 3.2; Zhao & Triantafillou, arXiv 2410.16516.) That
-    data should be validation data: the test set is for judging.
+    (Carlini et al., arXiv 1910.13427, section 3.2; Zhao & Triantafillou, arXiv 2410.16516.) Take
+    validation data: the test set is for judging.
 
     Args:
       before: θo's softmax probabilities on D, float[N, K].
@@ -92,20 +103,29 @@ def holdout_retraining(before: np.ndarray, after: np.ndarray) -> Scores:
 
     Raises:
       InvalidInputError: shapes differ, or one of the models diverged.
+
+    Examples:
+      >>> before, after = np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.5, 0.5], [0.1, 0.9]])
+      >>> holdout_retraining(before, after).values.round(2)
+      array([0.  , 1.76], dtype=float32)
     """
     return Scores(symmetric_kl(before, after).astype(np.float32))
 
 
 def symmetric_kl(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """½·KL(p‖q) + ½·KL(q‖p) in nats for each row of float[N, K] probabilities; float64[N].
+    """Returns ½·KL(p‖q) + ½·KL(q‖p) in nats of rows of float[N, K] probabilities; float64[N].
 
     0·log 0 = 0. In logarithms, probabilities are bounded below by the smallest normal float32, so
     that the divergence is finite where one model excludes what the other does not.
 
     Raises:
-      InvalidInputError: shapes other than one [N, K], or numbers that are not finite.
+      InvalidInputError: shapes that differ or are not [N, K], or numbers that are not finite.
+
+    Examples:
+      >>> symmetric_kl(np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]])).round(2)
+      array([1.76])
     """
-    p, q = (np.asarray(each, np.float64) for each in (first, second))
+    p, q = (np.asarray(probabilities, np.float64) for probabilities in (first, second))
     if p.shape != q.shape or p.ndim != 2 or not (np.isfinite(p) & np.isfinite(q)).all():
         raise InvalidInputError(
             f"symmetric KL: wanted finite [N, K] probabilities of both models, got "

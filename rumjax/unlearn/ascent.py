@@ -5,9 +5,8 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.errors import check_number
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, sgd_fields
+from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
 
 
@@ -99,7 +98,7 @@ def neggrad_plus(
     """
     return NegGradPlus(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
-        beta=check_number("beta", beta, most=1.0),
+        beta=number_leaf("beta", beta, most=1.0),
         forget_loss_cap=_cap(forget_loss_cap),
     )
 
@@ -107,4 +106,4 @@ def neggrad_plus(
 def _cap(value: ArrayLike | None) -> Array:
     if value is None:
         return jnp.float32(jnp.inf)
-    return check_number("forget_loss_cap", value)
+    return number_leaf("forget_loss_cap", value)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.errors import InvalidInputError, check_count, check_number
+from rumjax.errors import InvalidInputError, check_count
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, sgd_fields, weighted_mean
+from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
 from rumjax.types import (
     Array,
     Batch,
@@ -112,7 +112,7 @@ def scrub(
     return Scrub(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
         max_epochs=jnp.int32(max_epochs),
-        beta=check_number("beta", beta),
-        gamma=check_number("gamma", gamma),
-        temperature=check_number("temperature", temperature, least=1e-3),
+        beta=number_leaf("beta", beta),
+        gamma=number_leaf("gamma", gamma),
+        temperature=number_leaf("temperature", temperature, least=1e-3),
     )

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.errors import check_number
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, sgd_fields
+from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
 
 
@@ -81,5 +80,5 @@ def l1_sparse(
     """
     return L1Sparse(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
-        penalty=check_number("penalty", penalty),
+        penalty=number_leaf("penalty", penalty),
     )

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from rumjax.errors import check_count, check_number
+from rumjax.errors import check_count
 from rumjax.gradients import fisher_solve, mean_gradient
 from rumjax.models import Model
-from rumjax.training import shuffled
+from rumjax.training import number_leaf, shuffled
 from rumjax.types import (
     Array,
     Dataset,
@@ -111,6 +111,6 @@ def influence(
         fisher_examples=check_count("fisher_examples", fisher_examples),
         batch_size=check_count("batch_size", batch_size),
         micro_batch=check_count("micro_batch", micro_batch),
-        alpha=check_number("alpha", alpha),
-        damping=check_number("damping", damping, least=1e-9),
+        alpha=number_leaf("alpha", alpha),
+        damping=number_leaf("damping", damping, least=1e-9),
     )

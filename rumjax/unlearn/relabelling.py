@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from rumjax.errors import check_choice, check_count, check_number
+from rumjax.errors import check_choice, check_count
 from rumjax.gradients import mean_gradient, mean_gradient_magnitude
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, sgd_fields
+from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.types import (
     Array,
     Batch,
@@ -143,6 +143,6 @@ def salun(
     return SalUn(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
         num_classes=check_count("num_classes", num_classes, least=2),
-        mask_fraction=check_number("mask_fraction", mask_fraction, most=1.0),
+        mask_fraction=number_leaf("mask_fraction", mask_fraction, most=1.0),
         saliency=check_choice("saliency", saliency, tuple(SALIENCIES)),
     )

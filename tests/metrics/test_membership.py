@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.svm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -157,13 +158,13 @@ def test_the_order_of_the_forget_set_does_not_matter():
 def test_sides_are_balanced_whichever_is_larger(monkeypatch):
     seen = []
 
-    class Spy(membership.SVC):
+    class Spy(sklearn.svm.SVC):
         def fit(self, features, members, sample_weight):
             seen.append(sample_weight[members == 1].sum() - sample_weight[members == 0].sum())
             seen.append(sample_weight.sum())
             return super().fit(features, members, sample_weight)
 
-    monkeypatch.setattr(membership, "SVC", Spy)
+    monkeypatch.setattr(sklearn.svm, "SVC", Spy)
     small, large = (predictions(count, confidence=2, seed=0) for count in (20, 50))
     for retain, test, samples, wanted in (
         (small, large, None, 40),

@@ -18,7 +18,7 @@ CLASSES = 10
 
 
 def read_idx(path: pathlib.Path) -> np.ndarray:
-    """The array in a gzipped idx file of unsigned bytes."""
+    """Reads the array in a gzipped idx file of unsigned bytes."""
     content = gzip.decompress(path.read_bytes())
     rank = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
@@ -26,17 +26,17 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
 
 
 def choose(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Ascending places of so many random examples of each class."""
+    """Returns the ascending places of so many random examples of each class."""
     random = np.random.default_rng(seed)
     chosen = [
-        random.choice(np.flatnonzero(labels == each), per_class, replace=False)
-        for each in range(CLASSES)
+        random.choice(np.flatnonzero(labels == label), per_class, replace=False)
+        for label in range(CLASSES)
     ]
     return np.sort(np.concatenate(chosen)).astype(np.int32)
 
 
 def make(idx_dir: pathlib.Path) -> dict[str, np.ndarray]:
-    """Images, labels and original places of the three splits."""
+    """Returns images, labels and original places of the three splits."""
     arrays = {
         name: read_idx(idx_dir / f"{name}-ubyte.gz")
         for name in (
@@ -53,17 +53,17 @@ def make(idx_dir: pathlib.Path) -> dict[str, np.ndarray]:
         "validation": learn[held_out],
         "test": choose(arrays["t10k-labels-idx1"], SIZES["test"] // 10, 2),
     }
-    found = {}
+    splits = {}
     for split, place in places.items():
         source = "t10k" if split == "test" else "train"
-        found[f"{split}_images"] = arrays[f"{source}-images-idx3"][place]
-        found[f"{split}_labels"] = arrays[f"{source}-labels-idx1"][place]
-        found[f"{split}_places"] = place
-    return found
+        splits[f"{split}_images"] = arrays[f"{source}-images-idx3"][place]
+        splits[f"{split}_labels"] = arrays[f"{source}-labels-idx1"][place]
+        splits[f"{split}_places"] = place
+    return splits
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python -m rumjax.data.embedded.generate IDX_DIR OUT.npz")
-    found: dict[str, Any] = make(pathlib.Path(sys.argv[1]))
-    np.savez_compressed(sys.argv[2], **found)
+    arrays: dict[str, Any] = make(pathlib.Path(sys.argv[1]))
+    np.savez_compressed(sys.argv[2], **arrays)

@@ -1,0 +1,77 @@
+"""Short names for what rumjax has, and import paths for what others have written."""
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from rumjax.errors import InvalidInputError, check_choice
+
+Entry = TypeVar("Entry", bound=Callable[..., Any])
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def resolve(
+    what: str, name: str, table: Mapping[str, Entry], *, wanted: str = "a function or a class"
+) -> Entry | Callable[..., Any]:
+    """Returns the entry of a table, or imports "package.module:attribute".
+
+    Args:
+      what: the kind of thing in messages, "model" for instance.
+      name: a key of the table; or anything with a colon, which is imported.
+      table: what rumjax itself has, by name.
+      wanted: what an import has to lead to, for messages.
+
+    Raises:
+      InvalidInputError: an unknown name, with the nearest one; an import path that leads nowhere,
+        with the nearest attribute; or an attribute that cannot be called.
+
+    Examples:
+      >>> resolve("number type", "int", {"int": int, "float": float})
+      <class 'int'>
+      >>> resolve("number type", "fractions:Fraction", {"int": int})
+      <class 'fractions.Fraction'>
+    """
+    if ":" in name:
+        return _imported(what, name, wanted)
+    try:
+        return table[check_choice(what, name, table)]
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{error}, or 'package.module:attribute' of your own") from None
+
+
+def is_import_path(name: str) -> bool:
+    """Tests whether a name has the form "package.module:attribute".
+
+    Examples:
+      >>> is_import_path("my_package.images:load"), is_import_path("mnist:3.0.1")
+      (True, False)
+    """
+    return _IMPORT_PATH.fullmatch(name) is not None
+
+
+def _imported(what: str, name: str, wanted: str) -> Callable[..., Any]:
+    """Imports what "package.module:attribute" names, and checks that it can be called."""
+    path, _, attribute = name.partition(":")
+    if not is_import_path(name):
+        raise InvalidInputError(
+            f"{what} {name!r}: wanted 'package.module:attribute', importable from here"
+        )
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{what} {name!r}: {error}; wanted 'package.module:attribute', importable from here: "
+            "install the package, or put its folder on PYTHONPATH"
+        ) from error
+    if not hasattr(module, attribute):
+        near = difflib.get_close_matches(attribute, dir(module), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "name one that it defines"
+        raise InvalidInputError(f"{what} {name!r}: {path} has no attribute {attribute!r}; {hint}")
+    entry = getattr(module, attribute)
+    if not callable(entry):
+        raise InvalidInputError(f"{what} {name!r}: wanted {wanted}, got {type(entry).__name__}")
+    imported: Callable[..., Any] = entry
+    return imported
