@@ -9,17 +9,10 @@ from sklearn import metrics
 
 from rumjax.audits.population import Game
 from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.metrics import Interval
 
 POINTS = 500
 """of a curve, at most"""
-
-
-class Interval(NamedTuple):
-    """A number and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Rate(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from rumjax.errors import InvalidInputError, check_choice
+from rumjax.metrics.intervals import Interval
 
 MOST_ARRANGEMENTS = 20_000
 """Up to so many, a permutation test looks at every one."""
@@ -21,14 +22,6 @@ class Trend(NamedTuple):
     """in −1…1: of pairs from different groups, the share that rises less the share that falls"""
     p_value: float
     """two-sided: the probability of so strong a trend, up or down, if there were none"""
-
-
-class Correlation(NamedTuple):
-    """A rank correlation and its bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def jonckheere(groups: Sequence[np.ndarray]) -> Trend:
@@ -124,7 +117,7 @@ def rank_correlation(
     replicates: int = 200,
     level: float = 0.95,
     seed: int = 0,
-) -> Correlation:
+) -> Interval:
     """Spearman's ρ or Kendall's τ of two scores, with a percentile bootstrap over the examples.
 
     Args:
@@ -158,7 +151,7 @@ def rank_correlation(
     found = [correlation(sample) for sample in samples]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     whole = np.arange(count)
-    return Correlation(correlation(whole), float(low), float(high))
+    return Interval(correlation(whole), float(low), float(high))
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

@@ -7,6 +7,8 @@ import pytest
 
 from rumjax.lab.experiment import Experiment
 from rumjax.lab.methods import Method
+from rumjax.lab.report import drawing
+from rumjax.lab.report.tables import to_csv
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Dataset, Splits
 
@@ -86,3 +88,16 @@ def work(tmp_path):
         work.write_arrays("forget_sets.npz", forget=forget, retain=retain, **parts)
         work.write_json("environment.json", {"jax": "0.10", "devices": ["cpu: cpu"]})
         yield work
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn; their pixels, which take longest, are left out."""
+    figures = []
+
+    def keep(figure, data):
+        figures.append(figure)
+        return drawing.Drawn(b"png", b"pdf", to_csv(list(data[0]) if data else [], data))
+
+    monkeypatch.setattr(drawing, "render", keep)
+    return figures
