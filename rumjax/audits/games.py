@@ -7,17 +7,10 @@ import numpy as np
 
 from rumjax.audits.population import Game
 from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.metrics import Interval
 
 POINTS = 500
 """Points of a curve, at most."""
-
-
-class Interval(NamedTuple):
-    """A number and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Rate(NamedTuple):

@@ -23,7 +23,6 @@ from rumjax.unlearn import ALGORITHMS
 
 ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
 """Scores that are made only where something in the run uses them."""
-Experiment = Any
 LEAST_ORACLES = 3
 """Seeds, below which audits cannot compare distributions."""
 

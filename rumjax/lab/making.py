@@ -8,9 +8,10 @@ import numpy as np
 from rumjax import ensemble
 from rumjax.errors import DivergenceError
 from rumjax.forget_sets import ForgetSet
-from rumjax.lab import files, progress
+from rumjax.lab import progress
 from rumjax.lab.context import CaseContext, Context
 from rumjax.lab.methods import Method, refinement
+from rumjax.lab.results import read_forget_set
 from rumjax.refine import rum
 from rumjax.types import Key, Scores, Variables
 from rumjax.unlearn import Step
@@ -129,6 +130,5 @@ def steps_of(
 
 def already_forgotten(context: CaseContext) -> np.ndarray:
     """Returns the forget set of the case that this one goes on from; empty where there is none."""
-    if context.before is None:
-        return np.empty(0, np.int32)
-    return context.before.place.read_arrays(files.FORGET_SETS)["forget"]
+    earlier = None if context.before is None else read_forget_set(context.before.place)
+    return np.empty(0, np.int32) if earlier is None else earlier.forget

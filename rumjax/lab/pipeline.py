@@ -20,8 +20,9 @@ from rumjax import scores as estimators
 from rumjax.lab import dependencies, files, report
 from rumjax.lab.cluster import ALONE, Process
 from rumjax.lab.context import Context, on_device
-from rumjax.lab.experiment import Case, Run
+from rumjax.lab.experiment import Run
 from rumjax.lab.methods import SCORES
+from rumjax.lab.report.reported import Reported, case_of, whole
 from rumjax.lab.stages import (
     audited_models,
     audits,
@@ -77,7 +78,7 @@ def run_experiment(
     named = scores.score(context, models)
 
     rows: list[dict[str, Any]] = []
-    cases: list[Case] = []
+    cases: list[Reported] = []
     for case in context.cases:
         # Choose the forget set S, and check that every method suits it.
         forget_set = forget_sets.choose(case, named)
@@ -98,11 +99,13 @@ def run_experiment(
         audits.audit(case, named, forget_set)
 
         # Write the report of the case.
-        rows += report.write_case(case.place, run, case.case, case.console, figures=figures)
-        cases.append(case.case)
+        reported = case_of(run, case.case)
+        rows += report.write_case(case.place, reported, case.console, figures=figures)
+        cases.append(reported)
 
     # Write the page that compares the cases, if the run is a study.
-    report.write_study_(work, run, cases, context.console, figures=figures)
+    if run.config.study is not None:
+        report.write_study(work, whole(run), cases, context.console, figures=figures)
     return rows
 
 
@@ -194,7 +197,7 @@ def check(run: Run) -> None:
 
     for case in run.cases:
         named = dict.fromkeys(SCORES, nothing)
-        forget_sets.choose_parts(case.forget, labels, named, embeddings)
+        forget_sets.choose_set(case.forget, labels, named, embeddings)
 
 
 def environment() -> dict[str, Any]:

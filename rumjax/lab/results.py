@@ -1,8 +1,9 @@
-"""A row of the results, in its file: written when a model is measured, read by the report."""
+"""What stages leave for each other and for the report: rows of the results, and the forget set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files
 from rumjax.lab.workdir import WorkDirectory
 
@@ -41,3 +42,22 @@ def read_row(place: WorkDirectory, name: str, seed: int) -> dict[str, Any]:
     """
     row: dict[str, Any] = place.read_json(files.row(name, seed))["row"]
     return row
+
+
+def write_forget_set(place: WorkDirectory, forget_set: ForgetSet) -> None:
+    """Writes S as "forget", R as "retain", and the parts of S, to `forget_sets.npz`."""
+    whole = {"forget": forget_set.forget, "retain": forget_set.retain}
+    place.write_arrays(files.FORGET_SETS, **whole, **forget_set.parts)
+
+
+def read_forget_set(place: WorkDirectory) -> ForgetSet | None:
+    """Reads S, R and the parts of S from `forget_sets.npz`; None before they are chosen.
+
+    Raises:
+      WorkDirectoryError: the file is damaged.
+    """
+    if not place.has(files.FORGET_SETS):
+        return None
+    arrays = place.read_arrays(files.FORGET_SETS)
+    forget, retain = arrays.pop("forget"), arrays.pop("retain")
+    return ForgetSet(arrays, forget, retain)

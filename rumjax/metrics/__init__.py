@@ -6,7 +6,7 @@ from rumjax.metrics.divergence import (
     zero_retrain_forgetting,
 )
 from rumjax.metrics.evaluation import Measured, accuracy, compare, disagreement, measure
-from rumjax.metrics.intervals import mean_and_half_width
+from rumjax.metrics.intervals import Interval, mean_interval
 from rumjax.metrics.membership import (
     SIGNALS,
     Predictions,
@@ -19,7 +19,6 @@ from rumjax.metrics.membership import (
 )
 from rumjax.metrics.tow import Accuracies, tug_of_war, tug_of_war_mia
 from rumjax.metrics.trends import (
-    Correlation,
     Trend,
     jonckheere,
     least_p_value,
@@ -30,7 +29,7 @@ from rumjax.metrics.trends import (
 __all__ = [
     "SIGNALS",
     "Accuracies",
-    "Correlation",
+    "Interval",
     "Measured",
     "Predictions",
     "Trend",
@@ -45,7 +44,7 @@ __all__ = [
     "jensen_shannon",
     "jonckheere",
     "least_p_value",
-    "mean_and_half_width",
+    "mean_interval",
     "measure",
     "membership_attack",
     "modified_entropy",

@@ -1,4 +1,6 @@
-"""Confidence intervals of means over seeds."""
+"""Numbers with confidence intervals, and those of means over seeds."""
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -6,24 +8,46 @@ from scipy import stats
 from rumjax.errors import InvalidInputError
 
 
-def mean_and_half_width(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
-    """The mean of some values, and half the width of its Student-t interval.
+class Interval(NamedTuple):
+    """A number and the ends of its interval; the ends are NaN where there is no interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the distance between the two ends."""
+        return (self.high - self.low) / 2
+
+
+def mean_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
+    """Computes the mean of some values and its Student-t interval.
 
     Args:
       values: float[n], one per seed.
       level: of confidence.
 
     Returns:
-      mean and half-width; the latter is NaN for a single value.
+      The mean with the ends of its interval, which are NaN for a single value.
 
     Raises:
       InvalidInputError: no values, or some that are not finite.
+
+    Examples:
+      >>> mean_interval(np.array([0.5]))
+      Interval(value=0.5, low=nan, high=nan)
+      >>> round(mean_interval(np.array([0.4, 0.5, 0.6])).half_width, 3)
+      0.248
     """
     values = np.asarray(values, np.float64)
     if values.size == 0 or not np.isfinite(values).all():
         raise InvalidInputError(f"interval: wanted finite values, at least one, got {values}")
     mean = float(values.mean())
     if values.size == 1:
-        return mean, float("nan")
+        return Interval(mean, float("nan"), float("nan"))
+
+    # The standard error of the mean, times the quantile that leaves out half the rest on each side.
     error = values.std(ddof=1) / np.sqrt(values.size)
-    return mean, float(stats.t.ppf((1 + level) / 2, values.size - 1) * error)
+    half_width = float(stats.t.ppf((1 + level) / 2, values.size - 1) * error)
+    return Interval(mean, mean - half_width, mean + half_width)

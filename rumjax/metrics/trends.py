@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rumjax.errors import InvalidInputError, check_choice
+from rumjax.metrics.intervals import Interval
 
 MOST_ARRANGEMENTS = 20_000
 """Up to so many arrangements, a permutation test looks at every one."""
@@ -25,19 +26,6 @@ class Trend(NamedTuple):
     """in −1…1: of pairs from different groups, the share that rises less the share that falls"""
     p_value: float
     """two-sided: the probability of so strong a trend, up or down, if there were none"""
-
-
-class Correlation(NamedTuple):
-    """A rank correlation and its bootstrap interval.
-
-    Examples:
-      >>> Correlation(value=0.9, low=0.8, high=0.95).low
-      0.8
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 def jonckheere(groups: Sequence[np.ndarray]) -> Trend:
@@ -148,7 +136,7 @@ def rank_correlation(
     replicates: int = 200,
     level: float = 0.95,
     seed: int = 0,
-) -> Correlation:
+) -> Interval:
     """Returns Spearman's ρ or Kendall's τ of two scores, with a percentile bootstrap interval.
 
     Args:
@@ -196,7 +184,7 @@ def rank_correlation(
     drawn = [correlation(sample) for sample in samples]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     whole = np.arange(count)
-    return Correlation(correlation(whole), float(low), float(high))
+    return Interval(correlation(whole), float(low), float(high))
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

@@ -15,8 +15,8 @@ from rumjax.lab import bank, experiment, files, pipeline
 from rumjax.lab.answers import reader
 from rumjax.lab.context import load_of_bank, on_device, stage_key
 from rumjax.lab.methods import rum_f, vanilla
+from rumjax.lab.results import read_forget_set
 from rumjax.lab.stages import bank as bank_stage
-from rumjax.lab.stages import forget_sets
 from rumjax.lab.stages.audited_models import assign, steps_for
 from rumjax.lab.stages.audits import Populations, with_halves, without_diverged
 from rumjax.lab.workdir import WorkDirectory
@@ -86,7 +86,7 @@ def context(place, done):
 
 
 def forget_set_of(context):
-    return forget_sets.read(context.place.read_arrays(files.FORGET_SETS))
+    return read_forget_set(context.place)
 
 
 # What each model is asked to forget

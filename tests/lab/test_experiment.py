@@ -16,7 +16,7 @@ from rumjax.lab.methods import (
     strategies,
     vanilla,
 )
-from rumjax.lab.stages.forget_sets import choose_parts
+from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.refine import by_class, by_score, whole
 from rumjax.types import Scores
 from rumjax.unlearn import ALGORITHMS
@@ -304,7 +304,7 @@ def forget(config, **options):
     made = build({**config, "forget": options})
     named = dict.fromkeys(SCORES, Scores(MEMORY))
     labels = np.asarray(made.data.train.labels)
-    return choose_parts(made.cases[0].forget, labels, named, lambda: EMBEDDINGS)
+    return choose_set(made.cases[0].forget, labels, named, lambda: EMBEDDINGS).parts
 
 
 @pytest.mark.parametrize("by", [*SCORES, "entanglement"])

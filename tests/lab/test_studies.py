@@ -14,7 +14,7 @@ from rumjax.lab.context import load_original, load_start, on_device
 from rumjax.lab.making import steps_of
 from rumjax.lab.methods import rum_f, vanilla
 from rumjax.lab.rescoring import scores_for
-from rumjax.lab.stages import forget_sets as forget_set_stage
+from rumjax.lab.results import read_forget_set
 from rumjax.lab.stages import scores as score_stage
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
@@ -164,7 +164,7 @@ def test_a_request_comes_after_the_one_before_and_forgets_only_what_is_new(arriv
         second,
         second.case.methods[1],
         {},
-        forget_set_stage.read(now),
+        read_forget_set(second.place),
         seed=0,
     )
     asked, kept = (set(np.asarray(part.indices[: int(part.size)]).tolist()) for part in step.task)

@@ -6,19 +6,53 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from rumjax.lab.experiment import Experiment
-from rumjax.lab.report import audits, columns, exports, figures, page, studies, tables, tuning
+from rumjax.lab import files
+from rumjax.lab.report import (
+    audits,
+    columns,
+    drawing,
+    exports,
+    run_page,
+    studies,
+    tables,
+    tuning,
+)
+from rumjax.lab.report import figures as run_figures
+from rumjax.lab.report.pages import Page
+from rumjax.lab.report.reported import Reported
+from rumjax.lab.report.score_figures import Scored
+from rumjax.lab.results import read_forget_set
 from rumjax.lab.workdir import WorkDirectory
 
-__all__ = ["write", "write_audit", "write_study", "write_tuning"]
+__all__ = ["Reported", "write", "write_audit", "write_case", "write_study", "write_tuning"]
 
 
-def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list[dict[str, Any]]:
+def write_case(
+    work: WorkDirectory, reported: Reported, console: Console, *, figures: bool = True
+) -> list[dict[str, Any]]:
+    """Makes the report of a case, after the page on its audits if there are any.
+
+    For arguments, result and errors see `write`.
+    """
+    if reported.audit is not None:
+        write_audit(work, reported, console, figures=figures)
+    return write(work, reported, console, figures=figures)
+
+
+def write(
+    work: WorkDirectory, reported: Reported, console: Console, *, figures: bool = True
+) -> list[dict[str, Any]]:
     """Makes the report from what the work directory holds; a run may be partial.
 
     It writes `results.csv`, `summary.csv`, `metrics.jsonl`, `report.html`, the summary as
     `tables/summary.*` and what it shows as `figures/*`, each whole or not at all, and prints the
     summary.
+
+    Args:
+      work: the directory of a run, or of a study's case.
+      reported: the run or the case, with the methods as they were run.
+      console: where the summary is printed.
+      figures: whether to draw, which takes most of the time.
 
     Returns:
       The rows of `results.csv`.
@@ -26,132 +60,126 @@ def write(work: WorkDirectory, experiment: Experiment, console: Console) -> list
     Raises:
       WorkDirectoryError: a file is damaged or cannot be written.
     """
-    results, epochs = tables.collect(work, experiment)
-    work.write_text("results.csv", tables.results_csv(results))
-    work.write_text("summary.csv", tables.summary_csv(results))
-    losses = tables.original_epochs(work, experiment.seeds)
-    work.write_text("metrics.jsonl", tables.to_jsonl([*losses, *epochs]))
-    pictures = figures.draw(results, scored(work, experiment))
+    # Numbers to be computed with.
+    results, epochs = tables.collect(work, reported)
+    work.write_text(files.RESULTS, tables.results_csv(results))
+    work.write_text(files.SUMMARY, tables.summary_csv(results))
+    losses = tables.original_epochs(work, reported.seeds)
+    work.write_text(files.METRICS, tables.to_jsonl([*losses, *epochs]))
+
+    # What is to be looked at.
+    pictures = run_figures.draw(results, read_scored(work, reported)) if figures else []
     for picture in pictures:
         picture.write(work)
     exports.write(work, exports.summary(results))
-    environment = work.read_json("environment.json", missing={})
-    work.write_text(
-        "report.html",
-        page.page(
-            experiment,
-            results,
-            tables.forget_sets(work),
-            work.read_json("forget_sets.json", missing={}),
-            pictures,
-            environment,
-        ),
+    page = run_page.to_html(
+        reported,
+        results,
+        read_forget_set(work),
+        work.read_json(files.HARDNESS, missing={}),
+        pictures,
+        work.read_json(files.ENVIRONMENT, missing={}),
     )
-    console.print(columns.terminal_table(results, experiment.name))
+    work.write_text(files.REPORT, page)
+
+    # The summary, and where to find the rest.
+    console.print(columns.terminal_table(results, reported.name))
     if results.missing:
         console.print(f"{len(results.missing)} runs are missing: the report is a partial one.")
-    for name in ("report.html", "results.csv"):
-        console.print(str(work.path / name), markup=False, highlight=False, soft_wrap=True)
+    for name in (files.REPORT, files.RESULTS):
+        _print_path(work, name, console)
     return results.rows
 
 
-def scored(work: WorkDirectory, experiment: Experiment) -> figures.Scored | None:
-    """What the figures of scores need: memorization, or C-proxy without a bank; None before."""
+def read_scored(work: WorkDirectory, reported: Reported) -> Scored | None:
+    """Reads memorization, or C-proxy without a bank, for figures; None before S is chosen."""
     parts = tables.parts(work)
-    if not parts or not work.has("scores.npz"):
+    if not parts or not work.has(files.SCORES):
         return None
-    found = work.read_arrays("scores.npz")
-    name = "memorization" if "memorization" in found else "c_proxy"
-    train = experiment.data.train
-    return figures.Scored(
+    scores = work.read_arrays(files.SCORES)
+    name = "memorization" if "memorization" in scores else "c_proxy"
+    train = reported.data.train
+    return Scored(
         name=name,
-        values=found[name],
+        values=scores[name],
         parts=parts,
         images=np.asarray(train.images),
         labels=np.asarray(train.labels),
-        class_names=experiment.data.class_names,
-        proxy=found["c_proxy"] if name == "memorization" else None,
-        stability=work.read_json("bank/stability.json", missing=[]),
+        class_names=reported.data.class_names,
+        proxy=scores["c_proxy"] if name == "memorization" else None,
+        stability=work.read_json(files.STABILITY, missing=[]),
     )
 
 
 def write_study(
-    work: WorkDirectory, experiment: Experiment, cases: Sequence[Experiment], console: Console
+    work: WorkDirectory,
+    reported: Reported,
+    cases: Sequence[Reported],
+    console: Console,
+    *,
+    figures: bool = True,
 ) -> None:
     """Makes the page of a study, `study.html` and `study.md`, with its tables and figures.
 
     Args:
       work: the study's directory.
-      experiment: the study.
+      reported: the study.
       cases: its cases, with the methods as they were run.
       console: where the answers are printed.
+      figures: whether to draw.
 
     Raises:
       WorkDirectoryError: a file is damaged or cannot be written.
     """
-    page = studies.write(work, studies.collect(work, experiment, cases))
-    for answer in page.answers:
-        console.print(answer, markup=False, highlight=False)
-    console.print(str(work.path / "study.html"), markup=False, highlight=False, soft_wrap=True)
+    study = studies.collect(work, reported, cases)
+    page = studies.write(work, study, figures=figures)
+    _print_answers(work, page, files.page("study", "html"), console)
 
 
-def write_audit(work: WorkDirectory, experiment: Experiment, console: Console) -> None:
+def write_audit(
+    work: WorkDirectory, reported: Reported, console: Console, *, figures: bool = True
+) -> None:
     """Makes the page on the audits of a run, `audit.html` and `audit.md`, and `audit.csv`.
 
     Args:
       work: the directory of the run, or of a case.
-      experiment: with the methods as they were run.
+      reported: with the methods as they were run.
       console: where the answers are printed.
+      figures: whether to draw.
 
     Raises:
       WorkDirectoryError: a file is damaged or cannot be written.
     """
-    found = audits.write(work, experiment)
-    for answer in found.answers:
-        console.print(answer, markup=False, highlight=False)
-    console.print(str(work.path / "audit.html"), markup=False, highlight=False, soft_wrap=True)
+    page = audits.write(work, reported, figures=figures)
+    _print_answers(work, page, files.page("audit", "html"), console)
 
 
-def write_tuning(work: WorkDirectory, tried: Sequence[Mapping[str, Any]]) -> None:
-    """Draws what tuning has tried, `figures/tuning_*`; see `rumjax.lab.tuning.Trial`."""
-    with figures.style():
-        for name in dict.fromkeys(row["method"] for row in tried):
-            tuning.picture(name, [row for row in tried if row["method"] == name]).write(work)
+def write_tuning(
+    work: WorkDirectory, trials: Sequence[Mapping[str, Any]], *, figures: bool = True
+) -> None:
+    """Draws what tuning has tried, `figures/tuning_*`.
 
+    Args:
+      work: the directory of a run, or of a study's case.
+      trials: a row each, see `rumjax.lab.trials.Trials`.
+      figures: whether to draw; nothing is written otherwise.
 
-def _view(run, case):
-    import types
-
-    config = {**case.written}
-    return types.SimpleNamespace(
-        name=case.name,
-        config=config,
-        data=run.data,
-        seeds=run.seeds,
-        methods=case.methods,
-        needs_bank=run.needs_bank,
-        folder=case.folder,
-    )
-
-
-def write_case(place, run, case, console, *, figures=True):
-    view = _view(run, case)
-    if run.config.audit is not None:
-        write_audit(place, view, console)
-    return write(place, view, console)
-
-
-def write_study_(work, run, cases, console, *, figures=True):
-    import types
-
-    if run.config.study is None:
+    Raises:
+      WorkDirectoryError: a file cannot be written.
+    """
+    if not figures:
         return
-    whole = types.SimpleNamespace(
-        name=run.name,
-        config=run.config.written,
-        data=run.data,
-        seeds=run.seeds,
-        methods=run.methods,
-        needs_bank=run.needs_bank,
-    )
-    write_study(work, whole, [_view(run, case) for case in cases], console)
+    with drawing.style():
+        for name in dict.fromkeys(row["method"] for row in trials):
+            own = [row for row in trials if row["method"] == name]
+            tuning.draw_trials(name, own).write(work)
+
+
+def _print_answers(work: WorkDirectory, page: Page, name: str, console: Console) -> None:
+    for sentence in page.answers:
+        console.print(sentence, markup=False, highlight=False)
+    _print_path(work, name, console)
+
+
+def _print_path(work: WorkDirectory, name: str, console: Console) -> None:
+    console.print(str(work.path / name), markup=False, highlight=False, soft_wrap=True)

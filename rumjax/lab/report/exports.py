@@ -1,28 +1,20 @@
 """Tables in every form in which people want them: CSV, Markdown, LaTeX."""
 
-import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-from rumjax.lab.report import columns
-from rumjax.lab.report.tables import Interval, Results, to_csv
+from rumjax.lab import files
+from rumjax.lab.report import columns, wording
+from rumjax.lab.report.tables import Results, to_csv
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.metrics import Interval
 
-
-class Bounds(NamedTuple):
-    """A number and the ends of its interval, which need not lie around it alike; NaN for none."""
-
-    value: float
-    low: float
-    high: float
-
-
-Cell: TypeAlias = str | int | float | Interval | Bounds | None
+Cell: TypeAlias = str | int | float | Interval | None
 """None where there is nothing."""
 
 LATEX = {
-    **{each: rf"\{each}" for each in "&%$#_{}"},
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
@@ -51,10 +43,13 @@ class Table(NamedTuple):
     note: str = ""
     best: frozenset[tuple[int, int]] = frozenset()
     """row and column of cells in bold"""
+    bounded: frozenset[str] = frozenset()
+    """columns whose intervals are shown by both ends, as a bootstrap's are; those of all others
+    are Student's and shown by their half-width"""
 
 
 def summary(results: Results) -> Table:
-    """The summary of a run: what its report shows."""
+    """Makes the table that sums up a run."""
     shown = columns.shown_columns(results)
     best = [columns.best_lines(results, column) for column in shown]
     return Table(
@@ -63,100 +58,114 @@ def summary(results: Results) -> Table:
         ("Method", "Strategy", *(column.title for column in shown)),
         [
             (
-                columns.show_method(each.line),
-                columns.show_strategy(each.line),
-                *(each.measures.get(column.measure) for column in shown),
+                wording.method_name(line),
+                wording.strategy_name(line),
+                *(measures.get(column.measure) for column in shown),
             )
-            for each in results.summaries
+            for line, _, measures in results.summaries
         ],
         best=frozenset(
             (row, position)
-            for row, each in enumerate(results.summaries)
+            for row, summary in enumerate(results.summaries)
             for position, names in enumerate(best, start=2)
-            if each.line.name in names
+            if summary.line.name in names
         ),
     )
 
 
-def text(cell: Cell) -> str:
-    """A cell as it is read: three digits after the point, "mean ± half-width", "[low, high]"."""
-    if cell is None:
-        return "–"
-    if isinstance(cell, Bounds):
-        value, low, high = (columns.show_number(each, 3) for each in cell)
-        return value if "–" in (value, low, high) else f"{value} [{low}, {high}]"
-    if isinstance(cell, Interval):
-        mean, half_width = columns.show_both(cell)
-        return f"{mean} ± {half_width}" if half_width not in ("", "–") else mean
-    if isinstance(cell, float):
-        if not math.isfinite(cell):
-            return "–"
-        plain = cell == 0 or 0.001 <= abs(cell) < 1000
-        return f"{cell + 0.0:.3f}" if plain else f"{cell:.3g}"
-    return str(cell)
+def texts(table: Table) -> list[list[str]]:
+    """Returns every cell as it is read."""
+    bounded = [title in table.bounded for title in table.columns]
+    return [
+        [text(cell, bounds=bounds) for cell, bounds in zip(row, bounded, strict=True)]
+        for row in table.rows
+    ]
+
+
+def text(cell: Cell, *, bounds: bool = False) -> str:
+    """Returns a cell as it is read; `bounds` says how an interval is, see `wording.interval`."""
+    if cell is None or isinstance(cell, Interval):
+        return wording.interval(cell, bounds=bounds)
+    return wording.compact(cell) if isinstance(cell, float) else str(cell)
 
 
 def csv(table: Table) -> str:
-    """Every number in full; an interval is columns of its own for its half-width or its ends."""
-    names: list[dict[str, str]] = []
-    for position, column in enumerate(table.columns):
-        found = {each: column + each for row in table.rows for each in _numbers(row[position])}
-        names.append({"": column} | found)
-    rows = [
-        {
-            own[each]: number
-            for own, cell in zip(names, row, strict=True)
-            for each, number in _numbers(cell).items()
-        }
-        for row in table.rows
-    ]
-    return to_csv([name for own in names for name in own.values()], rows)
+    """Writes every number in full, and intervals in columns of their own.
+
+    Next to a column "X" is "X half-width", or "X low" and "X high" if it is a bounded one.
+    """
+    # A column that holds no interval stays a single one.
+    endings = []
+    for position, title in enumerate(table.columns):
+        has_intervals = any(isinstance(row[position], Interval) for row in table.rows)
+        if not has_intervals:
+            endings.append([""])
+        elif title in table.bounded:
+            endings.append(["", " low", " high"])
+        else:
+            endings.append(["", " half-width"])
+
+    rows = []
+    for row in table.rows:
+        cells = zip(table.columns, endings, row, strict=True)
+        rows.append(
+            {
+                title + ending: number
+                for title, own, cell in cells
+                for ending, number in _numbers(cell).items()
+                if ending in own
+            }
+        )
+    names = zip(table.columns, endings, strict=True)
+    return to_csv([title + ending for title, own in names for ending in own], rows)
 
 
 def _numbers(cell: Cell) -> dict[str, str | int | float]:
-    """What a cell holds, by what is added to its column's name."""
+    """Returns all numbers of a cell, by what they add to the name of its column."""
     if isinstance(cell, Interval):
-        return {"": cell.mean, " half-width": cell.half_width}
-    if isinstance(cell, Bounds):
-        return {"": cell.value, " low": cell.low, " high": cell.high}
+        value, low, high = cell
+        return {"": value, " half-width": cell.half_width, " low": low, " high": high}
     return {"": "" if cell is None else cell}
 
 
 def markdown(table: Table) -> str:
-    """A pipe table."""
+    """Writes a pipe table."""
     lines = [table.columns, ["---"] * len(table.columns)]
-    for at, row in enumerate(table.rows):
-        cells = [text(cell).replace("|", r"\|") for cell in row]
+    for number, row in enumerate(texts(table)):
+        cells = [cell.replace("|", r"\|") for cell in row]
         lines.append(
-            [f"**{cell}**" if (at, n) in table.best else cell for n, cell in enumerate(cells)]
+            [
+                f"**{cell}**" if (number, position) in table.best else cell
+                for position, cell in enumerate(cells)
+            ]
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex(table: Table) -> str:
-    """A tabular with the rules of booktabs; it needs no other package."""
+    """Writes a tabular with the rules of booktabs; it needs no other package."""
 
-    def escaped(cells: Sequence[str]) -> list[str]:
-        return [re.sub(".", lambda m: LATEX.get(m[0], m[0]), each) for each in cells]
+    def escape(cells: Sequence[str]) -> list[str]:
+        return [re.sub(".", lambda m: LATEX.get(m[0], m[0]), cell) for cell in cells]
 
-    def line(at: int, row: Sequence[Cell]) -> str:
-        cells = enumerate(escaped([text(cell) for cell in row]))
-        marked = (rf"\textbf{{{cell}}}" if (at, n) in table.best else cell for n, cell in cells)
-        return " & ".join(marked)
-
-    body = [line(at, row) for at, row in enumerate(table.rows)]
-    form = "l" + "r" * (len(table.columns) - 1)
+    # The first column is to the left, numbers are to the right.
+    alignment = "l" + "r" * (len(table.columns) - 1)
     lines = [
-        rf"\begin{{tabular}}{{{form}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
-        " & ".join(escaped(table.columns)) + r" \\",
+        " & ".join(escape(table.columns)) + r" \\",
         r"\midrule",
     ]
-    lines += [rf"{each} \\" for each in body]
+    for number, row in enumerate(texts(table)):
+        cells = [
+            rf"\textbf{{{cell}}}" if (number, position) in table.best else cell
+            for position, cell in enumerate(escape(row))
+        ]
+        lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def write(work: WorkDirectory, table: Table) -> None:
     """Writes `tables/NAME.csv`, `.md` and `.tex`."""
     for ending, form in {"csv": csv, "md": markdown, "tex": latex}.items():
-        work.write_text(f"tables/{table.name}.{ending}", form(table))
+        work.write_text(files.table(table.name, ending), form(table))

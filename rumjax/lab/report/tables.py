@@ -1,6 +1,7 @@
-"""The results as tables: rows per seed, means over seeds, and the files that hold them."""
+"""The results of a run: rows per seed, means over seeds, and the files that hold them."""
 
 import csv
+import enum
 import io
 import json
 import math
@@ -9,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax.lab.experiment import Experiment
+from rumjax.lab import files
+from rumjax.lab.report.reported import Reported
+from rumjax.lab.results import read_forget_set
 from rumjax.lab.workdir import WorkDirectory
-from rumjax.metrics import mean_and_half_width
+from rumjax.metrics import Interval, mean_interval
 
 Row = dict[str, Any]
 """One run: `method`, `strategy`, `seed`, its measures, and `name`, its key in the configuration."""
@@ -31,10 +34,23 @@ FIRST = [
     "seconds",
     "rte",
 ]
-ORIGINAL = ("original", "vanilla")
-REFERENCE = ("retrain", "reference")
-SECOND = ("retrain", "second")
-CALIBRATION = (ORIGINAL, REFERENCE, SECOND)
+"""the columns of `results.csv` that come first"""
+
+
+class Calibration(enum.Enum):
+    """The lines that methods are compared with; a value is a row's `method` and `strategy`."""
+
+    ORIGINAL = ("original", "vanilla")
+    """the models before unlearning: the floor"""
+    REFERENCE = ("retrain", "reference")
+    """the oracles, which are what all others are compared with"""
+    SECOND = ("retrain", "second")
+    """other oracles, of other random keys: the ceiling"""
+
+    @property
+    def key(self) -> str:
+        """What files call it; a configuration may call the original models otherwise."""
+        return "original" if self is Calibration.ORIGINAL else "_".join(self.value)
 
 
 class Line(NamedTuple):
@@ -48,20 +64,14 @@ class Line(NamedTuple):
     """its name, where method and strategy alone would not tell it from another line"""
 
     @property
-    def is_calibration(self) -> bool:
-        """Whether it is there to be compared with: the original model or a retrained one."""
-        return (self.method, self.strategy) in CALIBRATION
-
-
-class Interval(NamedTuple):
-    """A mean over seeds and the half-width of its 95 % Student-t interval, NaN for one seed."""
-
-    mean: float
-    half_width: float
+    def calibration(self) -> Calibration | None:
+        """Which calibration line this is; None for a method."""
+        pair = (self.method, self.strategy)
+        return next((mark for mark in Calibration if mark.value == pair), None)
 
 
 class Summary(NamedTuple):
-    """A line's measures over its seeds."""
+    """A line's measures over its seeds: means and their Student-t intervals."""
 
     line: Line
     rows: tuple[Row, ...]
@@ -69,7 +79,7 @@ class Summary(NamedTuple):
 
 
 class Results(NamedTuple):
-    """All that is known of a run."""
+    """All results of a run."""
 
     rows: list[Row]
     summaries: list[Summary]
@@ -81,30 +91,37 @@ class Results(NamedTuple):
     @property
     def methods(self) -> list[Summary]:
         """The summaries of unlearning methods, without the calibration."""
-        return [each for each in self.summaries if not each.line.is_calibration]
+        return [summary for summary in self.summaries if summary.line.calibration is None]
 
-    def calibration(self, which: tuple[str, str]) -> Summary | None:
-        """One of the calibration lines, `ORIGINAL`, `REFERENCE` or `SECOND`, if there is one."""
-        found = [each for each in self.summaries if tuple(each.line[1:3]) == which]
-        return found[0] if found else None
+    def calibration(self, mark: Calibration) -> Summary | None:
+        """Returns the summary of a calibration line; None before it has rows."""
+        lines = (summary for summary in self.summaries if summary.line.calibration is mark)
+        return next(lines, None)
 
-
-def lines(experiment: Experiment) -> list[Line]:
-    """The lines of an experiment: the calibration, then methods as they are configured."""
-    found = [Line("_".join(each), *each) for each in (REFERENCE, SECOND)]
-    pairs = [(method.algorithm, method.strategy) for method in experiment.methods]
-    for method, pair in zip(experiment.methods, pairs, strict=True):
-        found.append(Line(method.name, *pair, method.name if pairs.count(pair) > 1 else ""))
-    return sorted(found, key=_rank)
+    def summary(self, name: str) -> Summary | None:
+        """Returns the summary of a method by its name in the configuration; None before."""
+        return next((summary for summary in self.summaries if summary.line.name == name), None)
 
 
-def _rank(line: Line) -> int:
-    pair = (line.method, line.strategy)
-    return CALIBRATION.index(pair) if pair in CALIBRATION else len(CALIBRATION)
+def lines(reported: Reported) -> list[Line]:
+    """Returns the lines of an experiment: the calibration, then methods as they are configured."""
+    oracles = (Calibration.REFERENCE, Calibration.SECOND)
+    unsorted = [Line(oracle.key, *oracle.value) for oracle in oracles]
+
+    # Methods that share their algorithm and strategy are told apart by their names.
+    pairs = [(method.algorithm, method.strategy) for method in reported.methods]
+    for method, pair in zip(reported.methods, pairs, strict=True):
+        unsorted.append(Line(method.name, *pair, method.name if pairs.count(pair) > 1 else ""))
+
+    ranks = {mark: rank for rank, mark in enumerate(Calibration)}
+    return sorted(
+        unsorted,
+        key=lambda line: len(ranks) if line.calibration is None else ranks[line.calibration],
+    )
 
 
-def collect(work: WorkDirectory, experiment: Experiment) -> tuple[Results, list[Row]]:
-    """Reads the rows of an experiment, and the curves of its runs.
+def collect(work: WorkDirectory, reported: Reported) -> tuple[Results, list[Row]]:
+    """Reads the rows of an reported, and the curves of its runs.
 
     Rows of other seeds and of methods no longer configured are left alone.
 
@@ -117,122 +134,121 @@ def collect(work: WorkDirectory, experiment: Experiment) -> tuple[Results, list[
     rows: list[Row] = []
     epochs: list[Row] = []
     missing = []
-    for line in lines(experiment):
-        for seed in experiment.seeds:
-            piece = work.read_json(f"rows/{line.name}_seed{seed}.json")
+    for line in lines(reported):
+        for seed in reported.seeds:
+            piece = work.read_json(files.row(line.name, seed))
             if piece is None:
                 missing.append((line, seed))
                 continue
-            about = {"method": line.method, "strategy": line.strategy, "seed": seed}
-            rows.append({**piece["row"], **about, "name": line.name})
-            epochs += [{**about, "name": line.name, **epoch} for epoch in piece["curve"]]
-    names = ordered_columns(rows)[3:-1]
-    return Results(rows, summarize(rows, lines(experiment), names), tuple(names), missing), epochs
+            identity = {"method": line.method, "strategy": line.strategy, "seed": seed}
+            rows.append({**piece["row"], **identity, "name": line.name})
+            epochs += [{**identity, "name": line.name, **epoch} for epoch in piece["curve"]]
 
-
-def forget_sets(work: WorkDirectory) -> dict[str, np.ndarray]:
-    """`forget_sets.npz`: S as "forget", R as "retain", and the parts of S; empty before."""
-    return work.read_arrays("forget_sets.npz") if work.has("forget_sets.npz") else {}
+    # Measures are all columns but those that say which run a row is about.
+    measures = ordered_columns(rows)[3:-1]
+    summaries = summarize(rows, lines(reported), measures)
+    return Results(rows, summaries, tuple(measures), missing), epochs
 
 
 def parts(work: WorkDirectory) -> dict[str, np.ndarray]:
-    """The parts of S alone; empty before."""
-    found = forget_sets(work).items()
-    return {name: part for name, part in found if name not in ("forget", "retain")}
+    """Reads the parts of S; returns {} before they are chosen."""
+    forget_set = read_forget_set(work)
+    return {} if forget_set is None else forget_set.parts
 
 
 def original_epochs(work: WorkDirectory, seeds: Iterable[int]) -> list[Row]:
-    """The losses of the original models' own training, a row per epoch."""
-    found: list[Row] = []
+    """Reads the losses of the original models' own training, a row per epoch."""
+    rows: list[Row] = []
     for seed in seeds:
-        if not work.has(f"dynamics/seed{seed}.npz"):
+        if not work.has(files.dynamics(seed)):
             continue
-        losses = work.read_arrays(f"dynamics/seed{seed}.npz")["loss"]
-        about = {"method": "original", "strategy": "training", "seed": seed, "name": "original"}
-        found += [
-            {**about, "part": "D", "epoch": epoch, "loss": float(loss)}
+        losses = work.read_arrays(files.dynamics(seed))["loss"]
+        identity = {"method": "original", "strategy": "training", "seed": seed, "name": "original"}
+        rows += [
+            {**identity, "part": "D", "epoch": epoch, "loss": float(loss)}
             for epoch, loss in enumerate(losses, start=1)
         ]
-    return found
+    return rows
 
 
 def ordered_columns(rows: Sequence[Row]) -> list[str]:
-    """The columns of `results.csv`: `FIRST`, others as they come up, and `name` at the end."""
-    found = dict.fromkeys(key for row in rows for key in row)
-    others = [key for key in found if key not in FIRST and key != "name"]
+    """Returns the columns of `results.csv`: `FIRST`, others as they come up, and `name`."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    others = [key for key in keys if key not in FIRST and key != "name"]
     return [*FIRST, *others, "name"]
 
 
 def summarize(rows: Sequence[Row], lines: Sequence[Line], measures: Sequence[str]) -> list[Summary]:
-    """Means over seeds of the lines that have rows; a measure that no row has is left out."""
-    found = []
+    """Averages over seeds; leaves out lines without rows and measures that no row has."""
+    summaries = []
     for line in lines:
         own = tuple(row for row in rows if row["name"] == line.name)
         values = {name: [row[name] for row in own if name in row] for name in measures}
-        intervals = {name: interval(each) for name, each in values.items() if each}
+        intervals = {name: seed_interval(some) for name, some in values.items() if some}
         if own:
-            found.append(Summary(line, own, intervals))
-    return found
+            summaries.append(Summary(line, own, intervals))
+    return summaries
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """The mean and the half-width of its 95 % interval; NaN if a value is not finite."""
+def seed_interval(values: Sequence[float]) -> Interval:
+    """Computes the mean over seeds and its 95 % interval; NaN if a value is not finite."""
     if not np.isfinite(values).all():
-        return Interval(math.nan, math.nan)
-    mean, half_width = mean_and_half_width(np.asarray(values, np.float64))
-    return Interval(float(mean), float(half_width))
+        return Interval(math.nan, math.nan, math.nan)
+    return mean_interval(np.asarray(values, np.float64))
 
 
-def paired(one: Summary, other: Summary, measure: str) -> Interval | None:
-    """The difference of two lines, over the seeds that both have; None if there are none."""
+def paired_difference(one: Summary, other: Summary, measure: str) -> Interval | None:
+    """Computes by how much one line is above another, over the seeds that both have.
+
+    Returns:
+      The mean of the differences and its interval; None if the lines share no seed.
+    """
     values = {row["seed"]: row[measure] for row in other.rows if measure in row}
     differences = [
         row[measure] - values[row["seed"]]
         for row in one.rows
         if measure in row and row["seed"] in values
     ]
-    return interval(differences) if differences else None
+    return seed_interval(differences) if differences else None
 
 
 def results_csv(results: Results) -> str:
-    """`results.csv`: a row per method, strategy and seed; empty where a measure does not apply."""
+    """Returns `results.csv`: a row per method, strategy and seed; empty where nothing applies."""
     return to_csv(ordered_columns(results.rows), results.rows)
 
 
 def summary_csv(results: Results) -> str:
-    """`summary.csv`: for every measure its mean and half-width over `seeds` seeds."""
-    columns = [both for name in results.measures for both in (name, f"{name}_half_width")]
+    """Returns `summary.csv`: for every measure its mean and half-width over `seeds` seeds."""
+    columns = [column for name in results.measures for column in (name, f"{name}_half_width")]
     rows = []
     for line, own, measures in results.summaries:
         row: Row = {"method": line.method, "strategy": line.strategy, "name": line.name}
         row["seeds"] = len(own)
-        for name, (mean, half_width) in measures.items():
-            row |= {name: mean, f"{name}_half_width": half_width}
+        for name, interval in measures.items():
+            row |= {name: interval.value, f"{name}_half_width": interval.half_width}
         rows.append(row)
     return to_csv(["method", "strategy", "seeds", *columns, "name"], rows)
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
-    """Rows as CSV; numbers so that they are read back exactly."""
+    """Writes rows as CSV, with numbers so that they are read back exactly."""
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow(
-            {key: repr(each) if isinstance(each, float) else each for key, each in row.items()}
+            {key: repr(cell) if isinstance(cell, float) else cell for key, cell in row.items()}
         )
     return file.getvalue()
 
 
 def to_jsonl(rows: Iterable[Row]) -> str:
-    """A JSON object a line; null for what is not finite, which JSON has no numbers for."""
-    return "".join(
-        json.dumps(
-            {
-                key: None if isinstance(each, float) and not math.isfinite(each) else each
-                for key, each in row.items()
-            }
-        )
-        + "\n"
+    """Writes a JSON object a line, with null for what is not finite, which JSON cannot say."""
+    finite_rows = (
+        {
+            key: None if isinstance(cell, float) and not math.isfinite(cell) else cell
+            for key, cell in row.items()
+        }
         for row in rows
     )
+    return "".join(json.dumps(row) + "\n" for row in finite_rows)

@@ -14,6 +14,7 @@ from rumjax.lab.context import CaseContext
 from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.methods import SCORES
 from rumjax.lab.options import call
+from rumjax.lab.results import read_forget_set, write_forget_set
 from rumjax.lab.sections import Forget
 from rumjax.refine import Parts
 from rumjax.types import Scores
@@ -27,33 +28,24 @@ RESERVED = {"all", "forget", "retain"}
 def choose(context: CaseContext, scores: Mapping[str, Scores]) -> ForgetSet:
     """Chooses S, or reads it from `forget_sets.npz`, and describes it in `forget_sets.json`."""
     place = context.place
-    if place.has(files.FORGET_SETS):
-        forget_set = read(place.read_arrays(files.FORGET_SETS))
-    else:
-        parts = choose_parts(
+    forget_set = read_forget_set(place)
+    if forget_set is None:
+        forget_set = choose_set(
             context.case.forget, context.labels, scores, lambda: first_embeddings(context)
         )
-        forget_set = ForgetSet.of(parts, context.size)
-        whole = {"forget": forget_set.forget, "retain": forget_set.retain}
-        place.write_arrays(files.FORGET_SETS, **whole, **forget_set.parts)
+        write_forget_set(place, forget_set)
     if not place.has(files.HARDNESS):
         place.write_json(files.HARDNESS, describe(context, scores, forget_set))
     return forget_set
 
 
-def read(arrays: Mapping[str, np.ndarray]) -> ForgetSet:
-    """Makes the forget set of the arrays of `forget_sets.npz`."""
-    parts = {name: part for name, part in arrays.items() if name not in RESERVED}
-    return ForgetSet(parts, arrays["forget"], arrays["retain"])
-
-
-def choose_parts(
+def choose_set(
     section: Forget,
     labels: np.ndarray,
     scores: Mapping[str, Scores],
     embeddings: Callable[[], np.ndarray],
-) -> Parts:
-    """Chooses S as named parts, by what the section `forget` says.
+) -> ForgetSet:
+    """Chooses S and its parts, by what the section `forget` says.
 
     Args:
       section: how S is chosen.
@@ -83,8 +75,7 @@ def choose_parts(
         parts = forget_sets.requests(parts, section.requests, until=section.until)
     if taken := RESERVED & parts.keys():
         raise InvalidInputError(f"forget set: no part may be called {', '.join(sorted(taken))}")
-    ForgetSet.of(parts, count)
-    return parts
+    return ForgetSet.of(parts, count)
 
 
 def describe(

@@ -129,8 +129,7 @@ def tune(
     rows = [place.read_json(name) for name in tried]
     place.write_text(files.TUNING, table(rows))
     place.write_text(files.TUNED_METHODS, fragment([method for method, _ in best.values()]))
-    if figures:
-        report.write_tuning(place, rows)
+    report.write_tuning(place, rows, figures=figures)
     return {name: method.options for name, (method, _) in best.items()}
 
 

@@ -1,12 +1,12 @@
 """A finished run that nobody ran: rows, scores and images made up, three seeds."""
 
-from typing import Any, cast
-
 import numpy as np
 import pytest
 
-from rumjax.lab.experiment import Experiment
 from rumjax.lab.methods import Method
+from rumjax.lab.report import drawing
+from rumjax.lab.report.reported import Reported
+from rumjax.lab.report.tables import to_csv
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Dataset, Splits
 
@@ -48,7 +48,7 @@ def make_row(random: np.random.Generator, tow: float, strategy: str) -> dict[str
 
 
 @pytest.fixture
-def experiment() -> Experiment:
+def experiment() -> Reported:
     config = {
         "name": "made_up",
         "model": {"name": "cnn"},
@@ -59,8 +59,17 @@ def experiment() -> Experiment:
     }
     data = Splits("tiny", len(CLASSES), CLASSES, dataset(120), dataset(9), dataset(30))
     methods = tuple(method(*each[:3]) for each in METHODS)
-    nothing = cast(Any, None)
-    return Experiment("made_up", config, data, nothing, nothing, methods, SEEDS)
+    return Reported(
+        name="made_up",
+        data=data,
+        methods=methods,
+        seeds=SEEDS,
+        written=config,
+        model=config["model"],
+        training=config["training"],
+        forget_by="memorization",
+        bank=config["bank"],
+    )
 
 
 @pytest.fixture
@@ -86,3 +95,16 @@ def work(tmp_path):
         work.write_arrays("forget_sets.npz", forget=forget, retain=retain, **parts)
         work.write_json("environment.json", {"jax": "0.10", "devices": ["cpu: cpu"]})
         yield work
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn; their pixels, which take longest, are left out."""
+    figures = []
+
+    def keep(figure, data):
+        figures.append(figure)
+        return drawing.Drawn(b"png", b"pdf", to_csv(list(data[0]) if data else [], data))
+
+    monkeypatch.setattr(drawing, "render", keep)
+    return figures

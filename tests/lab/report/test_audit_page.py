@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rumjax.lab.experiment import Experiment
 from rumjax.lab.methods import Method
-from rumjax.lab.report import audits, exports, figures
-from rumjax.lab.report.audits import answers, examples, pictures, tables
+from rumjax.lab.report import audits, exports
+from rumjax.lab.report.audits import (
+    claims,
+    conclusions,
+    example_figures,
+    method_figures,
+    tables,
+)
 from rumjax.lab.report.audits.base import HEADLINES, MIA_GAP, U_LIRA
+from rumjax.lab.report.reported import Reported
+from rumjax.lab.sections import Audit
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Dataset, Splits
 
@@ -36,7 +43,6 @@ def experiment(methods=METHODS, seeds=SEEDS, audit=()):
         "training": {"epochs": 2},
         "bank": {"models": 8},
         "forget": {"by": "memorization", "size": 10},
-        "audit": {"models": 192, "command": "audit it", **dict(audit)},
     }
     random = np.random.default_rng(0)
     train = Dataset(random.integers(0, 256, (60, 8, 8, 1), np.uint8), np.arange(60) % 3)
@@ -45,7 +51,18 @@ def experiment(methods=METHODS, seeds=SEEDS, audit=()):
         Method(name, name, "vanilla", "whole", ("all",), {}, ("all",), {})
         for name in ("original", *methods)
     )
-    return Experiment("made_up", config, data, None, None, tuple(made), seeds)
+    return Reported(
+        name="made_up",
+        data=data,
+        methods=tuple(made),
+        seeds=seeds,
+        written=config,
+        model=config["model"],
+        training=config["training"],
+        forget_by="memorization",
+        bank=config["bank"],
+        audit=Audit(models=192, command="audit it", **dict(audit)),
+    )
 
 
 def findings(accuracy, half=0.03):
@@ -84,8 +101,8 @@ def write_audit(work, name, accuracy):
     about = {"name": name, "models": 192, "seeds": len(SEEDS), "findings": findings(accuracy)}
     work.write_json(f"audit/{name}.json", about)
     rates = np.linspace(0, 1, 20)
-    curves = {f"{attack}_fpr": rates for attack in pictures.ROC}
-    curves |= {f"{attack}_tpr": rates**0.5 for attack in pictures.ROC}
+    curves = {f"{attack}_fpr": rates for attack in method_figures.ROC}
+    curves |= {f"{attack}_tpr": rates**0.5 for attack in method_figures.ROC}
     each = np.clip(accuracy + np.linspace(-0.2, 0.2, len(EXAMPLES)), 0, 1)
     each[0] = np.nan
     work.write_arrays(f"audit/{name}.npz", examples=EXAMPLES, u_lira_per_example=each, **curves)
@@ -127,22 +144,12 @@ def fresh(tmp_path):
         yield work
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are drawn, instead of their pixels."""
-    found = []
-
-    def keep(figure, _):
-        found.append(figure)
-        return figures.Drawn(b"", b"", "")
-
-    for module in (pictures, examples):
-        monkeypatch.setattr(module, "render", keep)
-    return found
+def collected(work, methods=METHODS, seeds=SEEDS, audit=()):
+    return audits.collect(work, experiment(methods, seeds, audit))
 
 
 def of(page, name):
-    return next(each for each in page.tables if each.name == name)
+    return next(table for table in page.tables if table.name == name)
 
 
 # Ranks
@@ -158,16 +165,16 @@ def test_methods_are_ranked_by_how_far_they_are_from_retrained_models(audited):
 def test_methods_as_far_on_both_sides_of_retraining_share_a_rank(fresh):
     methods = {"under": (0.4, 0), "over": (0.6, 0), "far": (0.9, 0)}
     fill(fresh, methods)
-    found = audits.collect(fresh, experiment(methods))
+    found = collected(fresh, methods)
     assert found.ranks(U_LIRA) == {"under": 1, "over": 1, "far": 3}
 
 
 def test_only_intervals_that_do_not_meet_tell_a_method_from_retraining(audited):
-    told = {each.name: audited.told(U_LIRA, each) for each in audited.methods}
-    assert told == {"loud": True, "sly_rum_f": True, "fine": False, "odd": False}
+    detected = {each.name: audited.detects(U_LIRA, each) for each in audited.methods}
+    assert detected == {"loud": True, "sly_rum_f": True, "fine": False, "odd": False}
     better = next(each for each in audited.methods if each.name == "sly_rum_f")
-    assert audited.told(MIA_GAP, better) is False  # a gap below the second oracle's
-    assert audited.told(MIA_GAP, audited.original) is True
+    assert audited.detects(MIA_GAP, better) is False  # a gap below the second oracle's
+    assert audited.detects(MIA_GAP, audited.original) is True
 
 
 def test_agreement_is_the_correlation_of_the_ranks(audited):
@@ -187,67 +194,100 @@ def test_what_leaks_most_comes_first_by_the_mean_over_methods_alone(audited):
     assert np.all(np.diff(accuracy) <= 0)
 
 
-# Sentences
+# Claims
 
 
-def test_the_first_sentence_answers_the_question(written):
-    first = written.answers[0]
-    assert first.startswith("Yes, for 3 of 4 methods")
-    assert "No audit tells fine from retraining." in first
+def test_the_audits_that_detect_a_method_are_counted(audited):
+    detections = {each.title: each for each in claims.detections(audited)}
+    assert [*detections] == ["fine", "odd", "sly RUM^F", "loud"]
+    assert [each.holds for each in detections.values()] == [False, True, True, True]
+    assert {each.audits for each in detections.values()} == {10}
+    assert (detections["odd"].detecting, detections["loud"].detecting) == (2, 10)
 
 
-def test_where_the_population_attack_and_u_lira_disagree_is_told(written):
-    told = next(
-        each for each in written.answers if "does not tell from retraining, with a gap" in each
-    )
-    assert "sly RUM^F (MIA gap 0.011" in told
-    assert not any(f"{name} (" in told for name in ("loud", "fine", "odd"))
-    reverse = next(each for each in written.answers if "other way round" in each)
-    assert "retraining: odd (MIA gap 0.251" in reverse
-    assert "loud" not in reverse
-    ranks = next(each for each in written.answers if "Spearman’s ρ =" in each)
-    assert "ρ = 0.40" in ranks
-    assert "ranks of sly RUM^F (1 by MIA gap, 3 by U-LiRA)" in ranks
+def test_where_the_population_attack_and_u_lira_disagree_is_found(audited):
+    judgements = claims.judgements(audited)
+    assert len(judgements) == len(METHODS)
+    assert [each.title for each in judgements if each.is_missed] == ["sly RUM^F"]
+    assert [each.title for each in judgements if each.is_hidden] == ["odd"]
+    pairs = claims.rank_pairs(audited)
+    assert pairs[0] == ("sly RUM^F", 1, 3)
+    assert [each.distance for each in pairs] == [2, 1, 1, 0]
 
 
-def test_methods_that_both_attacks_judge_alike_are_not_in_disagreement(fresh, drawn):
+def test_methods_that_both_attacks_judge_alike_are_not_in_disagreement(fresh):
     methods = {"a": (0.50, 0.01), "b": (0.7, 0.2), "c": (0.9, 0.3)}
     fill(fresh, methods)
-    said = " ".join(audits.page(audits.collect(fresh, experiment(methods))).answers)
-    assert "ρ = 1.00." in said
-    assert "There is no method that U-LiRA tells from retraining and the population" in said
-    assert "other way round" not in said
+    alike = collected(fresh, methods)
+    judgements = claims.judgements(alike)
+    assert not any(each.is_missed or each.is_hidden for each in judgements)
+    (sentence,) = conclusions.say_judgements(judgements)
+    assert sentence.startswith("There is no method that U-LiRA tells from retraining and the pop")
+    assert alike.agreement(U_LIRA, MIA_GAP) == pytest.approx(1)
 
 
-def test_rankings_name_the_calibration_and_what_is_not_told(written):
-    said = next(each for each in written.answers if each.startswith("By U-LiRA accuracy"))
-    assert "retrained models have 0.500 [0.470, 0.515]" in said
-    assert "the original models 0.950 [0.920, 0.965]" in said
-    assert "nearest first: fine 0.490, odd 0.520, sly RUM^F 0.700, loud 0.800." in said
-    assert said.endswith("Not told from retraining by this audit: fine and odd.")
+def test_methods_are_in_the_order_of_an_audit_with_what_it_does_not_detect(audited):
+    order = claims.order(audited, U_LIRA)
+    assert order.retrained == (0.5, 0.47, 0.515)
+    assert order.original.value == 0.95
+    assert [*order.values.items()] == [
+        ("fine", 0.49),
+        ("odd", 0.52),
+        ("sly RUM^F", 0.70),
+        ("loud", 0.80),
+    ]
+    assert order.is_ranked
+    assert order.undetected == ["fine", "odd"]
+    assert next(iter(claims.order(audited, HEADLINE["", "tow"]).values)) == "sly RUM^F"
 
 
-def test_an_audit_that_does_not_see_the_original_models_is_named(fresh, drawn):
+def test_an_audit_that_does_not_see_the_original_models_is_blind(fresh, audited):
+    assert claims.blind_audits(audited) == []
     fill(fresh)
     write_audit(fresh, "original", 0.5)
-    said = audits.page(audits.collect(fresh, experiment())).answers
-    blind = next(each for each in said if "even the original models" in each)
+    blind = claims.blind_audits(collected(fresh))
     assert "U-LiRA accuracy" in blind
     assert "MIA gap" not in blind
 
 
-def test_what_is_kept_is_held_against_what_was_forgotten(written):
-    said = next(each for each in written.answers if each.startswith("What models keep"))
-    assert "for 3 of 4 methods" in said  # those at 0.49, 0.52 and 0.70, against 0.75
-    assert "fine 0.750 against 0.490" in said
-    assert "leaks more after none and less after none" in said
+def test_what_is_kept_is_held_against_what_was_forgotten(audited):
+    keepings = {each.title: each for each in claims.keepings(audited)}
+    # Accuracies of 0.49, 0.52 and 0.70, against 0.75
+    assert [name for name, each in keepings.items() if each.holds] == ["fine", "odd", "sly RUM^F"]
+    assert (keepings["fine"].kept.value, keepings["fine"].forgotten.value) == (0.75, 0.49)
 
 
-def test_the_models_are_counted_and_klom_is_held_against_its_bias(written):
-    said = " ".join(written.answers)
-    assert "trained or unlearned 1,128 models and reused 192" in said
-    assert "192 models for each method" in said
-    assert "oracles have 0.400 [0.370, 0.415] on S, and 0.000 [−0.030, 0.015] once" in said
+def test_the_models_and_seeds_that_numbers_rest_on_are_counted(audited, fresh):
+    assert claims.basis(audited.everyone) == ([192], [3])
+    assert claims.basis(collected(fresh).everyone) is None
+
+
+# Sentences
+
+
+def test_the_sentences_hold_the_claims(written):
+    first, ranks, missed, hidden, by_u_lira, *others = written.answers
+    assert first.startswith("Yes, for 3 of 4 methods")
+    assert "These are odd (2 of 10 audits)" in first
+    assert "No audit tells fine from retraining." in first
+    assert "rank 4 methods with Spearman’s ρ = 0.40." in ranks
+    assert "ranks of sly RUM^F (1 by MIA gap, 3 by U-LiRA)" in ranks
+    assert "does not tell from retraining, with a gap" in missed
+    assert "sly RUM^F (MIA gap 0.011 [" in missed
+    assert "The other way round" in hidden
+    assert "retraining: odd (MIA gap 0.251" in hidden
+    assert by_u_lira.startswith(
+        "By U-LiRA accuracy (retrained models have 0.500 [0.470, 0.515], the original models "
+        "0.950 [0.920, 0.965]), nearest first: fine 0.490, odd 0.520, sly RUM^F 0.700, loud 0.800."
+    )
+    assert by_u_lira.endswith("Not told from retraining by this audit: fine and odd.")
+    rest = " ".join(others)
+    assert "U-LiRA AUC 1.00" in rest
+    assert "for 3 of 4 methods. U-LiRA’s accuracy on the one against the other: fine 0.750" in rest
+    assert "leaks more after none and less after none" in rest
+    assert "trained or unlearned 1,128 models and reused 192" in rest
+    assert "192 models for each method" in rest
+    assert "oracles have 0.400 [0.370, 0.415] on S, and 0.000 [−0.030, 0.015] once" in rest
 
 
 # Tables
@@ -310,18 +350,17 @@ def test_the_page_is_written_with_all_that_it_shows(written, place):
 
 
 def test_the_images_are_titled_with_class_part_and_memorization(audited, drawn):
-    examples.leaks(audited)
+    example_figures.leaks(audited)
     titles = [axes.get_title() for axes in drawn[0].axes]
-    assert len(titles) == examples.IMAGES
+    assert len(titles) == example_figures.IMAGES
     index = EXAMPLES[-1]
     name, score = audited.scored.class_names[index % 3], audited.scored.values[index]
     assert titles[0].split("\n")[:2] == [name.replace("$", r"\$"), f"high, mem. {score:.2f}"]
 
 
-def test_no_two_methods_are_drawn_alike(audited):
-    many = [audited.methods[0]._replace(name=f"m{n}") for n in range(14)]
-    found = pictures.looks(audited._replace(methods=many))
-    assert len({(each.marker, each.style) for each in found.values()}) == 16
+def test_the_calibration_is_drawn_like_no_method(audited):
+    looks = method_figures.looks(audited)
+    assert len({(each.marker, each.style) for each in looks.values()}) == len(METHODS) + 2
 
 
 def test_the_shares_of_examples_sum_to_one(written):
@@ -347,13 +386,13 @@ def test_before_any_audit_there_is_a_page_that_says_so(fresh):
 
 
 def test_methods_that_are_not_to_be_audited_are_not_missing(fresh):
-    found = audits.collect(fresh, experiment(audit={"methods": ("fine",)}))
-    assert found.absent == ["retrained", "original", "fine"]
+    found = collected(fresh, audit={"methods": ("fine",)})
+    assert found.missing == ["retrained", "original", "fine"]
 
 
 def test_without_retrained_models_numbers_are_shown_and_nothing_is_ranked(fresh, drawn):
     write_audit(fresh, "fine", 0.49)
-    page = audits.page(audits.collect(fresh, experiment()))
+    page = audits.page(collected(fresh), True)
     assert page.answers[0].startswith("It cannot be said yet")
     assert "nothing can be ranked before retrained models are audited: fine 0.490." in " ".join(
         page.answers
@@ -380,7 +419,7 @@ def test_a_single_method_of_one_seed_with_numbers_that_are_none_has_a_page(fresh
         each["low"] = each["value"] + 0.1 if each["audit"] == "rmia" else each["low"]
     fresh.write_json("audit/fine.json", about)
     made = experiment({"fine": ()}, seeds=(0,))
-    page = audits.page(audits.collect(fresh, made))
+    page = audits.page(audits.collect(fresh, made), True)
     names = {each.name for each in page.pictures}
     assert names == {"audit_ranking", "audit_disagreement", "audit_roc"}
     assert all(Image.open(io.BytesIO(each.drawn.png)).verify() is None for each in page.pictures)
@@ -389,6 +428,9 @@ def test_a_single_method_of_one_seed_with_numbers_that_are_none_has_a_page(fresh
     assert not any("population attack" in each for each in page.answers)
 
 
-def test_sentences_of_numbers_have_a_minus_that_is_one():
-    assert answers.said(exports.Bounds(-0.5, math.nan, math.nan)) == "−0.500"
-    assert answers.said(exports.Bounds(-0.0, -0.1, 0.2)) == "0.000 [−0.100, 0.200]"
+def test_the_page_can_do_without_figures(fresh):
+    fill(fresh)
+    page = audits.write(fresh, experiment(), figures=False)
+    assert page.pictures == []
+    assert not fresh.names("figures/*")
+    assert "<img" not in (fresh.path / "audit.html").read_text()

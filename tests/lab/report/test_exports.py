@@ -1,3 +1,5 @@
+"""Tables as CSV, Markdown and LaTeX."""
+
 import csv
 import io
 import math
@@ -6,17 +8,18 @@ import re
 import pytest
 
 from rumjax.lab.report import exports, tables
-from rumjax.lab.report.exports import Bounds, Table
-from rumjax.lab.report.tables import Interval
-from rumjax.lab.workdir import WorkDirectory
+from rumjax.lab.report.exports import Table
+from rumjax.metrics import Interval
+
+NOTHING = Interval(math.nan, math.nan, math.nan)
 
 TABLE = Table(
     "made_up",
     "Made up",
     ("Method", "ToW", "p", "Size"),
     [
-        ("RUM^F & co_1", Interval(0.91234567, 0.05), 0.000123, 3000),
-        ("one | seed", Interval(0.5, math.nan), None, 1),
+        ("RUM^F & co_1", Interval(0.91234567, 0.86234567, 0.96234567), 0.000123, 3000),
+        ("one | seed", Interval(0.5, math.nan, math.nan), None, 1),
         ("gone", None, 0.0, 12.5),
     ],
 )
@@ -26,21 +29,27 @@ def test_csv_has_every_digit_and_two_columns_for_an_interval():
     rows = list(csv.DictReader(io.StringIO(exports.csv(TABLE))))
     assert list(rows[0]) == ["Method", "ToW", "ToW half-width", "p", "Size"]
     assert float(rows[0]["ToW"]) == 0.91234567
-    assert float(rows[0]["ToW half-width"]) == 0.05
+    assert float(rows[0]["ToW half-width"]) == pytest.approx(0.05)
     assert math.isnan(float(rows[1]["ToW half-width"]))
     assert (rows[1]["p"], rows[2]["ToW"], rows[2]["ToW half-width"]) == ("", "", "")
 
 
-def test_bounds_are_three_columns_in_csv_and_brackets_elsewhere():
-    rows = [("a", Bounds(0.61, 0.58, 0.7)), ("b", Interval(0.5, 0.25)), ("c", None)]
-    table = Table("bounds", "Bounds", ("Method", "AUC"), rows)
-    first, second, third = csv.DictReader(io.StringIO(exports.csv(table)))
-    assert list(first) == ["Method", "AUC", "AUC low", "AUC high", "AUC half-width"]
-    assert list(first.values()) == ["a", "0.61", "0.58", "0.7", ""]
-    assert list(second.values()) == ["b", "0.5", "", "", "0.25"]
-    assert list(third.values()) == ["c", "", "", "", ""]
-    assert "| a | 0.610 [0.580, 0.700] |" in exports.markdown(table)
-    assert r"a & 0.610 [0.580, 0.700] \\" in exports.latex(table)
+def test_bounded_columns_are_three_in_csv_and_have_brackets_elsewhere():
+    same = Interval(0.61, 0.58, 0.7)
+    table = Table(
+        "bounds",
+        "Bounds",
+        ("Method", "AUC", "Gap"),
+        [("a", same, same), ("b", None, None)],
+        bounded=frozenset({"AUC"}),
+    )
+    first, second = csv.DictReader(io.StringIO(exports.csv(table)))
+    assert list(first) == ["Method", "AUC", "AUC low", "AUC high", "Gap", "Gap half-width"]
+    assert list(first.values())[:5] == ["a", "0.61", "0.58", "0.7", "0.61"]
+    assert float(first["Gap half-width"]) == pytest.approx(0.06)
+    assert list(second.values()) == ["b", "", "", "", "", ""]
+    assert "| a | 0.610 [0.580, 0.700] | 0.610 ± 0.060 |" in exports.markdown(table)
+    assert r"a & 0.610 [0.580, 0.700] & 0.610 $\pm$ 0.060 \\" in exports.latex(table)
 
 
 def test_markdown_has_a_line_for_every_row_with_as_many_cells():
@@ -85,16 +94,29 @@ def test_latex_escapes_what_would_not_compile():
         (0.000123, "0.000123"),
         (12345.6, "1.23e+04"),
         (math.nan, "–"),
+        (-0.25, "−0.250"),
+        (-0.000123, "−0.000123"),
         (7, "7"),
-        (Interval(0.5, math.nan), "0.500"),
-        (Interval(math.nan, math.nan), "–"),
-        (Bounds(0.612, 0.58, 0.7), "0.612 [0.580, 0.700]"),
-        (Bounds(0.612, math.nan, math.nan), "0.612"),
-        (Bounds(math.nan, 0.1, 0.2), "–"),
+        (Interval(0.5, 0.25, 0.75), "0.500 ± 0.250"),
+        (Interval(0.5, math.nan, math.nan), "0.500"),
+        (NOTHING, "–"),
     ],
 )
 def test_cells_are_read_as_they_should_be(cell, shown):
     assert exports.text(cell) == shown
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        (Interval(0.612, 0.58, 0.7), "0.612 [0.580, 0.700]"),
+        (Interval(0.612, math.nan, math.nan), "0.612"),
+        (Interval(math.nan, 0.1, 0.2), "–"),
+        (0.25, "0.250"),
+    ],
+)
+def test_cells_of_bounded_columns_are_read_as_they_should_be(cell, shown):
+    assert exports.text(cell, bounds=True) == shown
 
 
 def test_the_summary_of_a_run_is_written_in_every_form(work, experiment):
@@ -105,14 +127,13 @@ def test_the_summary_of_a_run_is_written_in_every_form(work, experiment):
         assert work.has(f"tables/summary.{ending}")
     rows = list(csv.DictReader(io.StringIO((work.path / "tables/summary.csv").read_text())))
     assert [float(row["ToW"]) for row in rows] == [
-        each.measures["tow"].mean for each in results.summaries
+        each.measures["tow"].value for each in results.summaries
     ]
-    assert isinstance(work, WorkDirectory)
 
 
 def test_in_the_summary_of_a_run_the_highest_tow_of_a_method_is_bold(work, experiment):
     results, _ = tables.collect(work, experiment)
     found = exports.summary(results)
     (row,) = (row for row, position in found.best if found.columns[position] == "ToW")
-    best = max(results.methods, key=lambda each: each.measures["tow"].mean)
+    best = max(results.methods, key=lambda each: each.measures["tow"].value)
     assert results.summaries[row] is best

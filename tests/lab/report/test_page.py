@@ -1,9 +1,10 @@
+"""The page of a run, as HTML and on the terminal."""
+
 import base64
 import html.parser
 import io
 import re
 
-import pytest
 from PIL import Image
 from rich.console import Console
 
@@ -33,25 +34,19 @@ class Elements(html.parser.HTMLParser):
         self.text += data
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Leaves the figures out, which take longest."""
-    monkeypatch.setattr(report.figures, "draw", lambda *_: [])
-
-
-def write(work, experiment):
+def write(work, experiment, *, figures=False):
     console = Console(file=io.StringIO(), width=80)
-    rows = report.write(work, experiment, console)
+    rows = report.write(work, experiment, console, figures=figures)
     page = (work.path / "report.html").read_text(encoding="utf-8")
     return rows, page, console.file.getvalue()
 
 
 def changed(record, **fields):
-    return record.__class__(**{**vars(record), **fields})
+    return record._replace(**fields)
 
 
 def test_the_page_needs_no_other_file_and_holds_every_figure_of_the_run(work, experiment):
-    _, page, printed = write(work, experiment)
+    _, page, printed = write(work, experiment, figures=True)
     elements = Elements(page)
     assert elements.open == []
     assert not {"script", "link", "iframe"} & {tag for tag, _ in elements.found}
@@ -68,7 +63,7 @@ def test_the_page_needs_no_other_file_and_holds_every_figure_of_the_run(work, ex
         Image.open(file).verify()
 
 
-def test_names_and_configuration_are_escaped(work, experiment, undrawn):
+def test_names_and_configuration_are_escaped(work, experiment):
     experiment = changed(experiment, name="<b>bold</b> & co")
     _, page, printed = write(work, experiment)
     assert "<b>bold" not in page
@@ -79,7 +74,7 @@ def test_names_and_configuration_are_escaped(work, experiment, undrawn):
     assert "<b>bold</b> & co" in printed
 
 
-def test_the_rows_are_those_of_results_csv(work, experiment, undrawn):
+def test_the_rows_are_those_of_results_csv(work, experiment):
     rows, _, _ = write(work, experiment)
     lines = (work.path / "results.csv").read_text().splitlines()
     assert len(rows) == len(lines) - 1
@@ -87,7 +82,7 @@ def test_the_rows_are_those_of_results_csv(work, experiment, undrawn):
     assert "scrub" not in {row["method"] for row in rows}
 
 
-def test_a_partial_run_is_reported_with_what_is_missing(work, experiment, undrawn):
+def test_a_partial_run_is_reported_with_what_is_missing(work, experiment):
     (work.path / f"rows/mixed_seed{experiment.seeds[0]}.json").unlink()
     for seed in experiment.seeds:
         (work.path / f"rows/tuned_seed{seed}.json").unlink()
@@ -102,14 +97,24 @@ def test_a_partial_run_is_reported_with_what_is_missing(work, experiment, undraw
 
 def test_a_run_that_has_only_begun_still_has_a_page(work, experiment):
     work.forget("rows/*", "*.npz", "dynamics/*", "environment.json", stages=())
-    rows, page, _ = write(work, experiment)
+    rows, page, _ = write(work, experiment, figures=True)
     assert rows == []
     assert "There are no results of unlearning methods yet." in page
     assert "<img" not in page
 
 
-def test_a_single_seed_has_dashes_for_half_widths(work, experiment, undrawn):
+def test_a_single_seed_has_dashes_for_half_widths(work, experiment):
     _, page, printed = write(work, changed(experiment, seeds=experiment.seeds[:1]))
     assert "± –" in Elements(page).text
     assert "± –" in printed
     assert "nan" not in Elements(page).text
+
+
+def test_a_report_can_do_without_figures(work, experiment):
+    _, page, _ = write(work, experiment)
+    assert "<img" not in page
+    assert "Figures" not in Elements(page).text
+    assert not work.names("figures/*")
+    assert work.has("results.csv")
+    report.write_tuning(work, [{"method": "tuned"}], figures=False)
+    assert not work.names("figures/*")

@@ -5,8 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from rumjax.lab.report import exports, figures
-from rumjax.lab.report.studies import KINDS, Case, Study, html, markdown, write
+from rumjax.lab.report import exports, tables
+from rumjax.lab.report.claims import Verdict
+from rumjax.lab.report.pages import to_html, to_markdown
+from rumjax.lab.report.studies import KINDS, Case, Study, base, write
+from rumjax.lab.report.studies import difficulty as difficulty_page
+from rumjax.lab.report.studies import proxies as proxies_page
+from rumjax.lab.report.studies import refinement as refinement_page
+from rumjax.lab.report.studies import requests as requests_page
 from rumjax.lab.report.tables import Line, Results, summarize
 from rumjax.types import Scores
 
@@ -35,9 +41,9 @@ def case(name, tow, parts=("low", "medium", "high"), seeds=SEEDS, strategies=Non
 
 
 def row(name, seed, tow):
-    found = {"name": name, "seed": seed, "tow": tow, "tow_mia": tow - 0.01, "mia_gap": 1 - tow}
-    found |= {"forget_accuracy": 0.5, "retain_accuracy": 0.9, "test_accuracy": 0.8}
-    return found | {"disagreement": 3.0, "rte": 0.4, "rte_with_scores": 9.0}
+    measures = {"name": name, "seed": seed, "tow": tow, "tow_mia": tow - 0.01, "mia_gap": 1 - tow}
+    measures |= {"forget_accuracy": 0.5, "retain_accuracy": 0.9, "test_accuracy": 0.8}
+    return measures | {"disagreement": 3.0, "rte": 0.4, "rte_with_scores": 9.0}
 
 
 def study(kind, cases, **options):
@@ -74,90 +80,99 @@ def difficulty(**methods):
     return study("difficulty", cases)
 
 
-def rendered(found):
-    with figures.style():
-        return KINDS[found.kind](found)
+def page_of(made):
+    """The page without figures."""
+    return KINDS[made.kind](made, False)
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    for name in ("difficulty", "refinement", "proxies", "requests"):
-        blank = figures.Drawn(b"", b"", "")
-        monkeypatch.setattr(f"rumjax.lab.report.studies.{name}.render", lambda *_, b=blank: b)
+def table_of(made, name):
+    return next(table for table in page_of(made).tables if table.name == name)
 
 
 # Difficulty
 
 
-def test_a_falling_measure_is_found_to_fall_and_a_rising_one_to_rise(undrawn):
-    found = rendered(difficulty(finetune=(0.9, 0.8, 0.6), salun=(0.6, 0.8, 0.9)))
-    first, second, *others = found.answers
+def test_a_falling_measure_is_found_to_fall_and_a_rising_one_to_rise():
+    made = difficulty(finetune=(0.9, 0.8, 0.6), salun=(0.6, 0.8, 0.9))
+    for axis in ("entanglement", "memorization"):
+        claim = difficulty_page.fall_claim(made, axis)
+        assert claim.holds is False
+        assert (claim.supporting, claim.contradicting) == (["finetune"], ["salun"])
+        assert claim.effects["finetune"] == (-1.0, pytest.approx(2 / 1680))
+    (inversion,) = difficulty_page.inversions(made)
+    assert (inversion.name, inversion.holds) == ("salun", True)
+    rows = {line[0]: line for line in table_of(made, "memorization_tow").rows}
+    assert rows["finetune"][1].value == pytest.approx(0.9)
+    assert rows["finetune"][4:] == (-1.0, pytest.approx(2 / 1680))
+
+
+def test_the_sentences_on_difficulty_name_who_falls_and_who_rises():
+    made = difficulty(finetune=(0.9, 0.8, 0.6), salun=(0.6, 0.8, 0.9))
+    first, second, inverse = page_of(made).answers
     for answer, axis in ((first, "entanglement"), (second, "memorization")):
         assert f"as {axis} rises does not hold for all" in answer
         assert "falls for 1 of 2 algorithms (finetune) and rises for 1 (salun)" in answer
         assert "finetune −1.00 (p = 0.001)" in answer
-    (inverse,) = others
-    assert "inverse trend of relabelling holds for salun" in inverse
-    table = next(each for each in found.tables if each.name == "memorization_tow")
-    rows = {line[0]: line for line in table.rows}
-    assert rows["finetune"][1].mean == pytest.approx(0.9)
-    assert rows["finetune"][4:] == (-1.0, pytest.approx(2 / 1680))
+    assert "inverse trend of relabelling holds for salun: its ToW rises from 0.600 on" in inverse
 
 
-def test_levels_that_are_alike_are_undecided(undrawn):
-    found = rendered(difficulty(finetune=(0.8, 0.8, 0.8)))
-    assert "falls for 0 of 1 algorithms (none) and rises for 0 (none)" in found.answers[0]
+def test_levels_that_are_alike_are_undecided():
+    claim = difficulty_page.fall_claim(difficulty(finetune=(0.8, 0.8, 0.8)), "entanglement")
+    assert claim.holds is None
+    assert claim.judged(Verdict.LEVEL) == ["finetune"]
 
 
-def test_a_trend_that_all_have_holds(undrawn):
-    found = rendered(difficulty(finetune=(0.9, 0.8, 0.6), scrub=(0.95, 0.7, 0.5)))
-    assert "as entanglement rises holds for all" in found.answers[0]
+def test_a_trend_that_all_have_holds():
+    made = difficulty(finetune=(0.9, 0.8, 0.6), scrub=(0.95, 0.7, 0.5))
+    assert difficulty_page.fall_claim(made, "entanglement").holds is True
 
 
-def test_a_partial_study_of_one_seed_has_a_page(undrawn):
+def test_a_partial_study_of_one_seed_has_a_page():
     cases = [case("entanglement_low", {"finetune": [0.9]}, seeds=(0,))]
-    found = rendered(study("difficulty", cases))
-    assert found.answers == ["There are no results by entanglement yet."]
+    answers = page_of(study("difficulty", cases)).answers
+    assert answers == ["There are no results by entanglement yet."]
 
 
-def test_a_trend_with_a_diverged_or_absent_level_is_not_made_of_the_rest(undrawn):
-    tow = {"finetune": (0.9, 0.8, 0.7), "scrub": (0.9, 0.8, math.nan)}
-    made = difficulty(**tow)
-    found = rendered(made)
-    assert "is not shown for all: it falls for 1 of 1 algorithms (finetune)" in found.answers[0]
-    assert "There is no trend yet for scrub." in found.answers[0]
+def test_a_trend_with_a_diverged_or_absent_level_is_not_made_of_the_rest():
+    made = difficulty(finetune=(0.9, 0.8, 0.7), scrub=(0.9, 0.8, math.nan))
+    claim = difficulty_page.fall_claim(made, "entanglement")
+    assert claim.holds is None
+    assert (claim.supporting, claim.missing) == (["finetune"], ["scrub"])
+    assert "There is no trend yet for scrub." in page_of(made).answers[0]
     partly = [0.7, math.nan, math.nan]
     cases = {**made.cases, "entanglement_high": case("entanglement_high", {"scrub": partly})}
-    answer = rendered(made._replace(cases=cases)).answers[0]
-    assert answer == "There are no results by entanglement yet."
+    claim = difficulty_page.fall_claim(made._replace(cases=cases), "entanglement")
+    assert (claim.effects, claim.missing) == ({}, ["finetune", "scrub"])
 
 
-def test_what_so_few_seeds_cannot_show_is_said_to_be_undecided(undrawn):
+def test_what_so_few_seeds_cannot_show_is_said_to_be_undecided():
     cases = [
         case(f"memorization_{level}", {"salun": [tow]}, seeds=(0,))
         for level, tow in zip(LEVELS, (0.6, 0.7, 0.8), strict=True)
     ]
-    first, second = rendered(study("difficulty", cases)).answers
-    assert "is not shown for all" in first
+    made = study("difficulty", cases)
+    assert difficulty_page.fall_claim(made, "memorization").holds is None
+    assert difficulty_page.least_p(made, "memorization") == pytest.approx(1 / 3)
+    assert [each.holds for each in difficulty_page.inversions(made)] == [None]
+    first, second = page_of(made).answers
     assert "With so few runs, p cannot be below 0.333." in first
-    assert "inverse trend of relabelling is not shown for salun" in second
-    (said,) = rendered(study("difficulty", cases[1:])).answers[1:]
-    assert "from 0.700 on the least to 0.800 on the most memorized set" in said
+    assert second.endswith("(p = 0.333, which chance could explain).")
+    (inversion,) = difficulty_page.inversions(study("difficulty", cases[1:]))
+    assert (inversion.least.value, inversion.most.value) == (0.7, 0.8)
 
 
-def test_all_measures_have_their_trends(undrawn):
-    found = rendered(difficulty(finetune=(0.9, 0.8, 0.6)))
-    table = next(each for each in found.tables if each.name == "trends")
+def test_all_measures_have_their_trends():
+    table = table_of(difficulty(finetune=(0.9, 0.8, 0.6)), "trends")
     effects = {line[:3]: line[3] for line in table.rows}
     assert effects["entanglement", "finetune", "ToW"] == -1
     assert effects["entanglement", "finetune", "MIA gap"] == 1
     assert effects["memorization", "finetune", "Acc. R"] == 0
 
 
-def test_the_classes_of_a_set_are_counted(undrawn):
+def test_the_classes_of_a_set_are_counted():
     made = difficulty(finetune=(0.9, 0.8, 0.6))
     labels = np.repeat([0, 1, 2, 3], [6, 0, 3, 291])  # S is the first nine
-    table = rendered(made._replace(labels=labels)).tables[0]
+    table = difficulty_page.sets_table(made._replace(labels=labels))
     row = dict(zip(table.columns, table.rows[0], strict=True))
     assert (row["Size"], row["Classes"]) == (9, 2)
     assert row["Largest class"] == pytest.approx(2 / 3)
@@ -198,85 +213,141 @@ def refinement(**changes):
     return study("rum", [case("run", tow | changes, strategies=strategies)], **OPTIONS)
 
 
-def test_what_refinement_gains_is_told_by_algorithm(undrawn):
-    answers = rendered(refinement()).answers
+def gain_claims(made):
+    return refinement_page.gain_claims(made.only_case, OPTIONS["strategies"])
+
+
+def best_of(made):
+    names = refinement_page.single_methods(OPTIONS["strategies"])
+    return refinement_page.best_single(made.only_case, names)
+
+
+def test_what_refinement_gains_is_claimed_of_every_algorithm():
+    over_vanilla, over_shuffle, behind = gain_claims(refinement())
+    for claim in (over_vanilla, over_shuffle):
+        assert claim.holds is False
+        assert (claim.supporting, claim.contradicting) == (["finetune"], ["salun"])
+    gains = {name: gain.value for name, gain in over_vanilla.effects.items()}
+    assert gains == {"finetune": pytest.approx(0.1), "salun": pytest.approx(-0.1)}
+    assert behind.expected is Verdict.LOWER
+    assert (behind.supporting, behind.holds) == (["finetune"], None)
+
+
+def test_mixed_methods_are_compared_with_the_best_single_one_and_with_each_other():
+    made = refinement()
+    best = best_of(made)
+    assert best.label == "finetune RUM^F"
+    hand, search = refinement_page.mixtures(made.only_case, OPTIONS["mixed"], best)
+    assert hand.comparison.verdict is Verdict.LEVEL
+    assert search.comparison.verdict is Verdict.HIGHER
+    (choice,) = refinement_page.choices(made.only_case, OPTIONS["mixed"])
+    assert (choice.one, choice.other) == ("by search", "by hand")
+    assert choice.difference.value == pytest.approx(0.05)
+
+
+def test_the_sentences_on_refinement_hold_the_claims():
+    answers = page_of(refinement()).answers
     assert "RUM^F is ahead of vanilla in ToW: does not hold for all" in answers[0]
     assert "1 of 2 algorithms, beyond chance for finetune" in answers[0]
     assert "the other way round beyond chance for salun" in answers[0]
     assert "finetune +0.100 ± 0.000, salun −0.100 ± 0.000" in answers[0]
     assert "Shuffle is behind vanilla" in answers[2]
-    search = next(each for each in answers if "chosen by search" in each)
+    search = next(answer for answer in answers if "chosen by search" in answer)
     assert "higher against the best single algorithm, finetune RUM^F" in search
-    compared = next(each for each in answers if each.startswith("Chosen by search"))
+    compared = next(answer for answer in answers if answer.startswith("Chosen by search"))
     assert "higher against the choice by hand: +0.050" in compared
+    order = next(answer for answer in answers if answer.startswith("The order of the parts"))
+    assert "ToW spreads by 0.000 over the orders, no more than the width" in order
+    assert "the best is low → high" in order
 
 
-def test_orders_are_held_against_the_spread_over_seeds(undrawn):
-    same = next(each for each in rendered(refinement()).answers if "order" in each)
-    assert "ToW spreads by 0.000 over the orders, no more" in same
-    apart = rendered(refinement(backwards=spread(0.4))).answers
-    assert "ToW spreads by 0.500 over the orders, more" in next(a for a in apart if "order" in a)
+def test_orders_are_held_against_the_spread_over_seeds():
+    for change, size, holds in (({}, 0, False), ({"backwards": spread(0.4)}, 0.5, True)):
+        made = refinement(**change)
+        tow, gap = refinement_page.spreads(made.only_case, OPTIONS["orders"])
+        assert (tow.measure, gap.measure) == ("tow", "mia_gap")
+        assert tow.size == pytest.approx(size)
+        assert (tow.holds, gap.holds) == (holds, holds)
+        assert tow.best == "low>high"
 
 
-def test_a_claim_that_holds_for_all_is_said_to_hold(undrawn):
-    answers = rendered(refinement(salun_rum_f=spread(0.9))).answers
-    assert answers[0].startswith("RUM^F is ahead of vanilla in ToW: holds.")
+def test_a_claim_that_holds_for_all_is_said_to_hold():
+    made = refinement(salun_rum_f=spread(0.9))
+    assert gain_claims(made)[0].holds is True
+    assert page_of(made).answers[0].startswith("RUM^F is ahead of vanilla in ToW: holds.")
 
 
-def test_a_method_that_diverged_is_neither_the_best_nor_left_out_of_the_count(undrawn):
-    found = rendered(refinement(finetune_vanilla=[math.nan] * 3, salun_rum_f=spread(0.95)))
-    ahead = found.answers[0]
-    assert ahead.startswith("RUM^F is ahead of vanilla in ToW: is not shown for all.")
-    assert "1 of 1 algorithms, beyond chance for salun" in ahead
-    assert "There is no comparison yet for finetune." in ahead
-    assert any("best single algorithm, salun RUM^F" in each for each in found.answers)
-    assert not any("nan" in each for each in found.answers)
+def test_a_method_that_diverged_is_neither_the_best_nor_left_out_of_the_count():
+    made = refinement(finetune_vanilla=[math.nan] * 3, salun_rum_f=spread(0.95))
+    ahead = gain_claims(made)[0]
+    assert (ahead.holds, ahead.supporting, ahead.missing) == (None, ["salun"], ["finetune"])
+    assert best_of(made).label == "salun RUM^F"
+    answers = page_of(made).answers
+    assert "There is no comparison yet for finetune." in answers[0]
+    assert not any("nan" in answer for answer in answers)
 
 
-def test_a_single_seed_tells_nothing_apart(undrawn):
+def test_a_single_seed_tells_nothing_apart():
     made = refinement()
     whole = made.cases["run"].results
     rows = [each for each in whole.rows if each["seed"] == 0]
     lines = [each.line for each in whole.summaries]
     one = Results(rows, summarize(rows, lines, whole.measures), whole.measures, [])
-    answers = rendered(
-        made._replace(cases={"run": made.cases["run"]._replace(results=one)})
-    ).answers
-    assert "is not shown for all" in answers[0]
+    made = made._replace(cases={"run": made.cases["run"]._replace(results=one)})
+    assert [claim.holds for claim in gain_claims(made)] == [None] * 3
+    spreads = refinement_page.spreads(made.only_case, OPTIONS["orders"])
+    assert [each.holds for each in spreads] == [None] * 2
+    ranking = refinement_page.ranking(made.only_case, OPTIONS["parts"])
+    assert ranking.ends.verdict is Verdict.UNDECIDED
+    answers = page_of(made).answers
     order, refiner, parts = answers[-3:]
     assert "which a single seed cannot tell from chance" in order
     assert "apart by 0.060, which a single seed cannot tell from chance" in refiner
     assert "apart by 0.300, which a single seed cannot tell from chance" in parts
-    assert not any("nan" in each for each in answers)
+    assert not any("nan" in answer for answer in answers)
+
+
+def test_before_there_are_results_a_page_on_refinement_says_so():
+    answers = page_of(study("rum", [case("run", {})], **OPTIONS)).answers
+    assert answers == [
+        "There are no results of two orders yet.",
+        "There are no results by refiner yet.",
+        "There are no results by number of parts yet.",
+    ]
 
 
 # Proxies
 
 
-def test_the_proxy_that_ranks_alike_comes_first(undrawn):
+def proxies(tow):
+    driven = {"memorization": "m", "c_proxy": "c", "entropy": "e"}
+    return study("proxies", [case("run", tow)], size=30, driven=driven)
+
+
+def test_the_proxy_that_ranks_alike_comes_first():
     tow = {name: spread(0.8) for name in ("vanilla", "shuffle", "m", "c")} | {"e": spread(0.5)}
-    found = rendered(
-        study(
-            "proxies",
-            [case("run", tow)],
-            size=30,
-            driven={"memorization": "m", "c_proxy": "c", "entropy": "e"},
-        )
-    )
-    assert found.answers[0].startswith("Confidence ranks examples most like memorization does")
-    assert "2 % of the seconds of the bank" in found.answers[0]
-    assert "beyond chance, for entropy, and a higher one for none" in found.answers[1]
-    first, second, last = found.tables[0].rows
+    made = proxies(tow)
+    best, other = proxies_page.all_agreements(made)
+    assert (best.name, best.seconds, other.name) == ("c_proxy", 2.0, "entropy")
+    assert best.spearman.low > 0.9 > other.spearman.high
+    claim = proxies_page.driven_claim(made, ["c_proxy", "entropy"])
+    assert (claim.supporting, claim.contradicting) == (["entropy"], [])
+    page = page_of(made)
+    assert page.answers[0].startswith("Confidence ranks examples most like memorization does")
+    assert "2 % of the seconds of the bank" in page.answers[0]
+    assert "beyond chance, for entropy, and a higher one for none" in page.answers[1]
+    first, second, last = page.tables[0].rows
     assert (first[0], second[0], last[0]) == ("confidence", "entropy", "memorization")
     assert first[3] > 0.5 > second[3]
     assert first[-1] == 0.02
 
 
-def test_a_proxy_that_drove_a_run_that_diverged_is_compared_with_nothing(undrawn):
-    cases = [case("run", {"m": spread(0.8), "c": [math.nan, 0.8, 0.8], "e": spread(0.5)})]
-    driven = {"memorization": "m", "c_proxy": "c", "entropy": "e"}
-    answer = rendered(study("proxies", cases, size=30, driven=driven)).answers[1]
-    assert "Differences: entropy −0.300" in answer
+def test_a_proxy_that_drove_a_run_that_diverged_is_compared_with_nothing():
+    made = proxies({"m": spread(0.8), "c": [math.nan, 0.8, 0.8], "e": spread(0.5)})
+    claim = proxies_page.driven_claim(made, ["c_proxy", "entropy"])
+    assert claim.missing == ["confidence"]
+    assert claim.effects["entropy"].value == pytest.approx(-0.3)
+    answer = proxies_page.say_driven(claim)
     assert answer.endswith("There is no comparison for confidence.")
 
 
@@ -295,42 +366,79 @@ def arrivals(slope):
     return study("requests", cases, pairs={"fine": "anew"})
 
 
-def test_the_gap_grows_by_the_slope_of_tow(undrawn):
-    found = rendered(arrivals(0.05))
-    assert "grows with every request for 1 of 2 methods" in found.answers[0]
-    assert "fine −0.050 ± 0.000, anew +0.000" in found.answers[0]
-    assert "(difference +0.050" in found.answers[1]
-    table = found.tables[0]
+def growth(made):
+    cases = requests_page.ordered_cases(made)
+    names = [each.line.name for each in cases[0].results.methods]
+    return requests_page.growth_claim(cases, names)
+
+
+def test_the_gap_grows_by_the_slope_of_tow():
+    made = arrivals(0.05)
+    claim = growth(made)
+    assert claim.supporting == ["fine"]
+    assert claim.effects["fine"].value == pytest.approx(-0.05)
+    assert claim.effects["anew"].value == pytest.approx(0)
+    cases = requests_page.ordered_cases(made)
+    (pair,) = requests_page.pairs(cases, {"fine": "anew"})
+    assert pair.verdict is Verdict.HIGHER
+    assert pair.difference.value == pytest.approx(0.05)
+    page = page_of(made)
+    assert "grows with every request for 1 of 2 methods" in page.answers[0]
+    assert "fine −0.050 ± 0.000, anew +0.000" in page.answers[0]
+    assert "leaves ToW higher after the last: 0.800" in page.answers[1]
+    table = page.tables[0]
     assert table.columns == ("Method", "1", "2", "3", "Change per request")
     rows = {line[0]: line for line in table.rows}
-    assert [cell.mean for cell in rows["fine"][1:4]] == pytest.approx([0.85, 0.8, 0.75])
+    assert [cell.value for cell in rows["fine"][1:4]] == pytest.approx([0.85, 0.8, 0.75])
+    assert rows["original"][-1] is None
 
 
-def test_a_request_still_to_come_is_the_last(undrawn):
+def test_a_request_still_to_come_is_the_last():
     made = arrivals(0.05)
     waiting = made.cases["request_3"]._replace(results=Results([], [], (), []), parts={})
-    found = rendered(made._replace(cases={**made.cases, "request_3": waiting}))
-    assert "fine −0.050 ± 0.000" in found.answers[0]
-    assert len(found.answers) == 1  # kept and made anew are compared at the last
-    row = next(line for line in found.tables[0].rows if line[0] == "fine")
-    assert [cell.mean for cell in row[1:3]] == pytest.approx([0.85, 0.8])
+    made = made._replace(cases={**made.cases, "request_3": waiting})
+    assert growth(made).effects["fine"].value == pytest.approx(-0.05)
+    page = page_of(made)
+    assert len(page.answers) == 1  # kept and made anew are compared at the last
+    row = next(line for line in page.tables[0].rows if line[0] == "fine")
+    assert [cell.value for cell in row[1:3]] == pytest.approx([0.85, 0.8])
     assert row[3] is None
 
 
-def test_a_slope_is_not_made_of_the_seeds_that_are_left(undrawn):
+def test_a_slope_is_not_made_of_the_seeds_that_are_left():
     cases = [
         case(f"request_{n}", {"fine": spread(0.9), "lost": tow}, parts=["a", "b"][:n])
         for n, tow in ((1, spread(0.9)), (2, [0.8, math.nan, 0.8]))
     ]
-    answer = rendered(study("requests", cases)).answers[0]
-    assert "for 0 of 1 methods" in answer
-    assert "There is no slope for lost." in answer
+    claim = growth(study("requests", cases))
+    assert (claim.supporting, claim.missing) == ([], ["lost"])
+    assert requests_page.say_growth(claim).endswith("There is no slope for lost.")
+
+
+def test_of_more_methods_than_there_are_colors_all_are_drawn(drawn):
+    tow = {f"m{number}": spread(0.8) for number in range(9)}
+    cases = [case(f"request_{n}", tow, parts=["a", "b"][:n]) for n in (1, 2)]
+    requests_page.draw_lines(cases, [*tow])
+    assert len(drawn[0].axes[0].containers) == len(tow) + 2
 
 
 # All of them
 
 
-def test_runs_that_diverged_or_are_missing_are_told_of(undrawn, work):
+def test_floor_and_ceiling_are_found_whatever_the_original_is_called():
+    made = case("run", {"fine": spread(0.8)})
+    renamed = [
+        each._replace(line=each.line._replace(name="nothing"))
+        if each.line.calibration is tables.Calibration.ORIGINAL
+        else each
+        for each in made.results.summaries
+    ]
+    made = made._replace(results=made.results._replace(summaries=renamed))
+    assert base.mean_of(made, tables.Calibration.ORIGINAL, "tow").value == pytest.approx(0.6)
+    assert base.mean_of(made, tables.Calibration.SECOND, "tow").value == pytest.approx(0.97)
+
+
+def test_runs_that_diverged_or_are_missing_are_told_of(work):
     made = difficulty(finetune=(0.9, 0.8, 0.6), scrub=(0.9, 0.8, 0.0))
     hard = made.cases["memorization_high"]
     for each in hard.results.rows:
@@ -338,10 +446,11 @@ def test_runs_that_diverged_or_are_missing_are_told_of(undrawn, work):
     line = Line("salun_vanilla", "salun", "vanilla")
     results = hard.results._replace(missing=[(line, 1), (line, 2)])
     cases = {**made.cases, "memorization_high": hard._replace(results=results)}
-    diverged, absent = write(work, made._replace(cases=cases)).answers[-2:]
+    page = write(work, made._replace(cases=cases), figures=False)
+    diverged, absent = page.answers[-2:]
     assert diverged.endswith("left: scrub on memorization high (2 of 3).")
     assert absent.endswith("run of salun vanilla on memorization high.")
-    assert not any("diverged" in each for each in write(work, difficulty(scrub=[0.9] * 3)).answers)
+    assert base.caveats(difficulty(scrub=[0.9] * 3).cases) == []
 
 
 @pytest.mark.parametrize(
@@ -349,21 +458,17 @@ def test_runs_that_diverged_or_are_missing_are_told_of(undrawn, work):
     [
         difficulty(finetune=(0.9, 0.8, math.nan), salun=(0.6, 0.8, 0.9)),
         refinement(hand=[math.nan] * 3),
-        study(
-            "proxies",
-            [case("run", {"m": spread(0.8)})],
-            size=30,
-            driven={"memorization": "m", "c_proxy": "c"},
-        ),
+        proxies({"m": spread(0.8)}),
         arrivals(0.1),
     ],
     ids=lambda made: made.kind,
 )
 def test_every_page_is_written_with_all_that_it_shows(made, work):
     page = write(work, made)
-    text, source = markdown(made.about, page), html(made.about, page)
+    text, source = to_markdown(made.about, page), to_html(made.about, page)
     for answer in page.answers:
         assert answer in text
+    assert page.pictures
     for picture in page.pictures:
         assert f"figures/{picture.name}.png" in text
         assert f'id="{picture.name}"' in source
@@ -375,3 +480,12 @@ def test_every_page_is_written_with_all_that_it_shows(made, work):
         assert all(len(line) == len(table.columns) for line in table.rows)
     assert "nan" not in text.lower().replace("finance", "")
     assert made.facts["Data"] in source
+
+
+def test_a_page_can_do_without_figures(work):
+    made = arrivals(0.1)
+    page = write(work, made, figures=False)
+    assert page.pictures == []
+    assert not work.names("figures/*")
+    assert "Figures" not in to_html(made.about, page)
+    assert work.has("study.md")

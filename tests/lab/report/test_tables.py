@@ -1,3 +1,5 @@
+"""Rows and means of a run, and the files that hold them."""
+
 import csv
 import json
 import math
@@ -101,8 +103,27 @@ def test_methods_that_share_algorithm_and_strategy_stay_apart(work, experiment):
 def test_paired_differences_are_taken_seed_by_seed(results):
     one, other = results.methods[:2]
     values = [a["tow"] - b["tow"] for a, b in zip(one.rows, other.rows, strict=True)]
-    found = tables.paired(one, other, "tow")
-    assert found == tables.interval(values)
+    assert tables.paired_difference(one, other, "tow") == tables.seed_interval(values)
+
+
+def test_the_calibration_is_told_from_methods(results):
+    keys = {line.name: line.calibration for line in (each.line for each in results.summaries)}
+    marks = {name: mark for name, mark in keys.items() if mark is not None}
+    assert marks == {
+        "nothing": tables.Calibration.ORIGINAL,
+        "retrain_reference": tables.Calibration.REFERENCE,
+        "retrain_second": tables.Calibration.SECOND,
+    }
+    assert [tables.Calibration.SECOND.key, tables.Calibration.ORIGINAL.key] == [
+        "retrain_second",
+        "original",
+    ]
+    assert {each.line.name for each in results.methods} == keys.keys() - marks.keys()
+    assert results.calibration(tables.Calibration.ORIGINAL) is results.summary("nothing")
+
+
+def test_means_of_what_is_not_finite_are_none():
+    assert np.isnan(tables.seed_interval([0.5, math.nan])).all()
 
 
 def test_every_epoch_of_every_run_is_a_line_of_json(work, experiment):

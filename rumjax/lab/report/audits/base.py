@@ -2,21 +2,26 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from rumjax.lab.experiment import Experiment
-from rumjax.lab.report import page, tables
-from rumjax.lab.report.exports import Bounds
-from rumjax.lab.report.figures import Scored
-from rumjax.lab.report.studies.base import About, plain
-from rumjax.lab.report.tables import Interval, Results
+from rumjax.lab import files
+from rumjax.lab.report import run_page, tables, wording
+from rumjax.lab.report.pages import About
+from rumjax.lab.report.reported import Reported
+from rumjax.lab.report.score_figures import Scored
+from rumjax.lab.report.tables import Calibration, Results
+from rumjax.lab.results import read_forget_set
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.metrics import Interval
 
-RETRAINED, ORIGINAL = "retrain", "original"
-"""What is held to the audits as if it were a method, to know what they can find at all."""
+RETRAINED = "retrain"
+"""the name under which retrained models are audited as if they were a method"""
+
+LEAST_RANKED = 3
+"""Rankings of fewer methods are not correlated."""
 
 
 class Headline(NamedTuple):
@@ -26,12 +31,20 @@ class Headline(NamedTuple):
     """ "" for a column of the run's results"""
     measure: str
     title: str
-    best: str
+    best: Literal["retrained", "lowest", "highest"]
     """which value is best: "retrained" for the one nearest to retrained models', "lowest" for
     distances from an oracle, "highest" for scores"""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its interval need not lie around it alike, as an audit's, and no mean's."""
+        return bool(self.audit)
+
 
 U_LIRA = Headline("u_lira", "accuracy", "U-LiRA accuracy", "retrained")
+U_LIRA_RETAINED = Headline("u_lira_retained", "accuracy", "U-LiRA on what is kept", "retrained")
+RAW_KLOM = Headline("klom", "forget_mean", "KLOM on S", "lowest")
+KLOM = Headline("klom_corrected", "forget_mean", "KLOM on S", "lowest")
 MIA_GAP = Headline("", "mia_gap", "MIA gap", "lowest")
 HEADLINES = (
     U_LIRA,
@@ -40,7 +53,7 @@ HEADLINES = (
     Headline("rmia", "auc", "RMIA AUC", "retrained"),
     Headline("ruli_privacy", "auc", "RULI privacy AUC", "retrained"),
     Headline("ruli_efficacy", "auc", "RULI efficacy AUC", "retrained"),
-    Headline("klom_corrected", "forget_mean", "KLOM on S", "lowest"),
+    KLOM,
     Headline("challenge", "score", "Challenge score", "highest"),
     MIA_GAP,
     Headline("", "probe_gap", "Probe gap", "lowest"),
@@ -49,14 +62,14 @@ HEADLINES = (
 
 
 class Subject(NamedTuple):
-    """A method, or what methods are held against, and what there is to say of its models."""
+    """A method, or what methods are held against, and what audits measured of its models."""
 
     name: str
     """in the configuration"""
-    findings: Mapping[tuple[str, str], Bounds]
+    findings: Mapping[tuple[str, str], Interval]
     """by audit and measure"""
     arrays: Mapping[str, np.ndarray]
-    """`examples`, curves, and what is known of each example; see `rumjax.lab.auditing`"""
+    """`examples`, curves, and measures of each example; see `rumjax.lab.auditing`"""
     columns: Mapping[str, Interval]
     """of the run's results: means over the seeds"""
     models: int = 0
@@ -64,34 +77,32 @@ class Subject(NamedTuple):
     seeds: int = 0
 
     @property
-    def shown(self) -> str:
+    def title(self) -> str:
         """What it is called."""
-        return "retrained" if self.name == RETRAINED else plain(self.name)
+        return "retrained" if self.name == RETRAINED else wording.plain(self.name)
 
     @property
-    def is_known(self) -> bool:
-        """Whether there is anything to say of it."""
+    def has_results(self) -> bool:
+        """Whether anything was measured of it."""
         return bool(self.findings or self.columns)
 
-    def cell(self, headline: Headline) -> Bounds | Interval | None:
-        """A number of its own, if there is one that is finite."""
-        found: Bounds | Interval | None = self.findings.get((headline.audit, headline.measure))
-        if not headline.audit:
-            found = self.columns.get(headline.measure)
-        return found if found is not None and math.isfinite(found[0]) else None
+    def value(self, headline: Headline) -> Interval | None:
+        """Returns a number with its interval, if there is one that is finite."""
+        if headline.audit:
+            interval = self.findings.get((headline.audit, headline.measure))
+        else:
+            interval = self.columns.get(headline.measure)
+        return interval if interval is not None and math.isfinite(interval.value) else None
 
-    def bounds(self, headline: Headline) -> Bounds | None:
-        """The same with the ends of its interval."""
-        found = self.cell(headline)
-        if isinstance(found, Interval):
-            mean, half_width = found
-            return Bounds(mean, mean - half_width, mean + half_width)
-        return found
+    def bounded(self, headline: Headline) -> Interval | None:
+        """Returns the same if its interval has both ends."""
+        interval = self.value(headline)
+        return interval if interval is not None and np.isfinite(interval).all() else None
 
-    def known(self, name: str) -> np.ndarray:
-        """What is known of its examples, float[n]; empty if there is nothing."""
-        found = self.arrays.get(name, np.empty(0))
-        return found if np.isfinite(found).any() else np.empty(0)
+    def array(self, name: str) -> np.ndarray:
+        """Returns an array, float[n]; empty if it holds no number."""
+        values = self.arrays.get(name, np.empty(0))
+        return values if np.isfinite(values).any() else np.empty(0)
 
 
 class Audited(NamedTuple):
@@ -102,147 +113,172 @@ class Audited(NamedTuple):
     retrained: Subject
     original: Subject
     counts: Mapping[str, Mapping[str, float]]
-    """of models by kind: "trained", "reused", and "seconds" if they are known"""
+    """of models by kind: "trained", "reused", and "seconds" if they were timed"""
     results: Results
-    absent: Sequence[str]
+    missing: Sequence[str]
     """names of what was not audited yet"""
     scored: Scored
     """the training set, S and its scores, NaN where there are none"""
 
     @property
     def everyone(self) -> list[Subject]:
-        """The calibration, then methods, as far as there is anything to say of them."""
-        calibration = (self.retrained, self.original)
-        return [*(each for each in calibration if each.is_known), *self.ordered]
+        """The calibration, then methods, as far as anything was measured of them."""
+        calibration = [each for each in (self.retrained, self.original) if each.has_results]
+        return calibration + self.ordered
 
     @property
     def ordered(self) -> list[Subject]:
         """Methods by U-LiRA, the one nearest to retraining first; those not audited yet last."""
-        far = self.distances(U_LIRA)
-        known = [each for each in self.methods if each.is_known]
-        return sorted(known, key=lambda each: far.get(each.name, math.inf))
+        distances = self.distances(U_LIRA)
+        methods = [method for method in self.methods if method.has_results]
+        return sorted(methods, key=lambda method: distances.get(method.name, math.inf))
 
     @property
     def headlines(self) -> list[Headline]:
         """Those that there are numbers of for any method."""
-        return [one for one in HEADLINES if any(each.cell(one) for each in self.methods)]
+        return [each for each in HEADLINES if any(method.value(each) for method in self.methods)]
+
+    def with_array(self, name: str) -> list[Subject]:
+        """Returns everyone who has an array of this name."""
+        return [subject for subject in self.everyone if subject.array(name).size]
 
     def distances(self, headline: Headline) -> dict[str, float]:
-        """How far methods are from what is best: a lower number is a better one.
+        """Computes how far methods are from what is best: a lower number is a better one.
 
-        Empty where the best is what retrained models have, and that is not known.
+        Returns:
+          Distances by method; empty if the best is what retrained models have, and they were not
+          audited.
         """
-        every = {each.name: each.bounds(headline) for each in self.methods}
-        values = {name: found.value for name, found in every.items() if found is not None}
-        if headline.best != "retrained":
-            return {
-                name: -far if headline.best == "highest" else far for name, far in values.items()
-            }
-        target = self.retrained.bounds(headline)
-        return {} if target is None else {k: abs(far - target.value) for k, far in values.items()}
+        intervals = {method.name: method.value(headline) for method in self.methods}
+        values = {name: each.value for name, each in intervals.items() if each is not None}
+        if headline.best == "lowest":
+            return values
+        if headline.best == "highest":
+            return {name: -value for name, value in values.items()}
+        target = self.retrained.value(headline)
+        if target is None:
+            return {}
+        return {name: abs(value - target.value) for name, value in values.items()}
 
     def ranks(self, headline: Headline) -> dict[str, int]:
-        """The ranks of methods, 1 for the best, ties sharing the better one."""
-        far = self.distances(headline)
+        """Ranks methods, 1 for the best; ties share the better rank."""
+        distances = self.distances(headline)
         # Two that are as far on both sides of retraining are a tie, up to rounding.
-        ranks = stats.rankdata(np.round(list(far.values()), 12), method="min")
-        return dict(zip(far, map(int, ranks), strict=True))
+        ranks = stats.rankdata(np.round(list(distances.values()), 12), method="min")
+        return dict(zip(distances, map(int, ranks), strict=True))
 
-    def told(self, headline: Headline, subject: Subject) -> bool | None:
-        """Whether an audit tells a method from retraining: the intervals of both do not meet.
+    def detects(self, headline: Headline, subject: Subject) -> bool | None:
+        """Says whether an audit tells a method from retraining: the intervals of both do not meet.
 
-        None where an interval is lacking. What is better than retraining again is not told from it,
-        if only one side is bad.
+        What is better than retraining again is not told from it, if only one side is bad.
+
+        Returns:
+          None where an interval is missing.
         """
-        ours, theirs = subject.bounds(headline), self.retrained.bounds(headline)
-        if ours is None or theirs is None or not np.isfinite([*ours, *theirs]).all():
+        ours, theirs = subject.bounded(headline), self.retrained.bounded(headline)
+        if ours is None or theirs is None:
             return None
         above, below = ours.low > theirs.high, ours.high < theirs.low
-        return {"lowest": above, "highest": below}.get(headline.best, above or below)
+        if headline.best == "retrained":
+            return above or below
+        return above if headline.best == "lowest" else below
 
     def agreement(self, one: Headline, other: Headline) -> float | None:
-        """Spearman's ρ of two rankings, over the methods in both; None for fewer than three."""
+        """Computes Spearman's ρ of two rankings, over the methods in both; None for a few."""
         first, second = self.ranks(one), self.ranks(other)
-        both = [(rank, second[name]) for name, rank in first.items() if name in second]
-        if len(both) < 3 or min(np.ptp(both, axis=0)) == 0:
+        pairs = [(rank, second[name]) for name, rank in first.items() if name in second]
+        if len(pairs) < LEAST_RANKED or min(np.ptp(pairs, axis=0)) == 0:
             return None
-        return float(stats.spearmanr(both).statistic)
+        return float(stats.spearmanr(pairs).statistic)
 
     def leaks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Examples, int[n], and how well U-LiRA tells each, the mean over methods, float[n].
+        """Sorts examples by how well U-LiRA tells them, those that leak most first.
 
-        Those that leak most come first; examples that no method has a number for are left out.
+        Returns:
+          Examples, int[n], and the accuracy on each, the mean over methods, float[n]. Examples that
+          no method has a number for are left out.
         """
-        known = [each for each in self.methods if each.known("u_lira_per_example").size]
-        if not known:
+        leaking = [each for each in self.methods if each.array("u_lira_per_example").size]
+        if not leaking:
             return np.empty(0, int), np.empty(0)
-        examples = known[0].arrays["examples"]
-        alike = [each for each in known if np.array_equal(each.arrays["examples"], examples)]
-        values = np.ma.masked_invalid([each.arrays["u_lira_per_example"] for each in alike])
+
+        # Only methods that were audited on the same examples can be averaged.
+        examples = leaking[0].arrays["examples"]
+        same = [each for each in leaking if np.array_equal(each.arrays["examples"], examples)]
+        values = np.ma.masked_invalid([each.arrays["u_lira_per_example"] for each in same])
         mean = values.mean(axis=0).filled(-np.inf)
-        ordered = np.argsort(-mean, kind="stable")
-        ordered = ordered[np.isfinite(mean[ordered])]
-        return examples[ordered], mean[ordered]
+        order = np.argsort(-mean, kind="stable")
+        order = order[np.isfinite(mean[order])]
+        return examples[order], mean[order]
 
 
-def collect(work: WorkDirectory, experiment: Experiment) -> Audited:
-    """Reads what the page is made from; any of it may be absent.
+def collect(work: WorkDirectory, reported: Reported) -> Audited:
+    """Reads what the page is made from; any of it may be missing.
 
     Args:
       work: the directory of a run, or of a study's case.
-      experiment: the run or the case.
+      reported: the run or the case.
 
     Raises:
       WorkDirectoryError: a file is damaged.
     """
-    results, _ = tables.collect(work, experiment)
-    columns = {each.line.name: each.measures for each in results.summaries}
-    options = experiment.config.get("audit", {})
-    wanted = options.get("methods")
-    lines = tables.lines(experiment)
-    floor = next((each.name for each in lines if tuple(each[1:3]) == tables.ORIGINAL), ORIGINAL)
+    results, _ = tables.collect(work, reported)
+    columns = {summary.line.name: summary.measures for summary in results.summaries}
+    lines = tables.lines(reported)
+
+    # The methods to be audited, and what they are held against.
+    wanted = None if reported.audit is None else reported.audit.methods
     methods = [
-        subject(work, each.name, columns.get(each.name, {}))
-        for each in lines
-        if not each.is_calibration and (wanted is None or each.name in wanted)
+        read_subject(work, line.name, columns.get(line.name, {}))
+        for line in lines
+        if line.calibration is None and (wanted is None or line.name in wanted)
     ]
-    retrained = subject(work, RETRAINED, columns.get("retrain_second", {}))
-    original = subject(work, floor, columns.get(floor, {}))
-    facts = page.facts(experiment, tables.forget_sets(work))
+    originals = (line.name for line in lines if line.calibration is Calibration.ORIGINAL)
+    floor = next(originals, Calibration.ORIGINAL.key)
+    retrained = read_subject(work, RETRAINED, columns.get(Calibration.SECOND.key, {}))
+    original = read_subject(work, floor, columns.get(floor, {}))
+
+    command = None if reported.audit is None else reported.audit.command
+    facts = run_page.facts(reported, read_forget_set(work))
     return Audited(
-        about=About("audit", experiment.name, facts, options.get("command")),
+        about=About("audit", reported.name, facts, command),
         methods=methods,
         retrained=retrained,
         original=original,
-        counts=work.read_json("audit/models.json", missing={}),
+        counts=work.read_json(files.AUDITED_MODELS, missing={}),
         results=results,
-        absent=[each.shown for each in (retrained, original, *methods) if not each.findings],
-        scored=_scored(work, experiment),
+        missing=[each.title for each in (retrained, original, *methods) if not each.findings],
+        scored=_read_scored(work, reported),
     )
 
 
-def subject(work: WorkDirectory, name: str, columns: Mapping[str, Interval]) -> Subject:
-    """What the audit of a method has left; nothing but `columns` before."""
-    about = work.read_json(f"audit/{name}.json", missing={})
+def read_subject(work: WorkDirectory, name: str, columns: Mapping[str, Interval]) -> Subject:
+    """Reads what the audit of a method has left; nothing but `columns` before."""
+    audit = work.read_json(files.audit(name), missing={})
     findings = {
-        (each["audit"], each["measure"]): Bounds(
-            *(math.nan if each.get(key) is None else each[key] for key in Bounds._fields)
+        (finding["audit"], finding["measure"]): Interval(
+            *(_number(finding.get(key)) for key in Interval._fields)
         )
-        for each in about.get("findings", ())
+        for finding in audit.get("findings", ())
     }
-    there = work.has(f"audit/{name}.npz")
-    arrays = work.read_arrays(f"audit/{name}.npz") if there else {}
-    return Subject(name, findings, arrays, columns, about.get("models", 0), about.get("seeds", 0))
+    is_there = work.has(files.audit_arrays(name))
+    arrays = work.read_arrays(files.audit_arrays(name)) if is_there else {}
+    return Subject(name, findings, arrays, columns, audit.get("models", 0), audit.get("seeds", 0))
 
 
-def _scored(work: WorkDirectory, experiment: Experiment) -> Scored:
-    train = experiment.data.train
-    scores = work.read_arrays("scores.npz") if work.has("scores.npz") else {}
+def _number(value: Any) -> float:
+    """Returns a number that JSON may hold as null."""
+    return math.nan if value is None else value
+
+
+def _read_scored(work: WorkDirectory, reported: Reported) -> Scored:
+    train = reported.data.train
+    scores = work.read_arrays(files.SCORES) if work.has(files.SCORES) else {}
     return Scored(
         name="memorization",
         values=scores.get("memorization", np.full(len(train.labels), np.nan)),
         parts=tables.parts(work),
         images=np.asarray(train.images),
         labels=np.asarray(train.labels),
-        class_names=experiment.data.class_names,
+        class_names=reported.data.class_names,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rumjax.lab.report.audits.base import Audited
+from rumjax.lab.report.audits.base import LEAST_RANKED, Audited
 from rumjax.lab.report.exports import Cell, Table
 
 ATTACKS = {
@@ -43,8 +43,8 @@ CALIBRATION = (
 
 
 def all_tables(audited: Audited) -> list[Table]:
-    """Every table that there are numbers for."""
-    found = [
+    """Makes every table that there are numbers for."""
+    tables = [
         ranking(audited),
         ranks(audited),
         agreement(audited),
@@ -54,66 +54,75 @@ def all_tables(audited: Audited) -> list[Table]:
         population(audited),
         models(audited),
     ]
-    return [each for each in found if each.rows and len(each.columns) > 1]
+    return [table for table in tables if table.rows and len(table.columns) > 1]
 
 
 def ranking(audited: Audited) -> Table:
-    """A number for every method and audit, the best of each audit marked."""
-    shown = audited.headlines
-    everyone = audited.everyone
-    first = [audited.ranks(each) for each in shown]
+    """Makes a table of a number for every method and audit, the best of each audit marked."""
+    headlines, everyone = audited.headlines, audited.everyone
+    ranks = [audited.ranks(headline) for headline in headlines]
     return Table(
         "audit_ranking",
         "Every method under every audit",
-        ("Method", *(each.title for each in shown)),
-        [(each.shown, *(each.cell(headline) for headline in shown)) for each in everyone],
+        ("Method", *(headline.title for headline in headlines)),
+        [
+            (subject.title, *(subject.value(headline) for headline in headlines))
+            for subject in everyone
+        ],
         f"{CALIBRATION} Bold is the best method: for attacks the one nearest to retrained models, "
         "for KLOM and gaps the lowest, for scores the highest. In brackets or behind ± are 95 % "
         "intervals. Methods are in the order of their U-LiRA accuracy.",
-        frozenset(
+        best=frozenset(
             (row, column)
-            for row, each in enumerate(everyone)
-            for column, found in enumerate(first, start=1)
-            if found.get(each.name) == 1
+            for row, subject in enumerate(everyone)
+            for column, own in enumerate(ranks, start=1)
+            if own.get(subject.name) == 1
         ),
+        bounded=frozenset(headline.title for headline in headlines if headline.is_bounded),
     )
 
 
 def ranks(audited: Audited) -> Table:
-    """The rank of every method by every audit."""
-    shown = [each for each in audited.headlines if audited.ranks(each)]
-    found = [audited.ranks(each) for each in shown]
+    """Makes a table of the rank of every method by every audit."""
+    headlines = [headline for headline in audited.headlines if audited.ranks(headline)]
+    columns = [audited.ranks(headline) for headline in headlines]
     return Table(
         "audit_ranks",
         "Ranks",
-        ("Method", *(each.title for each in shown)),
-        [(each.shown, *(one.get(each.name) for one in found)) for each in audited.ordered],
+        ("Method", *(headline.title for headline in headlines)),
+        [
+            (method.title, *(column.get(method.name) for column in columns))
+            for method in audited.ordered
+        ],
         "1 is nearest to retraining; methods that are as near share a rank.",
     )
 
 
 def agreement(audited: Audited) -> Table:
-    """How alike two audits rank the methods."""
-    shown = [each for each in audited.headlines if audited.ranks(each)]
-    several = len(audited.methods) > 2
+    """Makes a table of how alike two audits rank the methods; empty for few methods."""
+    headlines = [headline for headline in audited.headlines if audited.ranks(headline)]
+    rows: list[Sequence[Cell]] = []
+    if len(audited.methods) >= LEAST_RANKED:
+        rows += [
+            (one.title, *(audited.agreement(one, other) for other in headlines))
+            for one in headlines
+        ]
     return Table(
         "audit_agreement",
         "How alike audits rank the methods",
-        ("Audit", *(each.title for each in shown)),
-        [(one.title, *(audited.agreement(one, other) for other in shown)) for one in shown]
-        if several
-        else [],
+        ("Audit", *(headline.title for headline in headlines)),
+        rows,
         "Spearman’s ρ of the ranks: 1 for the same order, −1 for the reverse.",
     )
 
 
 def attacks(audited: Audited) -> Table:
-    """All that is said of attacks on single examples."""
+    """Makes a table of all findings of attacks on single examples."""
     rows: list[Sequence[Cell]] = [
-        (title, each.shown, *(each.findings.get((attack, measure)) for measure in RATES))
+        (title, subject.title, *(subject.findings.get((attack, rate)) for rate in RATES))
         for attack, title in ATTACKS.items()
-        for each in audited.everyone
-        if any(audit == attack for audit, _ in each.findings)
+        for subject in audited.everyone
+        if any(audit == attack for audit, _ in subject.findings)
     ]
     return Table(
         "audit_attacks",
@@ -124,68 +133,70 @@ def attacks(audited: Audited) -> Table:
         "95 %: of rates by Clopper and Pearson, of the others by a bootstrap of models and "
         "examples. RULI efficacy holds what was forgotten against retrained models, all others "
         "against what the same kind of model never saw.",
+        bounded=frozenset(RATES.values()),
     )
 
 
 def klom(audited: Audited) -> Table:
-    """KLOM over S, R and T, with and without its bias."""
+    """Makes a table of KLOM over S, R and T, with and without its bias."""
     places = {"forget": "S", "retain": "R", "test": "T"}
     measures = {"mean": "mean", "p95": "95 %", "p99": "99 %"}
     forms = {"klom": "KLOM", "klom_corrected": "corrected"}
+    titles = [f"{form}, {measure}" for form in forms.values() for measure in measures.values()]
+
+    # A row for each set and subject; left out if nothing was measured there.
     rows: list[Sequence[Cell]] = []
-    for place, shown in places.items():
-        for each in audited.everyone:
+    for place, letter in places.items():
+        for subject in audited.everyone:
             names = [(form, f"{place}_{measure}") for form in forms for measure in measures]
-            cells = [each.findings.get(name) for name in names]
+            cells = [subject.findings.get(name) for name in names]
             if any(cells):
-                rows.append((shown, each.shown, *cells))
+                rows.append((letter, subject.title, *cells))
     return Table(
         "audit_klom",
         "KLOM: how far margins are from the oracles’",
-        (
-            "Set",
-            "Method",
-            *(f"{form}, {measure}" for form in forms.values() for measure in measures.values()),
-        ),
+        ("Set", "Method", *titles),
         rows,
         "KL divergence of margins, in nats: the mean over examples and its percentiles. The row of "
         "retrained models holds other oracles against the oracles, so that it shows the bias; "
         "the corrected estimate has less of it.",
+        bounded=frozenset(titles),
     )
 
 
 def challenge(audited: Audited) -> Table:
-    """The score of the NeurIPS 2023 challenge and what it is made of."""
+    """Makes a table of the score of the NeurIPS 2023 challenge and what it is made of."""
     measures = {"quality": "Forgetting quality", "mean_epsilon": "Mean ε", "score": "Score"}
     return Table(
         "audit_challenge",
         "The NeurIPS 2023 challenge",
         ("Method", *measures.values()),
         [
-            (each.shown, *(each.findings.get(("challenge", measure)) for measure in measures))
-            for each in audited.everyone
-            if any(audit == "challenge" for audit, _ in each.findings)
+            (subject.title, *(subject.findings.get(("challenge", name)) for name in measures))
+            for subject in audited.everyone
+            if any(audit == "challenge" for audit, _ in subject.findings)
         ],
         "The score is the quality of forgetting times the accuracy on R and on T, each over the "
         "oracles’. The row of retrained models is as high as chance and so few models let it be.",
+        bounded=frozenset(measures.values()),
     )
 
 
 def population(audited: Audited) -> Table:
-    """What is said of single models, as means over the seeds."""
-    shown = {
+    """Makes a table of the audits of single models, as means over the seeds."""
+    titles = {
         name: title
         for name, title in COLUMNS.items()
-        if any(name in each.columns for each in audited.everyone)
+        if any(name in subject.columns for subject in audited.everyone)
     }
     return Table(
         "audit_population",
         "Audits of single models",
-        ("Method", *shown.values()),
+        ("Method", *titles.values()),
         [
-            (each.shown, *(each.columns.get(name) for name in shown))
-            for each in audited.everyone
-            if each.columns
+            (subject.title, *(subject.columns.get(name) for name in titles))
+            for subject in audited.everyone
+            if subject.columns
         ],
         "Means over the seeds and 95 % Student-t half-widths. Gaps are distances from the oracle "
         "of the same seed; “by entropy” and so on are MIA gaps by other signals. JS is the "
@@ -194,14 +205,14 @@ def population(audited: Audited) -> Table:
 
 
 def models(audited: Audited) -> Table:
-    """How many models the audit trained and how many it found."""
+    """Makes a table of how many models the audit trained and how many were there already."""
     titles = {"trained": "Trained", "reused": "Reused", "seconds": "Seconds"}
-    shown = {name: title for name, title in titles.items() if name in audited.counts}
-    kinds = dict.fromkeys(kind for name in shown for kind in audited.counts[name])
+    counted = {name: title for name, title in titles.items() if name in audited.counts}
+    kinds = dict.fromkeys(kind for name in counted for kind in audited.counts[name])
     return Table(
         "audit_models",
         "The models looked at",
-        ("Kind", *shown.values()),
-        [(kind, *(audited.counts[name].get(kind) for name in shown)) for kind in kinds],
+        ("Kind", *counted.values()),
+        [(kind, *(audited.counts[name].get(kind) for name in counted)) for kind in kinds],
         "Models that were there already were reused.",
     )

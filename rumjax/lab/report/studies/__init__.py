@@ -1,112 +1,95 @@
-"""Pages that answer a research question from the results of a study, each by a function of its own.
-
-A page reads on its own: question, setting, answers computed from the numbers, tables, figures. It
-is written as HTML and Markdown, with every table and figure beside it in the forms of papers.
-"""
+"""Pages that answer a research question from the results of a study, a module for each kind."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rumjax.lab.experiment import Experiment
+from rumjax.lab import files
 from rumjax.lab.methods import SCORES
-from rumjax.lab.report import exports, figures, tables
-from rumjax.lab.report.page import encoded, engine, facts
+from rumjax.lab.report import drawing, pages, run_page, tables
+from rumjax.lab.report.pages import Page
+from rumjax.lab.report.reported import Reported
 from rumjax.lab.report.studies import difficulty, proxies, refinement, requests
-from rumjax.lab.report.studies.base import About, Case, Page, Study, caveats, settings_table
+from rumjax.lab.report.studies.base import Case, Study, caveats, settings_table
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Scores
 
-__all__ = ["KINDS", "About", "Case", "Page", "Study", "collect", "publish", "write"]
+__all__ = ["KINDS", "Case", "Study", "collect", "write"]
 
-KINDS: dict[str, Callable[[Study], Page]] = {
+
+KINDS: dict[str, Callable[[Study, bool], Page]] = {
     "difficulty": difficulty.page,
     "rum": refinement.page,
     "proxies": proxies.page,
     "requests": requests.page,
 }
+"""what makes the page of a study of each kind, with figures or without"""
 
 
-def collect(work: WorkDirectory, experiment: Experiment, cases: Sequence[Experiment]) -> Study:
+def collect(work: WorkDirectory, reported: Reported, cases: Sequence[Reported]) -> Study:
     """Reads what a study's page is made from; cases may be partial.
 
     Args:
       work: the study's directory.
-      experiment: the study.
+      reported: the study.
       cases: its cases, with the methods as they were run.
 
     Raises:
       WorkDirectoryError: a file is damaged.
     """
-    arrays = work.read_arrays("scores.npz")
+    assert reported.study is not None
+
+    # Scores are the study's own, and shared by its cases.
+    arrays = work.read_arrays(files.SCORES)
     errors = {"memorization": arrays.get("memorization_se")}
-    names = [name for name in (*SCORES, "entanglement") if name in arrays]
-    found = {}
+    scores = {
+        name: Scores(arrays[name], errors.get(name))
+        for name in (*SCORES, "entanglement")
+        if name in arrays
+    }
+
+    # A study without cases is a case itself.
+    case_records = {}
     for case in cases:
         place = work.below(case.folder) if case.folder else work
-        parts = tables.parts(place)
         name = case.folder.removeprefix("cases/") or case.name
-        hardness = place.read_json("forget_sets.json", missing={})
-        settings = {method.name: method.options for method in case.methods}
-        found[name] = Case(name, tables.collect(place, case)[0], parts, hardness, settings)
+        case_records[name] = Case(
+            name=name,
+            results=tables.collect(place, case)[0],
+            parts=tables.parts(place),
+            hardness=place.read_json(files.HARDNESS, missing={}),
+            settings={method.name: method.options for method in case.methods},
+        )
     return Study(
-        kind=experiment.config["study"]["kind"],
-        name=experiment.name,
-        options=experiment.config["study"],
-        cases=found,
-        scores={name: Scores(arrays[name], errors.get(name)) for name in names},
-        score_seconds=work.read_json("scores.json", missing={}),
-        labels=np.asarray(experiment.data.train.labels),
-        facts=facts(experiment, {}),
+        kind=reported.study.kind,
+        name=reported.name,
+        options={"command": reported.study.command, **reported.study.options},
+        cases=case_records,
+        scores=scores,
+        score_seconds=work.read_json(files.SCORE_SECONDS, missing={}),
+        labels=np.asarray(reported.data.train.labels),
+        facts=run_page.facts(reported, None),
     )
 
 
-def write(work: WorkDirectory, study: Study) -> Page:
-    """Writes `study.html`, `study.md`, `tables/*` and `figures/*`; returns the page."""
-    with figures.style():
-        page = KINDS[study.kind](study)
+def write(work: WorkDirectory, study: Study, *, figures: bool = True) -> Page:
+    """Writes `study.html`, `study.md`, `tables/*` and `figures/*`.
+
+    Args:
+      work: the study's directory.
+      study: from `collect`.
+      figures: whether to draw.
+
+    Returns:
+      The page.
+
+    Raises:
+      WorkDirectoryError: a file cannot be written.
+    """
+    with drawing.style():
+        page = KINDS[study.kind](study, figures)
     page = page._replace(
         answers=[*page.answers, *caveats(study.cases)], tables=[*page.tables, settings_table(study)]
     )
-    publish(work, study.about, page)
+    pages.publish(work, study.about, page)
     return page
-
-
-def publish(work: WorkDirectory, about: About, page: Page) -> None:
-    """Writes a page as HTML and Markdown, with its `tables/*` and `figures/*`."""
-    for table in page.tables:
-        exports.write(work, table)
-    for picture in page.pictures:
-        picture.write(work)
-    work.write_text(f"{about.kind}.html", html(about, page))
-    work.write_text(f"{about.kind}.md", markdown(about, page))
-
-
-def html(about: About, page: Page) -> str:
-    """The page as HTML that needs nothing else."""
-    return (
-        engine()
-        .get_template("study.html.jinja")
-        .render(
-            name=about.name,
-            about=about,
-            page=page,
-            text=exports.text,
-            pictures=[(each, encoded(each)) for each in page.pictures],
-        )
-    )
-
-
-def markdown(about: About, page: Page) -> str:
-    """The page as Markdown, with figures by relative links."""
-    lines = [f"# {page.title}", "", f"*{about.name}*", "", page.question, ""]
-    lines += [f"- {each}" for each in page.answers]
-    lines += ["", "## Setting", "", *(f"- {key}: {value}" for key, value in about.facts.items())]
-    for picture in page.pictures:
-        lines += ["", f"## {picture.title}", "", f"![{picture.title}](figures/{picture.name}.png)"]
-        lines += ["", picture.caption]
-    for table in page.tables:
-        lines += ["", f"## {table.title}", "", exports.markdown(table), table.note]
-    if about.command:
-        lines += ["", "## To run it again", "", f"    {about.command}"]
-    return "\n".join(lines) + "\n"

@@ -1,15 +1,16 @@
 """What the pages of all studies are made of."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax.lab.report.columns import say_interval
+from rumjax.lab.report import wording
 from rumjax.lab.report.exports import Table
-from rumjax.lab.report.figures import Picture
-from rumjax.lab.report.tables import Interval, Results, Summary, paired
+from rumjax.lab.report.pages import About
+from rumjax.lab.report.tables import Calibration, Results, Summary, paired_difference
+from rumjax.metrics import Interval
 from rumjax.types import Scores
 
 MEASURES = {
@@ -21,6 +22,18 @@ MEASURES = {
     "test_accuracy": "Acc. T",
     "disagreement": "Disagreement %",
 }
+CALIBRATION = {
+    "original": Calibration.ORIGINAL,
+    "oracle": Calibration.REFERENCE,
+    "oracle again": Calibration.SECOND,
+}
+"""the calibration lines by what studies call them"""
+FLOOR_AND_CEILING = {
+    name: mark for name, mark in CALIBRATION.items() if mark is not Calibration.REFERENCE
+}
+"""without the oracles that all are measured against, and which are perfect by definition"""
+SAME_THROUGHOUT = ("algorithm", "augmentation", "batch_size")
+"""Options that settings need not be listed with."""
 
 
 class Case(NamedTuple):
@@ -34,19 +47,6 @@ class Case(NamedTuple):
     """of S ("all") and each part, what `forget_sets.json` holds"""
     settings: Mapping[str, Mapping[str, Any]] = {}
     """options of each method, as tuning left them"""
-
-
-class About(NamedTuple):
-    """What stands around a page, whatever it says."""
-
-    kind: str
-    """of page, and the name of its files: "study" or "audit" """
-    name: str
-    """of the run"""
-    facts: Mapping[str, str]
-    """data, model, training and so on, in words"""
-    command: str | None = None
-    """that makes the same run again"""
 
 
 class Study(NamedTuple):
@@ -69,115 +69,86 @@ class Study(NamedTuple):
         """What stands around its page."""
         return About("study", self.name, self.facts, self.options.get("command"))
 
-
-class Page(NamedTuple):
-    """What a study or an audit says."""
-
-    title: str
-    question: str
-    answers: Sequence[str]
-    """sentences computed from the numbers, the most important first"""
-    tables: Sequence[Table]
-    pictures: Sequence[Picture]
+    @property
+    def only_case(self) -> Case:
+        """The case of a study that has one."""
+        (case,) = self.cases.values()
+        return case
 
 
-def summary_of(case: Case, name: str) -> Summary | None:
-    """The line of a method by its name in the configuration, if it has results."""
-    found = [each for each in case.results.summaries if each.line.name == name]
-    return found[0] if found else None
+def summary_of(case: Case, line: str | Calibration) -> Summary | None:
+    """Returns a calibration line, or a method by its name; None if it has no results."""
+    if isinstance(line, Calibration):
+        return case.results.calibration(line)
+    return case.results.summary(line)
 
 
-def mean_of(case: Case, name: str, measure: str) -> Interval | None:
-    """A method's mean of a measure over the seeds; None if there is none that is finite."""
-    found = summary_of(case, name)
-    return None if found is None else _finite(found.measures.get(measure))
+def mean_of(case: Case, line: str | Calibration, measure: str) -> Interval | None:
+    """Returns the mean of a measure over the seeds; None if there is none that is finite."""
+    summary = summary_of(case, line)
+    return None if summary is None else _finite(summary.measures.get(measure))
 
 
-def difference(case: Case, name: str, other: str, measure: str) -> Interval | None:
-    """How far a method is above another, over the seeds that both have; None as for `mean_of`."""
-    first, second = summary_of(case, name), summary_of(case, other)
-    return None if first is None or second is None else _finite(paired(first, second, measure))
+def means_of(case: Case, names: Mapping[str, str], measure: str) -> dict[str, Interval]:
+    """Returns the means of methods, by their labels, that have finite ones."""
+    means = {label: mean_of(case, name, measure) for label, name in names.items()}
+    return {label: mean for label, mean in means.items() if mean is not None}
 
 
-def _finite(found: Interval | None) -> Interval | None:
-    return found if found is not None and math.isfinite(found.mean) else None
+def difference(
+    case: Case, one: str | Calibration, other: str | Calibration, measure: str
+) -> Interval | None:
+    """Computes how far one line is above another, over the seeds that both have.
+
+    Returns:
+      The mean difference and its interval; None if there is none that is finite.
+    """
+    first, second = summary_of(case, one), summary_of(case, other)
+    if first is None or second is None:
+        return None
+    return _finite(paired_difference(first, second, measure))
 
 
-def by_seed(case: Case, name: str, measure: str) -> np.ndarray:
-    """A method's measure on each seed; empty if a run lacks it, as one that diverged may."""
-    found = summary_of(case, name)
-    values = [] if found is None else [row.get(measure, math.nan) for row in found.rows]
+def _finite(interval: Interval | None) -> Interval | None:
+    return interval if interval is not None and math.isfinite(interval.value) else None
+
+
+def by_seed(case: Case, line: str | Calibration, measure: str) -> np.ndarray:
+    """Returns a measure on each seed; empty if a run lacks it, as one that diverged may."""
+    summary = summary_of(case, line)
+    values = [] if summary is None else [row.get(measure, math.nan) for row in summary.rows]
     return np.array(values if np.isfinite(values).all() else [])
 
 
 def caveats(cases: Mapping[str, Case]) -> list[str]:
-    """What to know before the answers are believed: runs that diverged, and runs not made yet."""
-    diverged, absent = [], []
+    """Warns of runs that diverged, and of runs not made yet."""
+    diverged: list[str] = []
+    missing: list[str] = []
     for case in cases.values():
-        place = f" on {plain(case.name)}" if len(cases) > 1 else ""
-        for each in case.results.summaries:
-            count = sum(row.get("diverged", 0) > 0 for row in each.rows)
+        place = f" on {wording.plain(case.name)}" if len(cases) > 1 else ""
+        for summary in case.results.summaries:
+            count = sum(row.get("diverged", 0) > 0 for row in summary.rows)
             if count:
-                diverged.append(f"{plain(each.line.name)}{place} ({count} of {len(each.rows)})")
+                name = wording.plain(summary.line.name)
+                diverged.append(f"{name}{place} ({count} of {len(summary.rows)})")
         lines = dict.fromkeys(line.name for line, _ in case.results.missing)
-        absent += [f"{plain(name)}{place}" for name in lines]
-    found = []
+        missing += [f"{wording.plain(name)}{place}" for name in lines]
+
+    sentences = []
     if diverged:
-        found.append(
-            f"Some runs diverged. Each counts as a ToW and a ToW-MIA of 0, and other means are "
-            f"over the seeds that are left: {listed(diverged)}."
+        sentences.append(
+            "Some runs diverged. Each counts as a ToW and a ToW-MIA of 0, and other means are "
+            f"over the seeds that are left: {wording.listing(diverged)}."
         )
-    if absent:
-        found.append(f"This page is partial. Not all seeds have been run of {listed(absent)}.")
-    return found
-
-
-def verdict(found: Interval) -> str:
-    """Whether a difference is more than chance explains: "higher", "lower", or "level"."""
-    if math.isnan(found.half_width):
-        return "undecided (one seed)"
-    if abs(found.mean) <= found.half_width:
-        return "level"
-    return "higher" if found.mean > 0 else "lower"
-
-
-def said(found: Interval | None, *, sign: str = "") -> str:
-    """An interval in running text; `sign` "+" is that of a difference."""
-    if found is None or not math.isfinite(found.mean):
-        return "–"
-    return say_interval(found, sign=sign)
-
-
-def chance(p_value: float) -> str:
-    """A p-value in running text."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-
-
-def listed(words: Iterable[str]) -> str:
-    """Words in running text, "none" if there are none."""
-    *most, last = [*words] or ["none"]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def plain(name: str) -> str:
-    """What people call what a configuration names."""
-    if name == "retrain_second":
-        return "oracle again"
-    return name.replace("rum_f", "RUM^F").replace("_", " ")
-
-
-def in_figure(name: str) -> str:
-    """The same in a figure."""
-    return plain(name).replace("RUM^F", "RUM$^F$")
-
-
-def spread_of(values: Sequence[float]) -> float:
-    """Highest less lowest."""
-    return float(np.ptp(values)) if len(values) else math.nan
+    if missing:
+        sentences.append(
+            f"This page is partial. Not all seeds have been run of {wording.listing(missing)}."
+        )
+    return sentences
 
 
 def methods_table(case: Case, names: Mapping[str, str], name: str, title: str) -> Table:
-    """Measures of some methods and of the calibration, one a row.
+    """Makes a table of some methods and the calibration, one a row.
 
     Args:
       case: where they were run.
@@ -185,30 +156,31 @@ def methods_table(case: Case, names: Mapping[str, str], name: str, title: str) -
       name: of the table's files.
       title: of the table.
     """
-    calibration = {
-        "original": "original",
-        "oracle": "retrain_reference",
-        "oracle again": "retrain_second",
-    }
-    shown = {**MEASURES, "rte": "RTE", "rte_with_scores": "RTE with scores"}
+    measures = {**MEASURES, "rte": "RTE", "rte_with_scores": "RTE with scores"}
+    lines: dict[str, str | Calibration] = {**CALIBRATION, **names}
     rows = []
-    for label, method in {**calibration, **names}.items():
-        found = summary_of(case, method)
-        if found is not None:
-            rows.append((label, *(found.measures.get(measure) for measure in shown)))
+    for label, line in lines.items():
+        summary = summary_of(case, line)
+        if summary is not None:
+            rows.append((label, *(summary.measures.get(measure) for measure in measures)))
     note = "RTE is the time of unlearning over that of retraining, without and with the scores'."
-    return Table(name, title, ("Method", *shown.values()), rows, note)
+    return Table(name, title, ("Method", *measures.values()), rows, note)
 
 
 def settings_table(study: Study) -> Table:
-    """The hyper-parameters of every method, by case and part."""
+    """Makes a table of the hyper-parameters of every method, by case and part."""
     rows = []
     for case in study.cases.values():
         for name, options in case.settings.items():
-            for part in options["order"] if name != "original" else ():
-                given = options["select"][part]
-                numbers = (f"{key} {value}" for key, value in given.items() if key not in PLAIN)
-                rows.append((case.name, name, part, given["algorithm"], ", ".join(numbers)))
+            # The original models are not unlearned.
+            if name == "original":
+                continue
+            for part in options["order"]:
+                setting = options["select"][part]
+                numbers = ", ".join(
+                    f"{key} {value}" for key, value in setting.items() if key not in SAME_THROUGHOUT
+                )
+                rows.append((case.name, name, part, setting["algorithm"], numbers))
     return Table(
         "settings",
         "What was run",
@@ -216,7 +188,3 @@ def settings_table(study: Study) -> Table:
         rows,
         "Parts in the order in which they are unlearned.",
     )
-
-
-PLAIN = ("algorithm", "augmentation", "batch_size")
-"""Options that are the same throughout."""

@@ -1,112 +1,220 @@
 """What makes forgetting hard: a measure by level of difficulty, for every algorithm."""
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rumjax.lab.report import drawing, wording
+from rumjax.lab.report.claims import SIGNIFICANCE, Claim, Verdict, judge
+from rumjax.lab.report.drawing import CEILING, FLOOR, INK, SHADES, Drawn, Picture
 from rumjax.lab.report.exports import Table
-from rumjax.lab.report.figures import INK, SHADES, Drawn, Picture, render
+from rumjax.lab.report.pages import Page
 from rumjax.lab.report.studies.base import (
+    FLOOR_AND_CEILING,
     MEASURES,
     Case,
-    Page,
     Study,
     by_seed,
-    chance,
-    listed,
     mean_of,
-    plain,
 )
-from rumjax.lab.report.tables import Row
-from rumjax.metrics import Trend, jonckheere, least_p_value
+from rumjax.lab.report.tables import Calibration, Row
+from rumjax.metrics import Interval, Trend, jonckheere, least_p_value
 
 LEVELS = ("low", "medium", "high")
 RELABELLING = ("random_label", "salun")
-LEVEL = 0.05
-"""of significance"""
+SHOWN = ("tow", "tow_mia")
+"""measures with tables and figures of their own"""
 
 
-def page(study: Study) -> Page:
-    """The answer to what makes forgetting hard; cases are called "AXIS_LEVEL"."""
-    axes = dict.fromkeys(name.rpartition("_")[0] for name in study.cases)
-    ordered = {case.name: case for axis in axes for case in levels(study, axis)}
-    study = study._replace(cases=ordered)
-    names = dict.fromkeys(
-        each.line.name for case in study.cases.values() for each in case.results.methods
-    )
+def page(study: Study, figures: bool) -> Page:
+    """Answers what makes forgetting hard; cases are called "AXIS_LEVEL"."""
+    axes = axes_of(study)
+    answers = [say_fall(study, axis) for axis in axes]
+    answers += [say_inversion(inversion) for inversion in inversions(study)]
     tables = [sets_table(study)]
-    tables += [measure_table(study, axis, [*names], "tow") for axis in axes]
-    tables += [measure_table(study, axis, [*names], "tow_mia") for axis in axes]
-    tables += [trends_table(study, [*axes], [*names]), all_table(study)]
-    pictures = [
+    tables += [measure_table(study, axis, measure) for measure in SHOWN for axis in axes]
+    tables += [trends_table(study), all_table(study)]
+    return Page(
+        "What makes forgetting hard",
+        "Is a forget set harder to unlearn the more entangled it is with the rest of the data, and "
+        "the more it is memorized, and is that so for every algorithm?",
+        answers,
+        tables,
+        draw(study) if figures else [],
+    )
+
+
+def draw(study: Study) -> list[Picture]:
+    """Draws ToW and ToW-MIA by level."""
+    return [
         Picture(
             f"difficulty_{measure}",
             f"{MEASURES[measure]} by level",
             "Bars are means over the seeds, with 95 % intervals: low, medium and high from left to "
             "right. Solid lines are a second oracle, as good as chance lets a perfect method be; "
             "dotted lines the original model, which forgets nothing.",
-            bars(study, [*axes], [*names], measure),
+            draw_bars(study, measure),
         )
-        for measure in ("tow", "tow_mia")
+        for measure in SHOWN
     ]
-    return Page(
-        "What makes forgetting hard",
-        "Is a forget set harder to unlearn the more entangled it is with the rest of the data, and "
-        "the more it is memorized, and is that so for every algorithm?",
-        [answer(study, axis, [*names]) for axis in axes] + relabelling(study, [*names]),
-        tables,
-        pictures,
-    )
+
+
+# Cases
+
+
+def axes_of(study: Study) -> list[str]:
+    """Returns the axes of difficulty, in the order of the cases."""
+    return [*dict.fromkeys(name.rpartition("_")[0] for name in study.cases)]
 
 
 def levels(study: Study, axis: str) -> list[Case]:
-    """The cases of an axis, by ascending difficulty."""
-    found = (study.cases.get(f"{axis}_{level}") for level in LEVELS)
-    return [case for case in found if case is not None]
+    """Returns the cases of an axis, by ascending difficulty."""
+    cases = (study.cases.get(f"{axis}_{level}") for level in LEVELS)
+    return [case for case in cases if case is not None]
 
 
-def trend(study: Study, axis: str, name: str, measure: str) -> Trend | None:
-    """The trend of a measure over an axis's levels; None where a level or a run lacks it."""
-    groups = [by_seed(case, name, measure) for case in levels(study, axis)]
+def ordered_cases(study: Study) -> list[Case]:
+    """Returns all cases, axis by axis and by ascending difficulty."""
+    return [case for axis in axes_of(study) for case in levels(study, axis)]
+
+
+def algorithms(study: Study) -> list[str]:
+    """Returns the names of all methods that any case has results of."""
+    methods = (method for case in ordered_cases(study) for method in case.results.methods)
+    return [*dict.fromkeys(method.line.name for method in methods)]
+
+
+# Claims
+
+
+def by_level(
+    study: Study, axis: str, line: str | Calibration, measure: str
+) -> list[np.ndarray] | None:
+    """Returns a measure on each seed, level by level; None where a level or a run lacks it."""
+    groups = [by_seed(case, line, measure) for case in levels(study, axis)]
     if len(groups) < 2 or min(map(len, groups)) == 0:
         return None
-    return jonckheere(groups)
+    return groups
 
 
-def too_few(study: Study, axis: str, names: Sequence[str]) -> str:
-    """A remark if even a perfect trend could not be told from chance; empty otherwise."""
-    sizes = [
-        [len(by_seed(case, name, "tow")) for case in levels(study, axis)]
-        for name in names
-        if trend(study, axis, name, "tow") is not None
-    ]
-    least = min(map(least_p_value, sizes))
-    return f" With so few runs, p cannot be below {least:.3f}." if least >= LEVEL else ""
+def trend(study: Study, axis: str, line: str | Calibration, measure: str) -> Trend | None:
+    """Tests a measure for a trend over an axis's levels; None where a level or a run lacks it."""
+    groups = by_level(study, axis, line, measure)
+    return None if groups is None else jonckheere(groups)
+
+
+def fall_claim(study: Study, axis: str) -> Claim:
+    """Claims that ToW falls as an axis rises, for every algorithm."""
+    trends = {name: trend(study, axis, name, "tow") for name in algorithms(study)}
+    return Claim(
+        f"ToW by {axis}",
+        Verdict.LOWER,
+        {wording.plain(name): fall for name, fall in trends.items() if fall is not None},
+        [wording.plain(name) for name, fall in trends.items() if fall is None],
+    )
+
+
+def least_p(study: Study, axis: str) -> float:
+    """Returns the p-value of a perfect trend of ToW, for the algorithm with the most runs."""
+    by_algorithm = [by_level(study, axis, name, "tow") for name in algorithms(study)]
+    sizes = [[*map(len, groups)] for groups in by_algorithm if groups is not None]
+    return min(map(least_p_value, sizes), default=1.0)
+
+
+class Inversion(NamedTuple):
+    """The claim that ToW of an algorithm rises with memorization, as no other's does."""
+
+    name: str
+    trend: Trend
+    least: Interval
+    """ToW on the least memorized set"""
+    most: Interval
+    """ToW on the most memorized set"""
+
+    @property
+    def holds(self) -> bool | None:
+        """True if ToW rises, False if it falls, None if chance could explain either."""
+        verdict = judge(self.trend)
+        return None if verdict is Verdict.LEVEL else verdict is Verdict.HIGHER
+
+
+def inversions(study: Study) -> list[Inversion]:
+    """Claims that relabelling does better on memorized sets, of each algorithm that relabels."""
+    cases = levels(study, "memorization")
+    claims = []
+    for name in RELABELLING:
+        rise = trend(study, "memorization", name, "tow")
+        if name in algorithms(study) and rise is not None:
+            least, most = mean_of(cases[0], name, "tow"), mean_of(cases[-1], name, "tow")
+            if least is not None and most is not None:
+                claims.append(Inversion(wording.plain(name), rise, least, most))
+    return claims
+
+
+# Sentences
+
+
+def say_fall(study: Study, axis: str) -> str:
+    """Says for which algorithms ToW falls along an axis."""
+    claim = fall_claim(study, axis)
+    if not claim.effects:
+        return f"There are no results by {axis} yet."
+    falls, rises = claim.supporting, claim.contradicting
+    sentence = (
+        f"That ToW falls as {axis} rises {wording.HOLDS[claim.holds]} for all: it falls for "
+        f"{len(falls)} of {len(claim.effects)} algorithms ({wording.listing(falls)}) and rises for "
+        f"{len(rises)} ({wording.listing(rises)}), at 5 %, and the rest is undecided. Trends: "
+        f"{wording.effects(claim.effects)}."
+    )
+
+    # What is missing, and what so few runs could not show even if it were there.
+    if claim.missing:
+        sentence += f" There is no trend yet for {wording.listing(claim.missing)}."
+    least = least_p(study, axis)
+    if least >= SIGNIFICANCE:
+        sentence += f" With so few runs, p cannot be below {least:.3f}."
+    return sentence
+
+
+def say_inversion(inversion: Inversion) -> str:
+    """Says whether relabelling does better on memorized sets."""
+    name, rise, least, most = inversion
+    verb = "goes"
+    if rise.effect:
+        verb = "rises" if rise.effect > 0 else "falls"
+    certainty = wording.p_value(rise.p_value)
+    if inversion.holds is None:
+        certainty += ", which chance could explain"
+    return (
+        f"The inverse trend of relabelling {wording.HOLDS[inversion.holds]} for {name}: its ToW "
+        f"{verb} from {wording.number(least.value)} on the least to {wording.number(most.value)} "
+        f"on the most memorized set ({certainty})."
+    )
+
+
+# Tables
 
 
 def sets_table(study: Study) -> Table:
-    """What each forget set is like."""
+    """Makes a table of what each forget set is like."""
     rows = []
-    for case in study.cases.values():
+    for case in ordered_cases(study):
         hardness = case.hardness.get("all", {})
-        forget = np.concatenate([*case.parts.values(), np.empty(0, int)]).astype(int)
-        shares = np.bincount(study.labels[forget]) / max(len(forget), 1)
-        present = shares[shares > 0]
-        entropy = -np.sum(present * np.log(present)) / math.log(study.labels.max() + 1)
+        shares = class_shares(case, study.labels)
         rows.append(
             (
                 case.name.replace("_", " "),
-                len(forget),
+                sum(map(len, case.parts.values())),
                 hardness.get("entanglement_score"),
                 hardness.get("mmd_squared"),
                 hardness.get("memorization"),
-                len(present),
+                int(np.count_nonzero(shares)),
                 float(shares.max(initial=0.0)),
-                float(entropy),
+                class_entropy(shares, classes=int(study.labels.max()) + 1),
             )
         )
     return Table(
@@ -120,15 +228,28 @@ def sets_table(study: Study) -> Table:
     )
 
 
-def measure_table(study: Study, axis: str, names: Sequence[str], measure: str) -> Table:
-    """A measure of every algorithm by level, with the trend test."""
+def class_shares(case: Case, labels: np.ndarray) -> np.ndarray:
+    """Computes the share of each class in a case's forget set, float[K]."""
+    forget = np.concatenate([*case.parts.values(), np.empty(0, int)]).astype(int)
+    return np.bincount(labels[forget]) / max(len(forget), 1)
+
+
+def class_entropy(shares: np.ndarray, classes: int) -> float:
+    """Computes the entropy of shares, over that of so many classes of one size."""
+    present = shares[shares > 0]
+    return float(-np.sum(present * np.log(present)) / math.log(classes))
+
+
+def measure_table(study: Study, axis: str, measure: str) -> Table:
+    """Makes a table of a measure of every algorithm by level, with the trend test."""
     cases = levels(study, axis)
+    lines: dict[str, str | Calibration] = dict(FLOOR_AND_CEILING)
+    lines |= {name: name for name in algorithms(study)}
     rows = []
-    for name in ("original", "retrain_second", *names):
-        found = trend(study, axis, name, measure)
-        about = (None, None) if found is None else (found.effect, found.p_value)
-        label = "oracle again" if name == "retrain_second" else name
-        rows.append((label, *(mean_of(case, name, measure) for case in cases), *about))
+    for label, line in lines.items():
+        means = [mean_of(case, line, measure) for case in cases]
+        test = trend(study, axis, line, measure)
+        rows.append((label, *means, *((None, None) if test is None else test)))
     return Table(
         f"{axis}_{measure}",
         f"{MEASURES[measure]} by {axis}",
@@ -141,86 +262,38 @@ def measure_table(study: Study, axis: str, names: Sequence[str], measure: str) -
     )
 
 
-def trends_table(study: Study, axes: Sequence[str], names: Sequence[str]) -> Table:
-    """The trend test of every measure."""
-    rows = [
-        (axis, name, shown, found.effect, found.p_value)
-        for axis in axes
-        for name in names
-        for measure, shown in MEASURES.items()
-        if (found := trend(study, axis, name, measure)) is not None
-    ]
+def trends_table(study: Study) -> Table:
+    """Makes a table of the trend test of every measure."""
+    rows = []
+    for axis in axes_of(study):
+        for name in algorithms(study):
+            for measure, title in MEASURES.items():
+                test = trend(study, axis, name, measure)
+                if test is not None:
+                    rows.append((axis, name, title, test.effect, test.p_value))
     note = "As in the tables above; a trend of −1 falls from level to level, one of 1 rises."
     columns = ("Axis", "Algorithm", "Measure", "Trend", "p")
     return Table("trends", "Trends of all measures", columns, rows, note)
 
 
 def all_table(study: Study) -> Table:
-    """Everything, in long form."""
+    """Makes a table of everything, in long form."""
     rows = [
-        (case.name, each.line.name, *(each.measures.get(measure) for measure in MEASURES))
-        for case in study.cases.values()
-        for each in case.results.summaries
+        (case.name, summary.line.name, *(summary.measures.get(measure) for measure in MEASURES))
+        for case in ordered_cases(study)
+        for summary in case.results.summaries
     ]
     return Table("all", "All measures", ("Set", "Algorithm", *MEASURES.values()), rows)
 
 
-def answer(study: Study, axis: str, names: Sequence[str]) -> str:
-    """Whether ToW falls along an axis."""
-    found = {name: trend(study, axis, name, "tow") for name in names}
-    known = {name: each for name, each in found.items() if each is not None}
-    if not known:
-        return f"There are no results by {axis} yet."
-    falls = [
-        plain(name) for name, each in known.items() if each.effect < 0 and each.p_value < LEVEL
-    ]
-    rises = [
-        plain(name) for name, each in known.items() if each.effect > 0 and each.p_value < LEVEL
-    ]
-    unknown = [plain(name) for name in names if name not in known]
-    if rises:
-        holds = "does not hold for all"
-    else:
-        holds = "holds for all" if len(falls) == len(names) else "is not shown for all"
-    rest = f" There is no trend yet for {listed(unknown)}." if unknown else ""
-    means = ", ".join(
-        f"{plain(name)} {each.effect:+.2f} ({chance(each.p_value)})".replace("-", "−")
-        for name, each in known.items()
-    )
-    return (
-        f"That ToW falls as {axis} rises {holds}: it falls for {len(falls)} of {len(known)} "
-        f"algorithms ({listed(falls)}) and rises for {len(rises)} ({listed(rises)}), at 5 %, and "
-        f"the rest is undecided. Trends: {means}.{rest}{too_few(study, axis, names)}"
-    )
+# The figure
 
 
-def relabelling(study: Study, names: Sequence[str]) -> list[str]:
-    """Whether relabelling does better on memorized sets, as no other algorithm does."""
-    there = [name for name in RELABELLING if name in names]
-    said = []
-    for name in there:
-        found = trend(study, "memorization", name, "tow")
-        if found is None:
-            continue
-        least, *_, most = levels(study, "memorization")
-        lows, highs = mean_of(least, name, "tow"), mean_of(most, name, "tow")
-        certain = found.p_value < LEVEL
-        way = ("rises" if found.effect > 0 else "falls") if found.effect else "goes"
-        sure = "" if certain else ", which chance could explain"
-        holds = ("holds" if found.effect > 0 else "does not hold") if certain else "is not shown"
-        if lows is not None and highs is not None:
-            said.append(
-                f"The inverse trend of relabelling {holds} for {plain(name)}: its ToW {way} from "
-                f"{lows.mean:.3f} on the least to {highs.mean:.3f} on the most memorized set "
-                f"({chance(found.p_value)}{sure})."
-            )
-    return said
-
-
-def bars(study: Study, axes: Sequence[str], names: Sequence[str], measure: str) -> Drawn:
-    """A panel for each axis, three bars for each algorithm."""
+def draw_bars(study: Study, measure: str) -> Drawn:
+    """Draws a panel for each axis, with three bars for each algorithm."""
+    axes, names = axes_of(study), algorithms(study)
     figure = Figure(figsize=(10, 3.4 * len(axes)), layout="constrained")
-    panels = figure.subplots(len(axes), 1, sharey=True, squeeze=False).ravel()
+    panels = drawing.grid(figure, len(axes), columns=1, sharey=True)
     data: list[Row] = []
     for panel, axis in zip(panels, axes, strict=True):
         for shift, (level, color) in enumerate(zip(LEVELS, SHADES, strict=True), start=-1):
@@ -228,42 +301,42 @@ def bars(study: Study, axes: Sequence[str], names: Sequence[str], measure: str) 
             if case is None:
                 continue
             for position, name in enumerate(names):
-                _bar(panel, case, name, measure, position + 0.27 * shift, color, data, axis)
+                mean = mean_of(case, name, measure)
+                if mean is None:
+                    continue
+                x = position + 0.27 * shift
+                _draw_bar(panel, x, mean, color)
+                _draw_marks(panel, x, case, measure)
+                row: Row = {"axis": axis, "set": case.name, "algorithm": name, "measure": measure}
+                data.append(row | {"mean": mean.value, "half_width": mean.half_width})
         panel.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
         panel.set(ylabel=MEASURES[measure], title=axis.capitalize(), ylim=(0, 1.05))
         panel.tick_params(axis="x", length=0)
         panel.grid(axis="y")
+
+    # One legend for all panels.
     handles = [
         Line2D([], [], marker="s", ls="", color=color, mec=INK, ms=9, label=level)
         for level, color in zip(LEVELS, SHADES, strict=True)
     ]
-    handles += [Line2D([], [], color=INK, ls="-", label="oracle again")]
-    handles += [Line2D([], [], color=INK, ls=":", label="original")]
+    handles += [drawing.mark_handle("oracle again", CEILING)]
+    handles += [drawing.mark_handle("original", FLOOR)]
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
-    return render(figure, data)
+    return drawing.render(figure, data)
 
 
-def _bar(
-    panel: Axes,
-    case: Case,
-    name: str,
-    measure: str,
-    x: float,
-    color: str,
-    data: list[Row],
-    axis: str,
-) -> None:
-    found = mean_of(case, name, measure)
-    if found is None:
-        return
-    error = float(np.nan_to_num(found.half_width))
-    # An interval of a share ends where shares do.
-    around = [[min(error, max(found.mean, 0))], [min(error, max(1 - found.mean, 0))]]
-    panel.bar(x, found.mean, 0.25, color=color, edgecolor=INK, lw=0.5)
-    panel.errorbar(x, found.mean, yerr=around, fmt="none", color=INK, lw=1, capsize=2)
-    for which, style in (("original", ":"), ("retrain_second", "-")):
-        mark = mean_of(case, which, measure)
-        if mark is not None:
-            panel.plot([x - 0.125, x + 0.125], [mark.mean] * 2, color=INK, ls=style, lw=1.2)
-    row: Row = {"axis": axis, "set": case.name, "algorithm": name, "measure": measure}
-    data.append(row | {"mean": found.mean, "half_width": found.half_width})
+def _draw_bar(panel: Axes, x: float, mean: Interval, color: str) -> None:
+    """Draws a bar with its interval, which ends where shares do."""
+    below, above = drawing.error_bar(mean)
+    yerr = [[min(below[0], max(mean.value, 0))], [min(above[0], max(1 - mean.value, 0))]]
+    panel.bar(x, mean.value, 0.25, color=color, edgecolor=INK, lw=0.5)
+    panel.errorbar(x, mean.value, yerr=yerr, fmt="none", color=INK, lw=1, capsize=2)
+
+
+def _draw_marks(panel: Axes, x: float, case: Case, measure: str) -> None:
+    """Draws floor and ceiling across a bar."""
+    for mark, look in ((Calibration.ORIGINAL, FLOOR), (Calibration.SECOND, CEILING)):
+        mean = mean_of(case, mark, measure)
+        if mean is not None:
+            ends = [x - 0.125, x + 0.125]
+            panel.plot(ends, [mean.value] * 2, color=look.color, ls=look.style, lw=1.2)

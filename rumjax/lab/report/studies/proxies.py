@@ -1,30 +1,25 @@
 """Which cheap score can stand in for memorization."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rumjax.forget_sets import by_score
+from rumjax.lab.report import drawing, wording
+from rumjax.lab.report.claims import Claim, Verdict
+from rumjax.lab.report.drawing import COLORS, INK, Drawn, Picture
 from rumjax.lab.report.exports import Table
-from rumjax.lab.report.figures import COLORS, INK, Drawn, Picture, render
-from rumjax.lab.report.studies.base import (
-    Case,
-    Page,
-    Study,
-    difference,
-    listed,
-    mean_of,
-    said,
-    verdict,
-)
-from rumjax.lab.report.tables import Interval, Row
-from rumjax.metrics import Correlation, overlap, rank_correlation
+from rumjax.lab.report.pages import Page
+from rumjax.lab.report.studies.base import FLOOR_AND_CEILING, Study, difference, mean_of
+from rumjax.lab.report.tables import Calibration, Row
+from rumjax.metrics import Interval, overlap, rank_correlation
 from rumjax.refine import LEVELS
 
-SHOWN = {
+TITLES = {
     "c_proxy": "confidence",
     "max_confidence": "max confidence",
     "entropy": "entropy",
@@ -37,191 +32,237 @@ SHOWN = {
 }
 
 
-def page(study: Study) -> Page:
-    """The answer to which proxy will do; the study has one case."""
-    (case,) = study.cases.values()
-    truth = study.scores["memorization"].values
-    names = [name for name in study.scores if name != "memorization"]
-    spearman = {name: rank_correlation(study.scores[name].values, truth) for name in names}
-    kendall = {
-        name: rank_correlation(study.scores[name].values, truth, kind="kendall") for name in names
-    }
-    names.sort(key=lambda name: -spearman[name].value)
-    driven: Mapping[str, str] = study.options["driven"]
-    tables = [
-        agreement_table(study, names, spearman, kendall),
-        driven_table(case, [*names, "memorization"], driven),
-    ]
-    pictures = [
+class Agreement(NamedTuple):
+    """How alike a proxy and memorization rank the training examples, and what the proxy cost."""
+
+    name: str
+    spearman: Interval
+    seconds: float | None
+
+    @property
+    def title(self) -> str:
+        """What the proxy is called."""
+        return title_of(self.name)
+
+
+def page(study: Study, figures: bool) -> Page:
+    """Answers which proxy will do; the study has one case."""
+    agreements = all_agreements(study)
+    names = [agreement.name for agreement in agreements]
+    answers = [say_agreement(agreements, seconds_of(study, "memorization"))]
+    claim = driven_claim(study, names)
+    if claim.effects:
+        answers.append(say_driven(claim))
+    tables = [agreement_table(study, agreements), driven_table(study, [*names, "memorization"])]
+    question = (
+        "Memorization takes a bank of models to estimate. Which score that takes one model, or a "
+        "little more, ranks examples alike, induces the same forget sets, and serves RUM as well?"
+    )
+    pictures = draw(study, agreements) if figures else []
+    return Page("Proxies of memorization", question, answers, tables, pictures)
+
+
+def draw(study: Study, agreements: list[Agreement]) -> list[Picture]:
+    """Draws how proxies rank examples."""
+    return [
         Picture(
             "proxies_correlation",
             "Rank correlation with memorization",
             "Spearman’s ρ with 95 % bootstrap intervals over the training examples. At 1 a proxy "
             "ranks examples as memorization does.",
-            bars(names, spearman),
+            draw_bars(agreements),
         ),
         Picture(
             "proxies_scatter",
             "Proxies and memorization",
             "Each cell counts training examples, on a logarithmic scale, by rank of the proxy.",
-            scatter(study, names),
+            draw_scatter(study, [agreement.name for agreement in agreements]),
         ),
     ]
-    question = (
-        "Memorization takes a bank of models to estimate. Which score that takes one model, or a "
-        "little more, ranks examples alike, induces the same forget sets, and serves RUM as well?"
+
+
+# Claims
+
+
+def all_agreements(study: Study) -> list[Agreement]:
+    """Holds every proxy against memorization; the one most like it comes first."""
+    truth = study.scores["memorization"].values
+    agreements = [
+        Agreement(name, rank_correlation(scores.values, truth), seconds_of(study, name))
+        for name, scores in study.scores.items()
+        if name != "memorization"
+    ]
+    return sorted(agreements, key=lambda agreement: -agreement.spearman.value)
+
+
+def seconds_of(study: Study, name: str) -> float | None:
+    """Returns what a score cost; None if it was not timed."""
+    return study.score_seconds.get(name) or None
+
+
+def driven_claim(study: Study, names: list[str]) -> Claim:
+    """Claims that RUM^F has a lower ToW refined by proxies than by memorization.
+
+    Args:
+      study: with one case.
+      names: of the proxies.
+    """
+    driven: Mapping[str, str] = study.options["driven"]
+    gaps = {
+        name: difference(study.only_case, driven.get(name, ""), driven["memorization"], "tow")
+        for name in names
+    }
+    return Claim(
+        "RUM^F by proxies below RUM^F by memorization",
+        Verdict.LOWER,
+        {title_of(name): gap for name, gap in gaps.items() if gap is not None},
+        [title_of(name) for name, gap in gaps.items() if gap is None],
     )
-    answers = [agreement_answer(study, names, spearman), *driven_answer(case, names, driven)]
-    return Page("Proxies of memorization", question, answers, tables, pictures)
 
 
-def seconds(study: Study, name: str) -> float | None:
-    """What a score cost; nearness to the mean takes one look at the embeddings."""
-    found = study.score_seconds.get(name)
-    return found if found else None
+# Sentences
 
 
-def agreement_table(
-    study: Study,
-    names: Sequence[str],
-    spearman: Mapping[str, Correlation],
-    kendall: Mapping[str, Correlation],
-) -> Table:
-    """Correlations, sets and seconds."""
+def title_of(name: str) -> str:
+    """Returns what a score is called."""
+    return TITLES.get(name, name)
+
+
+def say_agreement(agreements: list[Agreement], bank: float | None) -> str:
+    """Says which proxy ranks best, and at which cost.
+
+    Args:
+      agreements: the best first.
+      bank: the seconds of memorization, if they are known.
+    """
+    best = agreements[0]
+    sentence = (
+        f"{best.title.capitalize()} ranks examples most like memorization does, with a Spearman "
+        f"correlation of {wording.interval(best.spearman, bounds=True)}"
+    )
+    if best.seconds is not None and bank is not None:
+        sentence += f", for {wording.rough(100 * best.seconds / bank)} % of the seconds of the bank"
+    correlations = ", ".join(
+        f"{agreement.title} {wording.number(agreement.spearman.value, 2)}"
+        for agreement in agreements
+    )
+    return f"{sentence}. All of them: {correlations}."
+
+
+def say_driven(claim: Claim) -> str:
+    """Says whether RUM^F does as well by proxies as by memorization."""
+    sentence = (
+        "Refined by a proxy, RUM^F has a lower ToW than by memorization, beyond chance, for "
+        f"{wording.listing(claim.supporting)}, and a higher one for "
+        f"{wording.listing(claim.contradicting)}. Differences: {wording.effects(claim.effects)}."
+    )
+    if claim.missing:
+        sentence += f" There is no comparison for {wording.listing(claim.missing)}."
+    return sentence
+
+
+# Tables
+
+
+def agreement_table(study: Study, agreements: list[Agreement]) -> Table:
+    """Makes a table of correlations, sets and seconds."""
     size = int(study.options["size"])
-    truth = by_score(study.scores["memorization"], size)
-    bank = seconds(study, "memorization")
+    truth = study.scores["memorization"]
+    true_sets = by_score(truth, size)
+    bank = seconds_of(study, "memorization")
+
+    # Memorization itself is the last row.
     rows = []
-    for name in names:
-        sets = by_score(study.scores[name], size, center="median")
-        cost = seconds(study, name)
+    for name, spearman, seconds in agreements:
+        scores = study.scores[name]
+        kendall = rank_correlation(scores.values, truth.values, kind="kendall")
+        sets = by_score(scores, size, center="median")
         rows.append(
             (
-                SHOWN.get(name, name),
-                _with_bounds(spearman[name]),
-                _with_bounds(kendall[name]),
-                *(overlap(sets[level], truth[level]) for level in LEVELS),
-                cost,
-                cost / bank if cost and bank else None,
+                title_of(name),
+                wording.interval(spearman, bounds=True),
+                wording.interval(kendall, bounds=True),
+                *(overlap(sets[level], true_sets[level]) for level in LEVELS),
+                seconds,
+                seconds / bank if seconds and bank else None,
             )
         )
-    rows.append((SHOWN["memorization"], "1", "1", 1.0, 1.0, 1.0, bank, 1.0 if bank else None))
+    share = 1.0 if bank else None
+    rows.append((title_of("memorization"), "1", "1", 1.0, 1.0, 1.0, bank, share))
     by_chance = size / len(study.labels)
+    same = [f"Same {level}" for level in LEVELS]
     return Table(
         "proxies",
         "Agreement with memorization, and cost",
-        (
-            "Score",
-            "Spearman ρ",
-            "Kendall τ",
-            *(f"Same {level}" for level in LEVELS),
-            "Seconds",
-            "Seconds / bank",
-        ),
+        ("Score", "Spearman ρ", "Kendall τ", *same, "Seconds", "Seconds / bank"),
         rows,
         "In brackets: 95 % bootstrap intervals. Same: the share of examples of a set of "
         f"{size:,} that both scores put there; by chance it would be {by_chance:.3f}.",
     )
 
 
-def _with_bounds(found: Correlation) -> str:
-    return f"{found.value:.3f} ({found.low:.3f}, {found.high:.3f})".replace("-", "−")
-
-
-def driven_table(case: Case, names: Sequence[str], driven: Mapping[str, str]) -> Table:
-    """RUM^F refined by each score, and the difference from that by memorization."""
+def driven_table(study: Study, names: list[str]) -> Table:
+    """Makes a table of RUM^F refined by each score, and the difference from memorization."""
+    case, driven = study.only_case, study.options["driven"]
+    measures = {"tow": "ToW", "tow_mia": "ToW-MIA", "mia_gap": "MIA gap"}
+    others: dict[str, str | Calibration] = {
+        **FLOOR_AND_CEILING,
+        "vanilla": "vanilla",
+        "shuffle": "shuffle",
+    }
+    refined = {f"RUM^F by {title_of(name)}": driven.get(name, "") for name in names}
     rows = []
-    calibration = {"original": "original", "oracle again": "retrain_second"}
-    others = calibration | {"vanilla": "vanilla", "shuffle": "shuffle"}
-    for label, method in others.items():
-        values = (mean_of(case, method, measure) for measure in ("tow", "tow_mia", "mia_gap"))
-        rows.append((label, *values, difference(case, method, driven["memorization"], "tow")))
-    for name in names:
-        method = driven.get(name, "")
-        found = mean_of(case, method, "tow")
-        if found is not None:
-            others_of = (mean_of(case, method, measure) for measure in ("tow_mia", "mia_gap"))
-            gap = difference(case, method, driven["memorization"], "tow")
-            rows.append((f"RUM^F by {SHOWN.get(name, name)}", found, *others_of, gap))
+    for label, line in (others | refined).items():
+        # Refined methods that were not run are left out; the others are always there.
+        if label in refined and mean_of(case, line, "tow") is None:
+            continue
+        means = [mean_of(case, line, measure) for measure in measures]
+        rows.append((label, *means, difference(case, line, driven["memorization"], "tow")))
     return Table(
         "driven",
         "RUM^F by what it is refined by",
-        ("Method", "ToW", "ToW-MIA", "MIA gap", "ToW − by memorization"),
+        ("Method", *measures.values(), "ToW − by memorization"),
         rows,
         "The last column: differences over the same seeds.",
     )
 
 
-def agreement_answer(
-    study: Study, names: Sequence[str], spearman: Mapping[str, Correlation]
-) -> str:
-    """Which proxies rank best, and at which cost."""
-    each = ", ".join(f"{SHOWN.get(name, name)} {spearman[name].value:.2f}" for name in names)
-    said_so = (
-        f"{SHOWN.get(names[0], names[0]).capitalize()} ranks examples most like memorization does, "
-        f"with a Spearman correlation of {_with_bounds(spearman[names[0]])}"
-    )
-    cost, bank = seconds(study, names[0]), seconds(study, "memorization")
-    if cost and bank:
-        said_so += f", for {100 * cost / bank:.2g} % of the seconds of the bank"
-    return f"{said_so}. All of them: {each}.".replace(" -", " −")
+# Figures
 
 
-def driven_answer(case: Case, names: Sequence[str], driven: Mapping[str, str]) -> list[str]:
-    """Whether RUM^F does as well by proxies as by memorization."""
-    gaps: dict[str, Interval] = {
-        name: gap
-        for name in names
-        if (gap := difference(case, driven.get(name, ""), driven["memorization"], "tow"))
-        is not None
-    }
-    if not gaps:
-        return []
-    worse = [SHOWN[name] for name, gap in gaps.items() if verdict(gap) == "lower"]
-    better = [SHOWN[name] for name, gap in gaps.items() if verdict(gap) == "higher"]
-    each = ", ".join(f"{SHOWN[name]} {said(gap, sign='+')}" for name, gap in gaps.items())
-    unknown = [SHOWN.get(name, name) for name in names if name not in gaps]
-    rest = f" There is no comparison for {listed(unknown)}." if unknown else ""
-    return [
-        f"Refined by a proxy, RUM^F has a lower ToW than by memorization, beyond chance, for "
-        f"{listed(worse)}, and a higher one for {listed(better)}. Differences: {each}.{rest}"
-    ]
-
-
-def bars(names: Sequence[str], spearman: Mapping[str, Correlation]) -> Drawn:
-    """Correlations from the best proxy to the worst."""
-    figure = Figure(figsize=(8, 0.9 + 0.34 * len(names)), layout="constrained")
+def draw_bars(agreements: list[Agreement]) -> Drawn:
+    """Draws correlations from the best proxy to the worst."""
+    figure = Figure(figsize=(8, 0.9 + 0.34 * len(agreements)), layout="constrained")
     axes: Axes = figure.subplots()
     data: list[Row] = []
-    for y, name in enumerate(names):
-        value, low, high = spearman[name]
+    for y, (name, (value, low, high), _) in enumerate(agreements):
         axes.barh(y, value, 0.62, color=COLORS["vanilla"])
         axes.plot([low, high], [y, y], color=INK, lw=1.4)
         data.append({"score": name, "spearman": value, "low": low, "high": high})
-    axes.set_yticks(range(len(names)), [SHOWN.get(name, name) for name in names])
-    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel="Spearman’s ρ with memorization")
+    drawing.label_rows(axes, [agreement.title for agreement in agreements])
+    axes.set_xlabel("Spearman’s ρ with memorization")
     axes.axvline(0, color=INK, lw=0.8)
     axes.grid(axis="x")
-    return render(figure, data)
+    return drawing.render(figure, data)
 
 
-def scatter(study: Study, names: Sequence[str], *, columns: int = 4) -> Drawn:
-    """Memorization by rank of each proxy."""
+def draw_scatter(study: Study, names: list[str], *, columns: int = 4) -> Drawn:
+    """Draws memorization by rank of each proxy."""
     truth = study.scores["memorization"].values
-    rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(10, 2.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    height = 2.6 * math.ceil(len(names) / columns)
+    figure = Figure(figsize=(10, height), layout="constrained")
+    panels = drawing.grid(figure, len(names), columns, sharex=True, sharey=True)
     data: list[Row] = []
-    for panel, name in zip(panels, names, strict=False):
+    for panel, name in zip(panels, names, strict=True):
         ranks = np.argsort(np.argsort(study.scores[name].values, kind="stable")) / len(truth)
         panel.hexbin(ranks, truth, gridsize=30, bins="log", mincnt=1, cmap="cividis")
-        panel.set_title(SHOWN.get(name, name))
+        panel.set_title(title_of(name))
+
+        # What is written beside the figure are means, as there are too many dots.
         for decile in range(10):
             inside = (ranks >= decile / 10) & (ranks < (decile + 1) / 10)
             mean = float(truth[inside].mean()) if inside.any() else math.nan
             data.append({"score": name, "decile": decile + 1, "mean_memorization": mean})
-    for panel in panels[len(names) :]:
-        panel.set_axis_off()
     figure.supxlabel("rank of the proxy, 0 to 1", fontsize=10)
     figure.supylabel("memorization", fontsize=10)
-    return render(figure, data)
+    return drawing.render(figure, data)

@@ -1,0 +1,166 @@
+"""What the results of a run say: claims that are computed from the numbers, then sentences."""
+
+from typing import NamedTuple
+
+from rumjax.lab.report import wording
+from rumjax.lab.report.claims import Claim, Comparison, Verdict
+from rumjax.lab.report.tables import Calibration, Line, Results, Summary, paired_difference
+from rumjax.metrics import Interval
+
+
+class Leader(NamedTuple):
+    """The method whose ToW is highest, and what its ToW is held against."""
+
+    line: Line
+    tow: Interval
+    ceiling: Interval | None
+    """the ToW of a second retraining"""
+    floor: Interval | None
+    """the ToW of the original model"""
+    time: Interval | None
+    """of unlearning, over that of retraining"""
+
+
+def conclude(results: Results) -> list[str]:
+    """Says which method is best by ToW, and what RUM gains; the first sentence is the answer."""
+    best = leader(results)
+    if best is None:
+        return ["There are no results of unlearning methods yet."]
+    sentences = [say_leader(best)]
+    second = runner_up(results)
+    if second is not None:
+        sentences.append(say_runner_up(second))
+    refinement = refinement_claim(results)
+    if refinement.effects:
+        sentences.append(say_refinement(refinement))
+    return sentences + [say_mixture(mixture) for mixture in mixtures(results)]
+
+
+# Claims
+
+
+def measured(results: Results) -> list[Summary]:
+    """Returns the methods that have a ToW, as they are configured."""
+    return [summary for summary in results.methods if "tow" in summary.measures]
+
+
+def ranked(results: Results) -> list[Summary]:
+    """Returns the methods that have a ToW, the highest first."""
+    return sorted(measured(results), key=lambda summary: -summary.measures["tow"].value)
+
+
+def leader(results: Results) -> Leader | None:
+    """Finds the best method, and what floor and ceiling are; None before any has results."""
+    methods = ranked(results)
+    if not methods:
+        return None
+    marks = {mark: results.calibration(mark) for mark in Calibration}
+    tow = {mark: line.measures.get("tow") for mark, line in marks.items() if line is not None}
+    best = methods[0]
+    return Leader(
+        line=best.line,
+        tow=best.measures["tow"],
+        ceiling=tow.get(Calibration.SECOND),
+        floor=tow.get(Calibration.ORIGINAL),
+        time=best.measures.get("rte"),
+    )
+
+
+def runner_up(results: Results) -> Comparison | None:
+    """Compares the best method with the next; None if there is no other."""
+    methods = ranked(results)
+    return _compare(methods[0], methods[1]) if len(methods) > 1 else None
+
+
+def refinement_claim(results: Results) -> Claim:
+    """Claims that RUM^F has a higher ToW than vanilla unlearning with the same algorithm."""
+    methods = measured(results)
+    vanilla = {
+        method.line.method: method for method in methods if method.line.strategy == "vanilla"
+    }
+    gains: dict[str, Interval] = {}
+    for refined in methods:
+        if refined.line.strategy == "rum_f" and refined.line.method in vanilla:
+            gain = paired_difference(refined, vanilla[refined.line.method], "tow")
+            if gain is not None:
+                gains[wording.method_note(refined.line)] = gain
+    return Claim("RUM^F over vanilla", Verdict.HIGHER, gains)
+
+
+def mixtures(results: Results) -> list[Comparison]:
+    """Compares every RUM with an algorithm per part with the best vanilla method."""
+    methods = measured(results)
+    vanilla = [method for method in methods if method.line.strategy == "vanilla"]
+    if not vanilla:
+        return []
+    best = max(vanilla, key=lambda method: method.measures["tow"].value)
+    comparisons = [_compare(method, best) for method in methods if method.line.strategy == "rum"]
+    name = wording.method_name(best.line)
+    return [each._replace(other=name) for each in comparisons if each.difference is not None]
+
+
+def _compare(one: Summary, other: Summary) -> Comparison:
+    return Comparison(
+        wording.line_name(one.line),
+        wording.line_name(other.line),
+        one.measures["tow"],
+        other.measures["tow"],
+        paired_difference(one, other, "tow"),
+    )
+
+
+# Sentences
+
+
+def say_leader(best: Leader) -> str:
+    """Says which method is best, between the floor and the ceiling, and what it costs."""
+    sentence = (
+        f"{wording.line_name(best.line)} comes closest to retraining from scratch: "
+        f"ToW {wording.interval(best.tow)}"
+    )
+    marks = []
+    if best.ceiling is not None:
+        marks.append(f"a second retraining scores {wording.interval(best.ceiling)}")
+    if best.floor is not None:
+        floor = wording.interval(best.floor)
+        marks.append(f"the original model, which forgets nothing, {floor}")
+    if marks:
+        sentence += ", where " + " and ".join(marks)
+    if best.time is not None:
+        times = wording.rough(best.time.value)
+        sentence += f". It takes {times} times as long as retraining"
+    return f"{sentence}."
+
+
+def say_runner_up(second: Comparison) -> str:
+    """Says how far ahead the best is, and whether that could be chance."""
+    sentence = f"The next, {second.other}, has {wording.interval(second.other_value)}"
+    if second.difference is None:
+        return f"{sentence}."
+    gap, certainty = wording.interval(second.difference), wording.CERTAINTIES[second.verdict]
+    return f"{sentence}; the best is ahead by {gap}, {certainty}."
+
+
+def say_refinement(claim: Claim) -> str:
+    """Says for how many algorithms RUM^F is ahead of vanilla, seed by seed."""
+    sentence = (
+        f"RUM^F has a higher ToW than vanilla unlearning for {len(claim.on_average)} of "
+        f"{len(claim.effects)} algorithms"
+    )
+    if len(claim.judged(Verdict.UNDECIDED)) == len(claim.effects):
+        sentence += f", {wording.CERTAINTIES[Verdict.UNDECIDED]}"
+    else:
+        sentence += (
+            f"; the 95 % interval of the difference is above zero for {len(claim.supporting)}, "
+            f"below for {len(claim.contradicting)}"
+        )
+    return f"{sentence}. Differences over the same seeds: {wording.effects(claim.effects)}."
+
+
+def say_mixture(mixture: Comparison) -> str:
+    """Says how a RUM with an algorithm per part differs from the best vanilla method."""
+    gain = wording.interval(mixture.difference, signed=True)
+    return (
+        f"{mixture.one} differs from the best vanilla method, {mixture.other}, by {gain}, "
+        f"{wording.CERTAINTIES[mixture.verdict]}."
+    )

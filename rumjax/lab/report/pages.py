@@ -1,0 +1,109 @@
+"""Pages on a research question: what they hold, and how they become HTML and Markdown.
+
+A page reads on its own: question, setting, answers computed from the numbers, tables, figures. It
+is written with every table and figure beside it, in the forms that papers want.
+"""
+
+import base64
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup, escape
+
+from rumjax.lab import files
+from rumjax.lab.report import exports
+from rumjax.lab.report.drawing import Picture
+from rumjax.lab.report.exports import Table
+from rumjax.lab.workdir import WorkDirectory
+
+
+class About(NamedTuple):
+    """What stands around a page, whatever it says."""
+
+    kind: str
+    """of page, and the name of its files: "study" or "audit" """
+    name: str
+    """of the run"""
+    facts: Mapping[str, str]
+    """data, model, training and so on, in words"""
+    command: str | None = None
+    """that makes the same run again"""
+
+
+class Page(NamedTuple):
+    """What a study or an audit says."""
+
+    title: str
+    question: str
+    answers: Sequence[str]
+    """sentences computed from the numbers, the most important first"""
+    tables: Sequence[Table]
+    pictures: Sequence[Picture] = ()
+
+
+def publish(work: WorkDirectory, about: About, page: Page) -> None:
+    """Writes a page as HTML and Markdown, with its `tables/*` and `figures/*`."""
+    for table in page.tables:
+        exports.write(work, table)
+    for picture in page.pictures:
+        picture.write(work)
+    work.write_text(f"{about.kind}.html", to_html(about, page))
+    work.write_text(f"{about.kind}.md", to_markdown(about, page))
+
+
+def to_html(about: About, page: Page) -> str:
+    """Returns the page as HTML that needs nothing else."""
+    template = engine().get_template("research.html.jinja")
+    return template.render(
+        name=about.name,
+        about=about,
+        page=page,
+        texts=exports.texts,
+        pictures=[(picture, encode(picture)) for picture in page.pictures],
+    )
+
+
+def to_markdown(about: About, page: Page) -> str:
+    """Returns the page as Markdown, with figures by relative links."""
+    lines = [f"# {page.title}", "", f"*{about.name}*", "", page.question, ""]
+    lines += [f"- {sentence}" for sentence in page.answers]
+    lines += ["", "## Setting", "", *(f"- {key}: {value}" for key, value in about.facts.items())]
+    for picture in page.pictures:
+        lines += [
+            "",
+            f"## {picture.title}",
+            "",
+            f"![{picture.title}]({files.figure(picture.name, 'png')})",
+        ]
+        lines += ["", picture.caption]
+    for table in page.tables:
+        lines += ["", f"## {table.title}", "", exports.markdown(table), table.note]
+    if about.command:
+        lines += ["", "## To run it again", "", f"    {about.command}"]
+    return "\n".join(lines) + "\n"
+
+
+@functools.cache
+def engine() -> jinja2.Environment:
+    """Returns what turns the templates of this folder into pages."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rumjax.lab.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["superscript"] = superscript
+    return environment
+
+
+def encode(picture: Picture) -> str:
+    """Encodes a figure's PNG, to be put into a page."""
+    return base64.b64encode(picture.drawn.png).decode()
+
+
+def superscript(text: str) -> Markup:
+    """Escapes text, and raises the F of RUM^F."""
+    return Markup(str(escape(text)).replace("RUM^F", "RUM<sup>F</sup>"))
