@@ -1,4 +1,4 @@
-"""Does a measure rise or fall from level to level, and do two scores rank alike? SciPy."""
+"""Tests whether a measure rises or falls from level to level, and how alike two scores rank."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from rumjax.errors import InvalidInputError, check_choice
 from rumjax.metrics.intervals import Interval
 
 MOST_ARRANGEMENTS = 20_000
-"""Up to so many, a permutation test looks at every one."""
+"""of values over groups that a permutation test looks at, every one"""
 
 
 class Trend(NamedTuple):
@@ -25,7 +25,7 @@ class Trend(NamedTuple):
 
 
 def jonckheere(groups: Sequence[np.ndarray]) -> Trend:
-    """The Jonckheere–Terpstra test of a trend over ordered groups, by permutation.
+    """Tests for a trend over ordered groups, as Jonckheere and Terpstra do, by permutation.
 
     (Jonckheere, Biometrika 1954.) All arrangements are looked at if there are at most
     `MOST_ARRANGEMENTS`, else the normal approximation with ties in its variance is taken.
@@ -35,47 +35,56 @@ def jonckheere(groups: Sequence[np.ndarray]) -> Trend:
 
     Raises:
       InvalidInputError: fewer groups, an empty one, or values that are not finite.
+
+    Examples:
+      >>> jonckheere([np.array([0.1, 0.2]), np.array([0.3, 0.4])])
+      Trend(effect=1.0, p_value=0.3333333333333333)
     """
     groups = [np.asarray(group, np.float64) for group in groups]
     values = np.concatenate(groups) if groups else np.empty(0)
     if len(groups) < 2 or min(map(len, groups)) == 0 or not np.isfinite(values).all():
         raise InvalidInputError("trend: wanted at least two groups of finite values, none empty")
+
+    # The statistic: pairs of different groups that rise, less those that fall.
     sizes = [len(group) for group in groups]
     sign = np.sign(values[None] - values[:, None])
-    labels = np.repeat(np.arange(len(groups)), sizes)
-    pairs = (len(values) ** 2 - sum(size**2 for size in sizes)) / 2
-    found = _rises(sign, labels)
+    rises = _rises(sign, np.repeat(np.arange(len(groups)), sizes))
+
+    # Its p-value: how often values dealt out at random give as much.
     if _arrangements(sizes) <= MOST_ARRANGEMENTS:
-        each = np.array([_rises(sign, other) for other in _relabelled(sizes)])
-        p_value = float(np.mean(np.abs(each) >= abs(found) - 1e-9))
+        by_chance = np.array([_rises(sign, labels) for labels in _relabelled(sizes)])
+        p_value = float(np.mean(np.abs(by_chance) >= abs(rises) - 1e-9))
     else:
-        p_value = float(2 * stats.norm.sf(abs(found) / 2 / math.sqrt(_variance(sizes, values))))
-    return Trend(found / pairs, min(p_value, 1.0))
+        deviation = math.sqrt(_variance(sizes, values))
+        p_value = float(2 * stats.norm.sf(abs(rises) / 2 / deviation))
+    pairs = (len(values) ** 2 - sum(size**2 for size in sizes)) / 2
+    return Trend(rises / pairs, min(p_value, 1.0))
 
 
 def least_p_value(sizes: Sequence[int]) -> float:
-    """The p-value of a perfect trend over groups of these sizes: there is none below it."""
+    """Returns the p-value of a perfect trend over groups of these sizes: none can be below it."""
     return min(2 / _arrangements(sizes), 1.0)
 
 
 def _rises(sign: np.ndarray, labels: np.ndarray) -> float:
-    """Pairs of different groups that rise, less those that fall."""
+    """Counts the pairs of different groups that rise, less those that fall."""
     return float(sign[labels[:, None] < labels[None]].sum())
 
 
 def _arrangements(sizes: Sequence[int]) -> float:
+    """Counts the ways to deal values out to groups of these sizes."""
     return math.factorial(sum(sizes)) / math.prod(math.factorial(size) for size in sizes)
 
 
 def _relabelled(sizes: Sequence[int]) -> Iterator[np.ndarray]:
-    """Every way to deal the values out to groups of these sizes, as labels."""
+    """Yields every way to deal values out to groups of these sizes, as labels."""
 
     def deal(free: tuple[int, ...], group: int) -> Iterator[dict[int, int]]:
         if group == len(sizes):
             yield {}
             return
         for chosen in itertools.combinations(free, sizes[group]):
-            rest = tuple(each for each in free if each not in chosen)
+            rest = tuple(position for position in free if position not in chosen)
             for others in deal(rest, group + 1):
                 yield others | dict.fromkeys(chosen, group)
 
@@ -84,7 +93,7 @@ def _relabelled(sizes: Sequence[int]) -> Iterator[np.ndarray]:
 
 
 def _variance(sizes: Sequence[int], values: np.ndarray) -> float:
-    """Of the statistic that counts rising pairs, where there is no trend, with ties."""
+    """Computes the variance of the number of rising pairs, with ties, where there is no trend."""
     ties = np.unique(values, return_counts=True)[1].astype(float)
     n, group = float(len(values)), np.asarray(sizes, float)
 
@@ -118,7 +127,7 @@ def rank_correlation(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Spearman's ρ or Kendall's τ of two scores, with a percentile bootstrap over the examples.
+    """Computes Spearman's ρ or Kendall's τ of two scores, with a bootstrap over the examples.
 
     Args:
       first: float[N].
@@ -128,34 +137,35 @@ def rank_correlation(
       level: of confidence.
       seed: of the samples.
 
+    Returns:
+      The correlation and its percentile interval; 0 where a score is the same everywhere.
+
     Raises:
       InvalidInputError: two lengths, fewer than three examples, or values that are not finite.
     """
     correlate: Callable[..., object] = _KINDS[check_choice("rank correlation", kind, _KINDS)]
-    both = np.array([first, second], np.float64) if len(first) == len(second) else np.empty((2, 0))
-    if both.shape[1] < 3 or not np.isfinite(both).all():
+    x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if len(x) != len(y) or len(x) < 3 or not np.isfinite([x, y]).all():
         raise InvalidInputError(
-            f"rank correlation: {len(first)} scores and {len(second)}; wanted as many of both, at "
+            f"rank correlation: {len(x)} scores and {len(y)}; wanted as many of both, at "
             "least 3, all finite"
         )
-    random = np.random.default_rng(seed)
 
     def correlation(chosen: np.ndarray) -> float:
-        x, y = both[:, chosen]
-        if np.ptp(x) == 0 or np.ptp(y) == 0:
+        if np.ptp(x[chosen]) == 0 or np.ptp(y[chosen]) == 0:
             return 0.0
-        return float(correlate(x, y).statistic)  # type: ignore[attr-defined]
+        return float(correlate(x[chosen], y[chosen]).statistic)  # type: ignore[attr-defined]
 
-    count = both.shape[1]
-    samples = (random.integers(0, count, size=(count,)) for _ in range(replicates))
-    found = [correlation(sample) for sample in samples]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    whole = np.arange(count)
-    return Interval(correlation(whole), float(low), float(high))
+    # Each sample takes as many examples as there are, with replacement.
+    random = np.random.default_rng(seed)
+    samples = (random.integers(0, len(x), size=(len(x),)) for _ in range(replicates))
+    correlations = [correlation(sample) for sample in samples]
+    low, high = np.quantile(correlations, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(correlation(np.arange(len(x))), float(low), float(high))
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """The share of the first set's indices that are in the second too, 0…1.
+    """Computes the share of the first set's indices that are in the second too, 0…1.
 
     Raises:
       InvalidInputError: an empty set.

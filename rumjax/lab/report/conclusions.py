@@ -1,5 +1,6 @@
 """What the results of a run say: claims that are computed from the numbers, then sentences."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from rumjax.lab.report import wording
@@ -164,3 +165,35 @@ def say_mixture(mixture: Comparison) -> str:
         f"{mixture.one} differs from the best vanilla method, {mixture.other}, by {gain}, "
         f"{wording.CERTAINTIES[mixture.verdict]}."
     )
+
+
+def caveats(results: Mapping[str, Results]) -> list[str]:
+    """Warns of runs that diverged, and of runs not made yet.
+
+    Args:
+      results: of a run, or of a study's cases by name; names of cases are only given if there are
+        several.
+    """
+    diverged: list[str] = []
+    missing: list[str] = []
+    for name, own in results.items():
+        place = f" on {wording.plain(name)}" if len(results) > 1 else ""
+        for summary in own.summaries:
+            count = sum(row.get("diverged", 0) > 0 for row in summary.rows)
+            if count:
+                method = wording.plain(summary.line.name)
+                diverged.append(f"{method}{place} ({count} of {len(summary.rows)})")
+        lines = dict.fromkeys(line.name for line, _ in own.missing)
+        missing += [f"{wording.plain(line)}{place}" for line in lines]
+
+    sentences = []
+    if diverged:
+        sentences.append(
+            "Some runs diverged. Each counts as a ToW and a ToW-MIA of 0, and other means are "
+            f"over the seeds that are left: {wording.listing(diverged)}."
+        )
+    if missing:
+        sentences.append(
+            f"This page is partial. Not all seeds have been run of {wording.listing(missing)}."
+        )
+    return sentences

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rumjax.lab.report import exports, tables
+from rumjax.lab.report import conclusions, exports, tables
 from rumjax.lab.report.claims import Verdict
 from rumjax.lab.report.pages import to_html, to_markdown
 from rumjax.lab.report.studies import KINDS, Case, Study, base, write
@@ -450,7 +450,8 @@ def test_runs_that_diverged_or_are_missing_are_told_of(work):
     diverged, absent = page.answers[-2:]
     assert diverged.endswith("left: scrub on memorization high (2 of 3).")
     assert absent.endswith("run of salun vanilla on memorization high.")
-    assert base.caveats(difficulty(scrub=[0.9] * 3).cases) == []
+    whole = {name: case.results for name, case in difficulty(scrub=[0.9] * 3).cases.items()}
+    assert conclusions.caveats(whole) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from rumjax.lab.report.audits.base import (
     Audited,
 )
 from rumjax.lab.report.audits.claims import Basis, Detection, Judgement, Keeping, Order, RankPair
-from rumjax.lab.report.studies.base import Case, caveats
+from rumjax.lab.report.conclusions import caveats
 from rumjax.metrics import Interval
 
 MOST_APART = 3
@@ -34,8 +34,7 @@ def conclude(audited: Audited) -> list[str]:
     bias = audited.retrained.value(RAW_KLOM)
     if bias is not None:
         sentences.append(say_bias(bias, audited.retrained.value(KLOM)))
-    run = Case(audited.about.name, audited.results, audited.scored.parts, {})
-    sentences += caveats({"run": run})
+    sentences += caveats({audited.about.name: audited.results})
     if audited.missing:
         sentences.append(f"There is no audit yet of {wording.listing(audited.missing)}.")
     return sentences
