@@ -76,12 +76,16 @@ def say_detections(detections: Sequence[Detection]) -> str:
     """Says which methods any audit tells from retraining."""
     if not detections:
         return "It cannot be said yet: there are no intervals of methods and of retrained models."
+
+    # Methods that some audit tells, and those that none does.
     detected = [
         f"{each.title} ({each.detecting} of {each.audits} audits)"
         for each in detections
         if each.holds
     ]
     rest = [each.title for each in detections if not each.holds]
+
+    # The answer is no where no audit tells any method.
     if not detected:
         return (
             "Not by these audits: the 95 % intervals of every method meet those of retrained "
@@ -115,6 +119,8 @@ def say_rank_pairs(pairs: Sequence[RankPair], rho: float) -> str:
 def say_judgements(judgements: Sequence[Judgement]) -> list[str]:
     """Says what one of the two attacks calls forgotten, and the other does not."""
     sentences = []
+
+    # Either attack may see what the other does not.
     missed = [_say_numbers(judgement) for judgement in judgements if judgement.is_missed]
     hidden = [_say_numbers(judgement) for judgement in judgements if judgement.is_hidden]
     if missed:
@@ -143,6 +149,7 @@ def _say_numbers(judgement: Judgement) -> str:
 
 def say_order(order: Order) -> str:
     """Lists methods by an audit, the one nearest to retraining first, and what it cannot tell."""
+    # The audit, with what it says of the calibration.
     marks = []
     if order.retrained is not None:
         marks.append(f"retrained models have {wording.interval(order.retrained, bounds=True)}")
@@ -171,6 +178,7 @@ def say_keepings(keepings: Sequence[Keeping], retrained: Interval | None) -> str
       keepings: of methods.
       retrained: what retrained models give away, if they were audited.
     """
+    # What is kept against what was forgotten, of the same models.
     numbers = [
         f"{each.title} {wording.number(each.kept.value)} against "
         f"{wording.number(each.forgotten.value)}"
@@ -182,6 +190,8 @@ def say_keepings(keepings: Sequence[Keeping], retrained: Interval | None) -> str
         f"for {more} of {len(keepings)} methods. U-LiRA’s accuracy on the one against the other: "
         f"{', '.join(numbers)}."
     )
+
+    # What is kept against what retrained models give away of it.
     if retrained is not None:
         above = [each.title for each in keepings if each.kept.low > retrained.high]
         below = [each.title for each in keepings if retrained.low > each.kept.high]

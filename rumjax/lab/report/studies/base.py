@@ -129,6 +129,8 @@ def methods_table(case: Case, names: Mapping[str, str], name: str, title: str) -
       title: of the table.
     """
     measures = {**MEASURES, "rte": "RTE", "rte_with_scores": "RTE with scores"}
+
+    # The calibration is on top.
     lines: dict[str, str | Calibration] = {**CALIBRATION, **names}
     rows = []
     for label, line in lines.items():
