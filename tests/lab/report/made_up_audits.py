@@ -53,19 +53,19 @@ def findings(accuracy, half=0.03):
             "high": value + half / 2,
         }
 
-    found = [one("u_lira", "accuracy", accuracy)]
+    rows = [one("u_lira", "accuracy", accuracy)]
     for attack in tables.ATTACKS:
-        found += [one(attack, "auc", accuracy), one(attack, "tpr_1_percent", accuracy / 9)]
-    found.append(one("u_lira_retained", "accuracy", 0.75))
+        rows += [one(attack, "auc", accuracy), one(attack, "tpr_1_percent", accuracy / 9)]
+    rows.append(one("u_lira_retained", "accuracy", 0.75))
     away = abs(accuracy - 0.5)
     for form, bias in (("klom", 0.4), ("klom_corrected", 0.0)):
-        found += [
+        rows += [
             one(form, f"{place}_{measure}", away + bias)
             for place in ("forget", "retain", "test")
             for measure in ("mean", "p95", "p99")
         ]
-    found += [one("challenge", name, 1 - away) for name in ("quality", "score")]
-    return [*found, {"audit": "challenge", "measure": "mean_epsilon", "value": 3, "low": None}]
+    rows += [one("challenge", name, 1 - away) for name in ("quality", "score")]
+    return [*rows, {"audit": "challenge", "measure": "mean_epsilon", "value": 3, "low": None}]
 
 
 def write_row(work, name, gap, seed):

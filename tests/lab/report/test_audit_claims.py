@@ -44,8 +44,8 @@ def test_methods_are_ranked_by_how_far_they_are_from_retrained_models(audited):
 def test_methods_as_far_on_both_sides_of_retraining_share_a_rank(fresh):
     methods = {"under": (0.4, 0), "over": (0.6, 0), "far": (0.9, 0)}
     fill(fresh, methods)
-    found = collected(fresh, methods)
-    assert found.ranks(U_LIRA) == {"under": 1, "over": 1, "far": 3}
+    tied = collected(fresh, methods)
+    assert tied.ranks(U_LIRA) == {"under": 1, "over": 1, "far": 3}
 
 
 def test_only_intervals_that_do_not_meet_tell_a_method_from_retraining(audited):
@@ -65,9 +65,9 @@ def test_agreement_is_the_correlation_of_the_ranks(audited):
 
 
 def test_what_leaks_most_comes_first_by_the_mean_over_methods_alone(audited):
-    found, accuracy = audited.leaks()
-    assert found[0] == EXAMPLES[-1]
-    assert EXAMPLES[0] not in found  # nobody knows about it
+    examples, accuracy = audited.leaks()
+    assert examples[0] == EXAMPLES[-1]
+    assert EXAMPLES[0] not in examples  # nobody knows about it
     last = [min(accuracy + 0.2, 1) for accuracy, _ in METHODS.values()]
     assert accuracy[0] == pytest.approx(np.mean(last))
     assert np.all(np.diff(accuracy) <= 0)

@@ -173,8 +173,8 @@ def test_before_any_audit_there_is_a_page_that_says_so(fresh):
 
 
 def test_methods_that_are_not_to_be_audited_are_not_missing(fresh):
-    found = collected(fresh, audit={"methods": ("fine",)})
-    assert found.missing == ["retrained", "original", "fine"]
+    audited = collected(fresh, audit={"methods": ("fine",)})
+    assert audited.missing == ["retrained", "original", "fine"]
 
 
 def test_without_retrained_models_numbers_are_shown_and_nothing_is_ranked(fresh, drawn):
