@@ -97,6 +97,8 @@ def read_scored(work: WorkDirectory, reported: Reported) -> Scored | None:
     if not parts or not work.has(files.SCORES):
         return None
     scores = work.read_arrays(files.SCORES)
+
+    # Without a bank, the cheap score stands in.
     name = "memorization" if "memorization" in scores else "c_proxy"
     train = reported.data.train
     return Scored(
@@ -170,6 +172,7 @@ def write_tuning(
     if not figures:
         return
     with drawing.style():
+        # A figure for each method that was tuned.
         for name in dict.fromkeys(row["method"] for row in trials):
             own = [row for row in trials if row["method"] == name]
             tuning.draw_trials(name, own).write(work)

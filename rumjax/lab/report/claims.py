@@ -35,6 +35,8 @@ def judge(effect: Effect) -> Verdict:
         size, certain = effect.value, not effect.low <= 0 <= effect.high
     else:
         return Verdict.UNDECIDED
+
+    # The sign means something only if chance cannot explain the size.
     if not certain:
         return Verdict.LEVEL
     return Verdict.HIGHER if size > 0 else Verdict.LOWER

@@ -84,6 +84,8 @@ def best_lines(results: Results, column: Column) -> set[str]:
         if reference is None or column.measure not in reference.measures:
             return set()
         target = reference.measures[column.measure].value
+
+    # Ties are all best.
     distances = {
         name: -mean if column.best == "highest" else abs(mean - target)
         for name, mean in means.items()
@@ -127,6 +129,7 @@ def _terminal_cells(
     cells = []
     for column, names in zip(columns, best, strict=True):
         words, half_width = number_pair(summary.measures.get(column.measure), column.digits)
+        # Half-widths of all columns would not fit.
         if column.measure == "tow" and half_width:
             words = f"{words} ± {half_width}"
         cells.append(Text(words, style="bold" if summary.line.name in names else ""))

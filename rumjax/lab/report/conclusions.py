@@ -1,5 +1,6 @@
 """What the results of a run say: claims that are computed from the numbers, then sentences."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from rumjax.lab.report import wording
@@ -54,6 +55,8 @@ def leader(results: Results) -> Leader | None:
     methods = ranked(results)
     if not methods:
         return None
+
+    # Floor and ceiling, where there are any.
     marks = {mark: results.calibration(mark) for mark in Calibration}
     tow = {mark: line.measures.get("tow") for mark, line in marks.items() if line is not None}
     best = methods[0]
@@ -78,6 +81,8 @@ def refinement_claim(results: Results) -> Claim:
     vanilla = {
         method.line.method: method for method in methods if method.line.strategy == "vanilla"
     }
+
+    # Both strategies share their seeds, and are compared on each.
     gains: dict[str, Interval] = {}
     for refined in methods:
         if refined.line.strategy == "rum_f" and refined.line.method in vanilla:
@@ -118,6 +123,8 @@ def say_leader(best: Leader) -> str:
         f"{wording.line_name(best.line)} comes closest to retraining from scratch: "
         f"ToW {wording.interval(best.tow)}"
     )
+
+    # What it is held against, as far as that is there.
     marks = []
     if best.ceiling is not None:
         marks.append(f"a second retraining scores {wording.interval(best.ceiling)}")
@@ -126,6 +133,8 @@ def say_leader(best: Leader) -> str:
         marks.append(f"the original model, which forgets nothing, {floor}")
     if marks:
         sentence += ", where " + " and ".join(marks)
+
+    # What it costs.
     if best.time is not None:
         times = wording.rough(best.time.value)
         sentence += f". It takes {times} times as long as retraining"
@@ -147,6 +156,8 @@ def say_refinement(claim: Claim) -> str:
         f"RUM^F has a higher ToW than vanilla unlearning for {len(claim.on_average)} of "
         f"{len(claim.effects)} algorithms"
     )
+
+    # A single seed has no intervals to count.
     if len(claim.judged(Verdict.UNDECIDED)) == len(claim.effects):
         sentence += f", {wording.CERTAINTIES[Verdict.UNDECIDED]}"
     else:
@@ -164,3 +175,37 @@ def say_mixture(mixture: Comparison) -> str:
         f"{mixture.one} differs from the best vanilla method, {mixture.other}, by {gain}, "
         f"{wording.CERTAINTIES[mixture.verdict]}."
     )
+
+
+def caveats(results: Mapping[str, Results]) -> list[str]:
+    """Warns of runs that diverged, and of runs not made yet.
+
+    Args:
+      results: of a run, or of a study's cases by name; names of cases are only given if there are
+        several.
+    """
+    # What is wrong, with where it is if there are several cases.
+    diverged: list[str] = []
+    missing: list[str] = []
+    for name, own in results.items():
+        place = f" on {wording.plain(name)}" if len(results) > 1 else ""
+        for summary in own.summaries:
+            count = sum(row.get("diverged", 0) > 0 for row in summary.rows)
+            if count:
+                method = wording.plain(summary.line.name)
+                diverged.append(f"{method}{place} ({count} of {len(summary.rows)})")
+        lines = dict.fromkeys(line.name for line, _ in own.missing)
+        missing += [f"{wording.plain(line)}{place}" for line in lines]
+
+    # A sentence for each kind.
+    sentences = []
+    if diverged:
+        sentences.append(
+            "Some runs diverged. Each counts as a ToW and a ToW-MIA of 0, and other means are "
+            f"over the seeds that are left: {wording.listing(diverged)}."
+        )
+    if missing:
+        sentences.append(
+            f"This page is partial. Not all seeds have been run of {wording.listing(missing)}."
+        )
+    return sentences

@@ -109,6 +109,7 @@ def grid(figure: Figure, count: int, columns: int, **options: Any) -> list[Axes]
     panels = figure.subplots(lines, columns, squeeze=False, **options).ravel()
     for unused in panels[count:]:
         unused.set_axis_off()
+
     # The last of each column has tick labels even if there is an unused panel below.
     for last in panels[max(count - columns, 0) : count]:
         last.tick_params(labelbottom=True)
@@ -135,6 +136,7 @@ def error_bar(interval: Interval) -> list[list[float]]:
 
     Neither is negative, even if a bootstrap's interval does not hold the number.
     """
+    # NaN, where there is no interval, becomes no length.
     below, above = interval.value - interval.low, interval.high - interval.value
     return [[max(np.nan_to_num(below), 0.0)], [max(np.nan_to_num(above), 0.0)]]
 
@@ -174,6 +176,7 @@ def render(figure: Figure, data: Sequence[Row]) -> Drawn:
       figure: to be drawn.
       data: what is drawn, a row each.
     """
+    # No display is needed.
     FigureCanvasAgg(figure)
     undated = {"CreationDate": None, "Producer": None, "Creator": None}
     files: dict[str, bytes] = {}
@@ -184,5 +187,7 @@ def render(figure: Figure, data: Sequence[Row]) -> Drawn:
             file = io.BytesIO()
             figure.savefig(file, format=form, dpi=144, metadata=metadata)
             files[form] = file.getvalue()
+
+    # Rows need not have the same columns.
     columns = dict.fromkeys(key for row in data for key in row)
     return Drawn(files["png"], files["pdf"], to_csv(list(columns), data))

@@ -50,6 +50,7 @@ class Table(NamedTuple):
 
 def summary(results: Results) -> Table:
     """Makes the table that sums up a run."""
+    # The same columns as on the page.
     shown = columns.shown_columns(results)
     best = [columns.best_lines(results, column) for column in shown]
     return Table(
@@ -105,6 +106,7 @@ def csv(table: Table) -> str:
         else:
             endings.append(["", " half-width"])
 
+    # Where a cell has no interval, its columns are left empty.
     rows = []
     for row in table.rows:
         cells = zip(table.columns, endings, row, strict=True)
@@ -131,6 +133,8 @@ def _numbers(cell: Cell) -> dict[str, str | int | float]:
 def markdown(table: Table) -> str:
     """Writes a pipe table."""
     lines = [table.columns, ["---"] * len(table.columns)]
+
+    # What would end a cell is escaped, and the best cells are bold.
     for number, row in enumerate(texts(table)):
         cells = [cell.replace("|", r"\|") for cell in row]
         lines.append(

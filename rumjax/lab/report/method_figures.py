@@ -134,6 +134,7 @@ def _draw_panels(
     sharex: Literal["all", "none"] = "all",
 ) -> Drawn:
     """Draws panels side by side: algorithms downwards, a dot with its interval per strategy."""
+    # A row for each algorithm, and one more if it is configured twice.
     groups: dict[str, list[Summary]] = {}
     for summary in results.methods:
         groups.setdefault(wording.method_note(summary.line), []).append(summary)
@@ -168,6 +169,7 @@ def _draw_time(axes: Axes, summary: Summary, marker: str) -> None:
     time, tow = summary.measures.get("rte"), summary.measures.get("tow")
     if time is None or tow is None or time.value <= 0:
         return
+
     # A logarithmic axis has no room for an interval that reaches zero.
     below, above = drawing.error_bar(time)
     xerr = [[min(below[0], 0.9 * time.value)], above]
@@ -199,6 +201,8 @@ def _legend_handles(results: Results, marks: Sequence[Calibration]) -> list[Line
         for name, words in wording.STRATEGIES.items()
         if name in used
     ]
+
+    # Lines of the calibration come last.
     lines = [
         drawing.mark_handle(LABELS[mark], LOOKS[mark])
         for mark in marks

@@ -67,9 +67,12 @@ def to_html(about: About, page: Page) -> str:
 
 def to_markdown(about: About, page: Page) -> str:
     """Returns the page as Markdown, with figures by relative links."""
+    # The question and its answers come first, then what they rest on.
     lines = [f"# {page.title}", "", f"*{about.name}*", "", page.question, ""]
     lines += [f"- {sentence}" for sentence in page.answers]
     lines += ["", "## Setting", "", *(f"- {key}: {value}" for key, value in about.facts.items())]
+
+    # Figures, tables, and how to run it again.
     for picture in page.pictures:
         lines += [
             "",

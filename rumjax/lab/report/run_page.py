@@ -64,6 +64,7 @@ def to_html(
 
 def table(results: Results) -> list[dict[str, Any]]:
     """Returns the lines of the summary table: what they are called, and their cells."""
+    # The template groups lines by whether they are calibration.
     shown = columns.shown_columns(results)
     best = [columns.best_lines(results, column) for column in shown]
     return [
@@ -89,6 +90,8 @@ def missing_runs(results: Results) -> list[str]:
     missing: dict[Line, list[int]] = {}
     for line, seed in results.missing:
         missing.setdefault(line, []).append(seed)
+
+    # A sentence for each line.
     sentences = []
     for line, seeds in missing.items():
         word = "seed" if len(seeds) == 1 else "seeds"
@@ -143,6 +146,7 @@ def hardness_facts(hardness: Mapping[str, Mapping[str, float]]) -> dict[str, str
 
 def _options(options: Mapping[str, Any]) -> str:
     """Writes the leading `name`, if there is one, then options as "key value"."""
+    # The name is written without its key.
     words = [f"{key} {value}" for key, value in options.items() if key != "name"]
     if "name" in options:
         words = [str(options["name"]), *words]

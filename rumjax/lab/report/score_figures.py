@@ -50,6 +50,8 @@ def histogram(scored: Scored) -> Picture:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes: Axes = figure.subplots()
     edges = np.histogram_bin_edges(scored.values, bins=60).tolist()
+
+    # The bars of D and of every part share their edges.
     counts: list[Row] = [
         {"set": name, "from": edges[bar], "to": edges[bar + 1], "examples": int(count)}
         for name, part in {"D": np.arange(len(scored.values)), **scored.parts}.items()
@@ -89,6 +91,8 @@ def _shades(parts: Iterable[str]) -> list[str]:
 def examples(scored: Scored, *, columns: int = 8) -> Picture:
     """Draws the images of S with the lowest, middle and highest scores."""
     forget = np.concatenate(list(scored.parts.values()))
+
+    # Three rows of images, out of all of S in the order of scores.
     ordered = forget[np.argsort(scored.values[forget], kind="stable")]
     columns = min(columns, len(ordered))
     middle = (len(ordered) - columns) // 2
@@ -121,10 +125,13 @@ def examples(scored: Scored, *, columns: int = 8) -> Picture:
 
 def draw_image(panel: Axes, scored: Scored, index: int, remark: str) -> None:
     """Draws an example of D, titled with its class and a remark."""
+    # Gray images are drawn without their channel.
     image = scored.images[index]
     if image.shape[-1] == 1:
         image = image.squeeze(-1)
     panel.imshow(image, cmap="gray", vmin=0, vmax=255)
+
+    # Long names would run into each other.
     name = scored.class_of(index)
     if len(name) > LONGEST_NAME:
         name = name[: LONGEST_NAME - 1] + "…"
@@ -161,6 +168,8 @@ def stability(table: Sequence[Mapping[str, float]]) -> Picture:
     """Draws how far two banks of so many models agree, in scores and in the sets made of them."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes: Axes = figure.subplots()
+
+    # A line for the scores and one for each set.
     models = [row["models"] for row in table]
     labels = {
         "spearman": "scores (Spearman’s ρ)",
@@ -170,6 +179,8 @@ def stability(table: Sequence[Mapping[str, float]]) -> Picture:
     }
     for (name, words), marker in zip(labels.items(), "osvD", strict=True):
         axes.plot(models, [row[name] for row in table], marker=marker, label=words)
+
+    # Banks double in size from point to point.
     axes.set_xscale("log", base=2)
     axes.set_xticks(models, [f"{count:g}" for count in models])
     axes.set(xlabel="models in each of two banks", ylabel="agreement", ylim=(None, 1.02))

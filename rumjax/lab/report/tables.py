@@ -182,6 +182,7 @@ def summarize(rows: Sequence[Row], lines: Sequence[Line], measures: Sequence[str
     """Averages over seeds; leaves out lines without rows and measures that no row has."""
     summaries = []
     for line in lines:
+        # Some measures do not apply to all lines.
         own = tuple(row for row in rows if row["name"] == line.name)
         values = {name: [row[name] for row in own if name in row] for name in measures}
         intervals = {name: seed_interval(some) for name, some in values.items() if some}
@@ -203,6 +204,7 @@ def paired_difference(one: Summary, other: Summary, measure: str) -> Interval | 
     Returns:
       The mean of the differences and its interval; None if the lines share no seed.
     """
+    # Only seeds that both lines have are compared.
     values = {row["seed"]: row[measure] for row in other.rows if measure in row}
     differences = [
         row[measure] - values[row["seed"]]

@@ -20,6 +20,7 @@ def draw_trials(name: str, trials: Sequence[Mapping[str, Any]]) -> Picture:
       name: of the method.
       trials: a row for each setting, see `rumjax.lab.tuning.Trial`.
     """
+    # Only options that differ between settings are worth a panel.
     rows: list[Row] = [{**dict(options(trial)), "score": trial["score"]} for trial in trials]
     keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "score"]
     varied = [key for key in keys if len({row.get(key) for row in rows}) > 1][:MOST_PANELS]
@@ -51,6 +52,8 @@ def _draw_option(panel: Axes, key: str, rows: Sequence[Row]) -> None:
     if key in best:
         place = values.index(str(best[key]))
         panel.plot([place], [best["score"]], "D", color=COLORS["rum"], ms=9)
+
+    # Values are evenly spaced, and their words are the labels.
     panel.set_xticks(range(len(values)), values, rotation=30, ha="right")
     panel.set_xlabel(key)
     panel.grid(axis="y")

@@ -37,6 +37,7 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
     """
     if value is None or not math.isfinite(value):
         return NOTHING
+
     # Adding 0.0 makes a zero of what was rounded to −0.0.
     rounded = round(float(value), digits) + 0.0
     return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", "−")
@@ -70,6 +71,8 @@ def interval(value: Interval | None, *, bounds: bool = False, signed: bool = Fal
     """
     if value is None or not math.isfinite(value.value):
         return NOTHING
+
+    # A single seed has a mean and no interval.
     words = number(value.value, signed=signed)
     if not math.isfinite(value.low) or not math.isfinite(value.high):
         return words

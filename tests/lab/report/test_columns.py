@@ -37,9 +37,9 @@ def test_equals_are_all_best():
 
 
 def test_the_terminal_table_has_every_line_and_fits_80_characters(work, experiment):
-    found, _ = tables.collect(work, experiment)
+    results, _ = tables.collect(work, experiment)
     console = Console(file=io.StringIO(), width=80)
-    console.print(columns.terminal_table(found, "[bold]name"))
+    console.print(columns.terminal_table(results, "[bold]name"))
     text = console.file.getvalue()
     assert "[bold]name" in text
     assert "…" not in text

@@ -72,16 +72,16 @@ def test_the_best_cells_are_bold():
 
 
 def test_latex_escapes_what_would_not_compile():
-    found = exports.latex(TABLE)
-    lines = found.splitlines()
+    latex = exports.latex(TABLE)
+    lines = latex.splitlines()
     assert lines[0] == r"\begin{tabular}{lrrr}"
     assert lines[-1] == r"\end{tabular}"
-    assert r"RUM\textasciicircum{}F \& co\_1" in found
-    assert r"0.912 $\pm$ 0.050" in found
+    assert r"RUM\textasciicircum{}F \& co\_1" in latex
+    assert r"0.912 $\pm$ 0.050" in latex
     body = [line for line in lines if line.endswith(r"\\")]
     assert len(body) == 1 + len(TABLE.rows)
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(TABLE.columns) - 1}
-    assert found.isascii() or "–" not in found
+    assert latex.isascii() or "–" not in latex
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_cells_of_bounded_columns_are_read_as_they_should_be(cell, shown):
 
 def test_the_summary_of_a_run_is_written_in_every_form(work, experiment):
     results, _ = tables.collect(work, experiment)
-    found = exports.summary(results)
-    exports.write(work, found)
+    table = exports.summary(results)
+    exports.write(work, table)
     for ending in ("csv", "md", "tex"):
         assert work.has(f"tables/summary.{ending}")
     rows = list(csv.DictReader(io.StringIO((work.path / "tables/summary.csv").read_text())))
@@ -133,7 +133,7 @@ def test_the_summary_of_a_run_is_written_in_every_form(work, experiment):
 
 def test_in_the_summary_of_a_run_the_highest_tow_of_a_method_is_bold(work, experiment):
     results, _ = tables.collect(work, experiment)
-    found = exports.summary(results)
-    (row,) = (row for row, position in found.best if found.columns[position] == "ToW")
+    table = exports.summary(results)
+    (row,) = (row for row, position in table.best if table.columns[position] == "ToW")
     best = max(results.methods, key=lambda each: each.measures["tow"].value)
     assert results.summaries[row] is best

@@ -18,12 +18,12 @@ class Elements(html.parser.HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.found, self.open, self.text = [], [], ""
+        self.all, self.open, self.text = [], [], ""
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.all.append((tag, dict(attributes)))
         if tag not in ("meta", "img"):
             self.open.append(tag)
 
@@ -49,11 +49,11 @@ def test_the_page_needs_no_other_file_and_holds_every_figure_of_the_run(work, ex
     _, page, printed = write(work, experiment, figures=True)
     elements = Elements(page)
     assert elements.open == []
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in elements.found}
-    assert not any("href" in attributes for _, attributes in elements.found)
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in elements.all}
+    assert not any("href" in attributes for _, attributes in elements.all)
     assert not re.search(r"https?://|url\(|@import", page)
     assert "partial" not in page + printed
-    sources = [attributes["src"] for _, attributes in elements.found if "src" in attributes]
+    sources = [attributes["src"] for _, attributes in elements.all if "src" in attributes]
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     embedded = {base64.b64decode(source.split(",")[1]) for source in sources}
     files = sorted((work.path / "figures").glob("*.png"))

@@ -65,7 +65,7 @@ def test_summary_equals_scipys_student_t_interval(experiment, results):
 
 
 def test_a_single_seed_has_a_mean_and_no_interval(work, experiment):
-    one = experiment.__class__(**{**vars(experiment), "seeds": experiment.seeds[:1]})
+    one = experiment._replace(seeds=experiment.seeds[:1])
     for line in read_csv(tables.summary_csv(tables.collect(work, one)[0])):
         assert math.isfinite(float(line["tow"]))
         assert math.isnan(float(line["tow_half_width"]))
@@ -94,7 +94,7 @@ def test_missing_rows_are_named(work, experiment):
 
 def test_methods_that_share_algorithm_and_strategy_stay_apart(work, experiment):
     twin = experiment.methods[0].__class__(**{**vars(experiment.methods[0]), "name": "gone"})
-    both = experiment.__class__(**{**vars(experiment), "methods": (experiment.methods[0], twin)})
+    both = experiment._replace(methods=(experiment.methods[0], twin))
     results, _ = tables.collect(work, both)
     assert [each.line.note for each in results.methods] == ["tuned", "gone"]
     assert [len(each.rows) for each in results.methods] == [len(experiment.seeds)] * 2

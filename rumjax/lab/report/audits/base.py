@@ -155,6 +155,7 @@ class Audited(NamedTuple):
             return values
         if headline.best == "highest":
             return {name: -value for name, value in values.items()}
+        # What is nearest to retrained models may lie on either side.
         target = self.retrained.value(headline)
         if target is None:
             return {}
@@ -178,6 +179,7 @@ class Audited(NamedTuple):
         ours, theirs = subject.bounded(headline), self.retrained.bounded(headline)
         if ours is None or theirs is None:
             return None
+        # Distances are bad above, scores below, and attacks on both sides.
         above, below = ours.low > theirs.high, ours.high < theirs.low
         if headline.best == "retrained":
             return above or below
@@ -186,6 +188,7 @@ class Audited(NamedTuple):
     def agreement(self, one: Headline, other: Headline) -> float | None:
         """Computes Spearman's ρ of two rankings, over the methods in both; None for a few."""
         first, second = self.ranks(one), self.ranks(other)
+        # Ranks that are all ties cannot be correlated.
         pairs = [(rank, second[name]) for name, rank in first.items() if name in second]
         if len(pairs) < LEAST_RANKED or min(np.ptp(pairs, axis=0)) == 0:
             return None
@@ -255,6 +258,8 @@ def collect(work: WorkDirectory, reported: Reported) -> Audited:
 def read_subject(work: WorkDirectory, name: str, columns: Mapping[str, Interval]) -> Subject:
     """Reads what the audit of a method has left; nothing but `columns` before."""
     audit = work.read_json(files.audit(name), missing={})
+
+    # Numbers that are not finite are null in JSON.
     findings = {
         (finding["audit"], finding["measure"]): Interval(
             *(_number(finding.get(key)) for key in Interval._fields)

@@ -34,6 +34,7 @@ def detections(audited: Audited) -> list[Detection]:
     counts = []
     for method in audited.ordered:
         answers = [audited.detects(headline, method) for headline in audited.headlines]
+        # Audits without intervals have nothing to say.
         decided = [answer for answer in answers if answer is not None]
         if decided:
             counts.append(Detection(method.title, sum(decided), len(decided)))
@@ -57,10 +58,14 @@ class Order(NamedTuple):
 def order(audited: Audited, headline: Headline) -> Order:
     """Sorts the methods by an audit."""
     distances = audited.distances(headline)
+
+    # Methods stay as they are configured where nothing can be ranked.
     methods = [method for method in audited.methods if method.value(headline) is not None]
     if distances:
         methods = sorted(methods, key=lambda method: distances[method.name])
     values = {method.title: method.value(headline) for method in methods}
+
+    # What the audit cannot tell may be as good as retraining.
     undetected = [each.title for each in methods if audited.detects(headline, each) is False]
     return Order(
         headline,
@@ -134,6 +139,8 @@ class Judgement(NamedTuple):
 def judgements(audited: Audited) -> list[Judgement]:
     """Returns what both attacks say of each method that both have whole intervals of."""
     gap, accuracy = audited.retrained.bounded(MIA_GAP), audited.retrained.bounded(U_LIRA)
+
+    # Both are held against retrained models.
     if gap is None or accuracy is None:
         return []
     judged = []

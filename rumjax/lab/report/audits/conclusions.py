@@ -13,7 +13,7 @@ from rumjax.lab.report.audits.base import (
     Audited,
 )
 from rumjax.lab.report.audits.claims import Basis, Detection, Judgement, Keeping, Order, RankPair
-from rumjax.lab.report.studies.base import Case, caveats
+from rumjax.lab.report.conclusions import caveats
 from rumjax.metrics import Interval
 
 MOST_APART = 3
@@ -34,8 +34,7 @@ def conclude(audited: Audited) -> list[str]:
     bias = audited.retrained.value(RAW_KLOM)
     if bias is not None:
         sentences.append(say_bias(bias, audited.retrained.value(KLOM)))
-    run = Case(audited.about.name, audited.results, audited.scored.parts, {})
-    sentences += caveats({"run": run})
+    sentences += caveats({audited.about.name: audited.results})
     if audited.missing:
         sentences.append(f"There is no audit yet of {wording.listing(audited.missing)}.")
     return sentences
@@ -77,12 +76,16 @@ def say_detections(detections: Sequence[Detection]) -> str:
     """Says which methods any audit tells from retraining."""
     if not detections:
         return "It cannot be said yet: there are no intervals of methods and of retrained models."
+
+    # Methods that some audit tells, and those that none does.
     detected = [
         f"{each.title} ({each.detecting} of {each.audits} audits)"
         for each in detections
         if each.holds
     ]
     rest = [each.title for each in detections if not each.holds]
+
+    # The answer is no where no audit tells any method.
     if not detected:
         return (
             "Not by these audits: the 95 % intervals of every method meet those of retrained "
@@ -116,6 +119,8 @@ def say_rank_pairs(pairs: Sequence[RankPair], rho: float) -> str:
 def say_judgements(judgements: Sequence[Judgement]) -> list[str]:
     """Says what one of the two attacks calls forgotten, and the other does not."""
     sentences = []
+
+    # Either attack may see what the other does not.
     missed = [_say_numbers(judgement) for judgement in judgements if judgement.is_missed]
     hidden = [_say_numbers(judgement) for judgement in judgements if judgement.is_hidden]
     if missed:
@@ -144,6 +149,7 @@ def _say_numbers(judgement: Judgement) -> str:
 
 def say_order(order: Order) -> str:
     """Lists methods by an audit, the one nearest to retraining first, and what it cannot tell."""
+    # The audit, with what it says of the calibration.
     marks = []
     if order.retrained is not None:
         marks.append(f"retrained models have {wording.interval(order.retrained, bounds=True)}")
@@ -172,6 +178,7 @@ def say_keepings(keepings: Sequence[Keeping], retrained: Interval | None) -> str
       keepings: of methods.
       retrained: what retrained models give away, if they were audited.
     """
+    # What is kept against what was forgotten, of the same models.
     numbers = [
         f"{each.title} {wording.number(each.kept.value)} against "
         f"{wording.number(each.forgotten.value)}"
@@ -183,6 +190,8 @@ def say_keepings(keepings: Sequence[Keeping], retrained: Interval | None) -> str
         f"for {more} of {len(keepings)} methods. U-LiRA’s accuracy on the one against the other: "
         f"{', '.join(numbers)}."
     )
+
+    # What is kept against what retrained models give away of it.
     if retrained is not None:
         above = [each.title for each in keepings if each.kept.low > retrained.high]
         below = [each.title for each in keepings if retrained.low > each.kept.high]

@@ -37,6 +37,7 @@ def per_example(audited: Audited) -> Picture:
     figure.supxlabel("accuracy of U-LiRA on an example", fontsize=10)
     figure.supylabel("share of examples", fontsize=10)
 
+    # Beside the figure, the height of every bar.
     data: list[Row] = [
         {"method": method, "from": float(low), "to": float(high), "share": float(share)}
         for method, own in shares.items()
@@ -61,6 +62,8 @@ def leaks(audited: Audited) -> Picture:
     """Draws the images that U-LiRA tells best, over all methods."""
     scored = audited.scored
     examples, accuracies = (values[:IMAGES] for values in audited.leaks())
+
+    # Up to two rows of images.
     columns = min(8, len(examples))
     figure = Figure(figsize=(10, 1.9 * math.ceil(len(examples) / columns)), layout="constrained")
     panels = drawing.grid(figure, len(examples), columns)

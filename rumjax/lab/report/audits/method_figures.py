@@ -74,6 +74,7 @@ def roc(audited: Audited) -> Picture:
 
 def _draw_curve(panel: Axes, subject: Subject, attack: str, look: Look) -> list[Row]:
     """Draws a curve and returns its points."""
+    # Rates of zero have no place on logarithmic axes.
     false, true = subject.array(f"{attack}_fpr"), subject.array(f"{attack}_tpr")
     panel.plot(
         np.maximum(false, LEAST_RATE),
@@ -86,6 +87,8 @@ def _draw_curve(panel: Axes, subject: Subject, attack: str, look: Look) -> list[
         lw=1.3,
         label=label(subject),
     )
+
+    # The points that are written are the true ones, zeros included.
     points = zip(false.tolist(), true.tolist(), strict=True)
     return [
         {"attack": attack, "method": subject.name, "fpr": round(x, 6), "tpr": round(y, 6)}
@@ -103,6 +106,8 @@ def ranking(audited: Audited) -> Picture:
     figure = Figure(figsize=(11, max(height, 2.6)), layout="constrained")
     panels = drawing.grid(figure, len(headlines), columns=4, sharey=True)
     data: list[Row] = []
+
+    # A panel for each audit, with a row for each method.
     for panel, headline in zip(panels, headlines, strict=True):
         _draw_calibration(panel, audited, headline)
         for row, method in enumerate(methods):
@@ -127,6 +132,7 @@ def ranking(audited: Audited) -> Picture:
 
 def compared(audited: Audited) -> list[Subject]:
     """Returns the methods that both attacks have numbers of, by the accuracy of U-LiRA."""
+    # Only who has both numbers can be drawn.
     accuracies: dict[str, float] = {}
     for method in audited.ordered:
         accuracy = method.value(U_LIRA)
@@ -166,6 +172,8 @@ def _draw_method(axes: Axes, method: Subject, height: float, look: Look) -> None
     x, y = method.value(MIA_GAP), method.value(U_LIRA)
     if x is None or y is None:
         return
+
+    # A dot with both its intervals, and a line to its name.
     bars: dict[str, Any] = {"xerr": drawing.error_bar(x), "yerr": drawing.error_bar(y)}
     axes.errorbar(x.value, y.value, **bars, color=look.color, fmt=look.marker, ms=7, elinewidth=0.8)
     axes.annotate(

@@ -59,6 +59,7 @@ def all_tables(audited: Audited) -> list[Table]:
 
 def ranking(audited: Audited) -> Table:
     """Makes a table of a number for every method and audit, the best of each audit marked."""
+    # Retrained and original models have no ranks, but are shown on top.
     headlines, everyone = audited.headlines, audited.everyone
     ranks = [audited.ranks(headline) for headline in headlines]
     return Table(
@@ -101,6 +102,8 @@ def ranks(audited: Audited) -> Table:
 def agreement(audited: Audited) -> Table:
     """Makes a table of how alike two audits rank the methods; empty for few methods."""
     headlines = [headline for headline in audited.headlines if audited.ranks(headline)]
+
+    # Each audit against each, itself among them.
     rows: list[Sequence[Cell]] = []
     if len(audited.methods) >= LEAST_RANKED:
         rows += [
@@ -118,6 +121,7 @@ def agreement(audited: Audited) -> Table:
 
 def attacks(audited: Audited) -> Table:
     """Makes a table of all findings of attacks on single examples."""
+    # A row for each attack and everyone it was made on.
     rows: list[Sequence[Cell]] = [
         (title, subject.title, *(subject.findings.get((attack, rate)) for rate in RATES))
         for attack, title in ATTACKS.items()
@@ -184,6 +188,7 @@ def challenge(audited: Audited) -> Table:
 
 def population(audited: Audited) -> Table:
     """Makes a table of the audits of single models, as means over the seeds."""
+    # Only columns that there are numbers for.
     titles = {
         name: title
         for name, title in COLUMNS.items()

@@ -6,11 +6,11 @@ import numpy as np
 
 from rumjax.lab import files
 from rumjax.lab.methods import SCORES
-from rumjax.lab.report import drawing, pages, run_page, tables
+from rumjax.lab.report import conclusions, drawing, pages, run_page, tables
 from rumjax.lab.report.pages import Page
 from rumjax.lab.report.reported import Reported
 from rumjax.lab.report.studies import difficulty, proxies, refinement, requests
-from rumjax.lab.report.studies.base import Case, Study, caveats, settings_table
+from rumjax.lab.report.studies.base import Case, Study, settings_table
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Scores
 
@@ -88,8 +88,9 @@ def write(work: WorkDirectory, study: Study, *, figures: bool = True) -> Page:
     """
     with drawing.style():
         page = KINDS[study.kind](study, figures)
+    caveats = conclusions.caveats({name: case.results for name, case in study.cases.items()})
     page = page._replace(
-        answers=[*page.answers, *caveats(study.cases)], tables=[*page.tables, settings_table(study)]
+        answers=[*page.answers, *caveats], tables=[*page.tables, settings_table(study)]
     )
     pages.publish(work, study.about, page)
     return page

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax.lab.report import wording
 from rumjax.lab.report.exports import Table
 from rumjax.lab.report.pages import About
 from rumjax.lab.report.tables import Calibration, Results, Summary, paired_difference
@@ -120,33 +119,6 @@ def by_seed(case: Case, line: str | Calibration, measure: str) -> np.ndarray:
     return np.array(values if np.isfinite(values).all() else [])
 
 
-def caveats(cases: Mapping[str, Case]) -> list[str]:
-    """Warns of runs that diverged, and of runs not made yet."""
-    diverged: list[str] = []
-    missing: list[str] = []
-    for case in cases.values():
-        place = f" on {wording.plain(case.name)}" if len(cases) > 1 else ""
-        for summary in case.results.summaries:
-            count = sum(row.get("diverged", 0) > 0 for row in summary.rows)
-            if count:
-                name = wording.plain(summary.line.name)
-                diverged.append(f"{name}{place} ({count} of {len(summary.rows)})")
-        lines = dict.fromkeys(line.name for line, _ in case.results.missing)
-        missing += [f"{wording.plain(name)}{place}" for name in lines]
-
-    sentences = []
-    if diverged:
-        sentences.append(
-            "Some runs diverged. Each counts as a ToW and a ToW-MIA of 0, and other means are "
-            f"over the seeds that are left: {wording.listing(diverged)}."
-        )
-    if missing:
-        sentences.append(
-            f"This page is partial. Not all seeds have been run of {wording.listing(missing)}."
-        )
-    return sentences
-
-
 def methods_table(case: Case, names: Mapping[str, str], name: str, title: str) -> Table:
     """Makes a table of some methods and the calibration, one a row.
 
@@ -157,6 +129,8 @@ def methods_table(case: Case, names: Mapping[str, str], name: str, title: str) -
       title: of the table.
     """
     measures = {**MEASURES, "rte": "RTE", "rte_with_scores": "RTE with scores"}
+
+    # The calibration is on top.
     lines: dict[str, str | Calibration] = {**CALIBRATION, **names}
     rows = []
     for label, line in lines.items():

@@ -33,8 +33,12 @@ SHOWN = ("tow", "tow_mia")
 def page(study: Study, figures: bool) -> Page:
     """Answers what makes forgetting hard; cases are called "AXIS_LEVEL"."""
     axes = axes_of(study)
+
+    # What holds on each axis, and where relabelling is said to differ.
     answers = [say_fall(study, axis) for axis in axes]
     answers += [say_inversion(inversion) for inversion in inversions(study)]
+
+    # Tables: what sets are like, each measure by level, and everything.
     tables = [sets_table(study)]
     tables += [measure_table(study, axis, measure) for measure in SHOWN for axis in axes]
     tables += [trends_table(study), all_table(study)]
@@ -163,6 +167,8 @@ def say_fall(study: Study, axis: str) -> str:
     claim = fall_claim(study, axis)
     if not claim.effects:
         return f"There are no results by {axis} yet."
+
+    # Who falls, who rises, and by how much.
     falls, rises = claim.supporting, claim.contradicting
     sentence = (
         f"That ToW falls as {axis} rises {wording.HOLDS[claim.holds]} for all: it falls for "
@@ -183,6 +189,8 @@ def say_fall(study: Study, axis: str) -> str:
 def say_inversion(inversion: Inversion) -> str:
     """Says whether relabelling does better on memorized sets."""
     name, rise, least, most = inversion
+
+    # The direction is told even if it may be chance.
     verb = "goes"
     if rise.effect:
         verb = "rises" if rise.effect > 0 else "falls"
@@ -203,6 +211,7 @@ def sets_table(study: Study) -> Table:
     """Makes a table of what each forget set is like."""
     rows = []
     for case in ordered_cases(study):
+        # How hard the set is, then how its classes are spread.
         hardness = case.hardness.get("all", {})
         shares = class_shares(case, study.labels)
         rows.append(
@@ -243,6 +252,8 @@ def class_entropy(shares: np.ndarray, classes: int) -> float:
 def measure_table(study: Study, axis: str, measure: str) -> Table:
     """Makes a table of a measure of every algorithm by level, with the trend test."""
     cases = levels(study, axis)
+
+    # Floor and ceiling should have no trend, and are tested like methods.
     lines: dict[str, str | Calibration] = dict(FLOOR_AND_CEILING)
     lines |= {name: name for name in algorithms(study)}
     rows = []

@@ -107,6 +107,7 @@ def driven_claim(study: Study, names: list[str]) -> Claim:
       study: with one case.
       names: of the proxies.
     """
+    # Proxies that no run was refined by are missing.
     driven: Mapping[str, str] = study.options["driven"]
     gaps = {
         name: difference(study.only_case, driven.get(name, ""), driven["memorization"], "tow")
@@ -140,6 +141,8 @@ def say_agreement(agreements: list[Agreement], bank: float | None) -> str:
         f"{best.title.capitalize()} ranks examples most like memorization does, with a Spearman "
         f"correlation of {wording.interval(best.spearman, bounds=True)}"
     )
+
+    # What it costs, if both were timed.
     if best.seconds is not None and bank is not None:
         sentence += f", for {wording.rough(100 * best.seconds / bank)} % of the seconds of the bank"
     correlations = ", ".join(
@@ -189,6 +192,8 @@ def agreement_table(study: Study, agreements: list[Agreement]) -> Table:
         )
     share = 1.0 if bank else None
     rows.append((title_of("memorization"), "1", "1", 1.0, 1.0, 1.0, bank, share))
+
+    # How much two scores share by chance.
     by_chance = size / len(study.labels)
     same = [f"Same {level}" for level in LEVELS]
     return Table(
@@ -239,6 +244,8 @@ def draw_bars(agreements: list[Agreement]) -> Drawn:
         axes.barh(y, value, 0.62, color=COLORS["vanilla"])
         axes.plot([low, high], [y, y], color=INK, lw=1.4)
         data.append({"score": name, "spearman": value, "low": low, "high": high})
+
+    # The best proxy is on top, and zero is marked.
     drawing.label_rows(axes, [agreement.title for agreement in agreements])
     axes.set_xlabel("Spearman’s ρ with memorization")
     axes.axvline(0, color=INK, lw=0.8)

@@ -219,6 +219,8 @@ def ranking(case: Case, names: Mapping[str, str]) -> Ranking:
     """Ranks methods by ToW, and compares the first with the last."""
     means = means_of(case, names, "tow")
     ranked = sorted(means, key=lambda label: -means[label].value)
+
+    # The first and the last are the most likely to differ.
     ends = None
     if len(ranked) > 1:
         first, last = ranked[0], ranked[-1]
@@ -273,6 +275,7 @@ def say_spreads(spreads: list[Spread]) -> str:
         return "There are no results of two orders yet."
     clauses = []
     for spread in spreads:
+        # Orders matter if they differ by more than seeds do.
         if spread.holds is None:
             against = wording.CERTAINTIES[Verdict.UNDECIDED]
         else:
@@ -316,6 +319,8 @@ def gains_table(case: Case, strategies: Mapping[str, Mapping[str, str]]) -> Tabl
     """Makes a table of what RUM^F gains over vanilla and shuffle, seed by seed."""
     pairs = (("rum_f", "vanilla"), ("rum_f", "shuffle"), ("shuffle", "vanilla"))
     titles = [" − ".join(wording.STRATEGIES[form] for form in pair) for pair in pairs]
+
+    # A row for each algorithm and measure.
     rows = []
     for algorithm, names in strategies.items():
         for measure in ("tow", "tow_mia"):
@@ -347,8 +352,10 @@ def draw_dots(case: Case, names: Mapping[str, str]) -> Drawn:
     panels = drawing.grid(figure, len(MEASURES), len(MEASURES), sharey=True)
     data: list[Row] = []
     for panel, (measure, title) in zip(panels, MEASURES.items(), strict=True):
+        # Floor and ceiling are lines across the panel.
         drawing.draw_mark(panel, mean_of(case, Calibration.ORIGINAL, measure), FLOOR)
         drawing.draw_mark(panel, mean_of(case, Calibration.SECOND, measure))
+        # Methods are dots, one below the other.
         for y, (label, name) in enumerate(names.items()):
             mean = mean_of(case, name, measure)
             if mean is not None:
@@ -356,6 +363,8 @@ def draw_dots(case: Case, names: Mapping[str, str]) -> Drawn:
                 row: Row = {"label": label, "name": name, "measure": measure}
                 data.append(row | {"mean": mean.value, "half_width": mean.half_width})
         drawing.style_rows(panel, title)
+
+    # The panels share their rows, so that the first one's labels do for all.
     drawing.label_rows(panels[0], [drawing.label(wording.plain(wording.arrows(n))) for n in names])
     return drawing.render(figure, data)
 

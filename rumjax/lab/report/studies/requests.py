@@ -35,6 +35,8 @@ def page(study: Study, figures: bool) -> Page:
     comparisons = pairs(cases, study.options.get("pairs", {}))
     answers = [say_growth(growth_claim(cases, names))]
     answers += [say_pair(comparison) for comparison in comparisons]
+
+    # The first table also holds the slopes.
     tables = [measure_table(cases, names, measure) for measure in (*DRAWN, "mia_gap")]
     tables[0] = with_slopes(tables[0], cases, names)
     question = (
@@ -59,12 +61,15 @@ def slope(cases: list[Case], line: str | Calibration) -> Interval | None:
     Returns:
       None before there are two requests, or if a ToW is not finite.
     """
+    # The course of each seed.
     points: dict[int, list[tuple[int, float]]] = {}
     for number, case in enumerate(cases, start=1):
         summary = summary_of(case, line)
         if summary is not None:
             for row in summary.rows:
                 points.setdefault(row["seed"], []).append((number, row["tow"]))
+
+    # A line through each course, and the mean of their slopes.
     slopes = []
     for own in points.values():
         if len(own) > 1:
@@ -90,6 +95,8 @@ def pairs(cases: list[Case], names: Mapping[str, str]) -> list[Comparison]:
     """
     if not cases:
         return []
+
+    # Scores that are kept are oldest at the last request.
     comparisons = []
     last = cases[-1]
     for kept, anew in names.items():
@@ -175,6 +182,7 @@ def draw(cases: list[Case], names: list[str]) -> Picture:
 
 def draw_lines(cases: list[Case], names: list[str]) -> Drawn:
     """Draws a panel for each measure, with a line for each method."""
+    # Methods are told apart by color and marker, the calibration is black.
     looks = {"original": FLOOR, "oracle again": CEILING}
     looks |= {wording.plain(name): drawing.look(n) for n, name in enumerate(names)}
     lines = all_lines(names)
@@ -204,6 +212,8 @@ def draw_lines(cases: list[Case], names: list[str]) -> Drawn:
         panel.set(title=MEASURES[measure], xlabel="requests")
         panel.set_xticks(range(1, len(cases) + 1))
         panel.grid(axis="y", color=PALE)
+
+    # One legend for all panels.
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return drawing.render(figure, data)
