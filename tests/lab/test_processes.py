@@ -14,6 +14,7 @@ from rumjax.lab import bank, dependencies, experiment, pipeline
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.workdir import WorkDirectory
 from tests import tiny
+from tests.runs import random_moments
 
 MODELS, KILLS = 16, 5
 MORE = f"""
@@ -76,7 +77,7 @@ def claimed(work, index):
 
 def test_a_bank_of_three_processes_one_of_them_killed_again_and_again(place, tmp_path, start):
     """It is the bank of one process, row by row and bit by bit."""
-    random = np.random.default_rng()
+    random = random_moments()
     work = tmp_path / "run"
     others = [start(*share(index, 3)) for index in (1, 2)]
     for _ in range(KILLS):

@@ -1,0 +1,38 @@
+"""Pipelines of the shipped configurations, from images to the report, with a linear model."""
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rumjax import launch
+from rumjax.lab import experiment, pipeline
+from rumjax.lab.workdir import WorkDirectory
+from tests.shipped import CONFIGS, shrunk, with_images
+
+
+@pytest.fixture(params=[path.name for path in CONFIGS])
+def config(request):
+    return launch.configuration(request.param)
+
+
+@pytest.fixture
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_the_whole_pipeline_runs(config, tmp_path, monkeypatch, quick_compilation):
+    monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
+    monkeypatch.setattr("rumjax.lab.report.write_tuning", lambda *_: None)
+    built = experiment.build(with_images(shrunk(config), tmp_path / "data.npz", 8, 3, 10))
+    with WorkDirectory(tmp_path / "run") as work:
+        rows = pipeline.run_experiment(built, work, console=Console(quiet=True))
+    assert (tmp_path / "run" / "study.html").exists() == ("study" in config)
+    assert (tmp_path / "run" / "audit.html").exists() == ("audit" in config)
+    lines = {"original", "retrain_reference", "retrain_second", *built.config["methods"]}
+    assert {row["name"] for row in rows} == lines
+    assert all(np.isfinite(row["tow"]) for row in rows)
+    for case in built.each:
+        assert (tmp_path / "run" / case.folder / "report.html").exists()
