@@ -1,3 +1,5 @@
+"""Convolutions as matrix products, against XLA's own, and the modules made of them."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""Columns of tables: names, formats, and which value is best."""
+
 import io
 import math
 

@@ -1,3 +1,5 @@
+"""Figures show the numbers that are written beside them."""
+
 import csv
 import io
 

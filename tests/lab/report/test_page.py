@@ -1,3 +1,5 @@
+"""The page of a run: complete in one file, escaped, and right when a run is partial."""
+
 import base64
 import html.parser
 import io

@@ -1,3 +1,5 @@
+"""Rows and summaries of a run's results, against its files."""
+
 import csv
 import json
 import math
