@@ -1,24 +1,66 @@
 """Eight virtual CPU devices for every test, and small models and data that many tests share."""
 
+import atexit
+import functools
 import os
+import shutil
+import tempfile
 
-os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # tests keep no compiled programs, and use none
+# What one test has compiled no other need compile, in whichever process; it goes with the session.
+# Nothing that was compiled before is used, and nothing is left.
+if "RUMJAX_TESTS_COMPILED" not in os.environ:
+    os.environ["RUMJAX_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="rumjax_tests_")
+    atexit.register(shutil.rmtree, os.environ["RUMJAX_TESTS_COMPILED"], ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["RUMJAX_TESTS_COMPILED"]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rumjax.models import Model
+from rumjax.models import Conv, Model
 from rumjax.types import Dataset, Outputs, task
 from rumjax.unlearn import chain, retrain, run
 from tests import tiny
 
 CLASSES = 3
+
+
+def promoting(function):
+    """Lets a function of the library mix arrays of several ranks, as tests forbid elsewhere."""
+
+    @functools.wraps(function)
+    def promote(*arguments, **options):
+        with jax.numpy_rank_promotion("allow"):
+            return function(*arguments, **options)
+
+    return promote
+
+
+Model.normalize = promoting(Model.normalize)
+Conv.__call__ = promoting(Conv.__call__)
+
+
+SLOW = ()
+"""files that take longest, the longest first: whoever is started last is waited for"""
+
+
+def pytest_configure(config):
+    """Keeps pytest-xdist from starting those files first that have the most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Puts slow files first."""
+    order = {name: place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 class Network(nn.Module):
@@ -35,7 +77,7 @@ class Network(nn.Module):
         return Outputs(nn.Dense(CLASSES)(hidden), hidden)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory):
     """A folder with the data and the configuration of `tests.tiny`."""
     folder = tmp_path_factory.mktemp("place")

@@ -1,3 +1,5 @@
+"""Forget sets: levels, classes, random ones and requests, whatever the ties."""
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np

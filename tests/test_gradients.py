@@ -1,3 +1,5 @@
+"""Gradients per example, their means and the Fisher's solve, against loops."""
+
 import functools
 
 import flax.linen as nn

@@ -1,3 +1,5 @@
+"""The command line: configurations, overrides, and one message for each mistake."""
+
 import pytest
 
 from rumjax import launch

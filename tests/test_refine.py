@@ -1,3 +1,5 @@
+"""RUM: parts, their order, and what still counts as retained at each step."""
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np

@@ -1,3 +1,5 @@
+"""Makes populations of models whose margins are known Gaussians."""
+
 import numpy as np
 import pytest
 

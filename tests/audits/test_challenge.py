@@ -1,3 +1,5 @@
+"""The score of the NeurIPS 2023 challenge: the best of many thresholds, and the utility."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

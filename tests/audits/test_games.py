@@ -1,3 +1,5 @@
+"""Areas, rates and privacy losses of an attack, against counting and closed forms."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""KLOM: divergences of margins, raw and corrected, against NumPy's histograms."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""U-LiRA and LiRA: likelihood ratios against Gaussian fits made one by one."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""RMIA: shares of won comparisons, against a loop over all other examples."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Populations: margins of models, and which examples each model has seen or forgotten."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""RULI: kernel densities of margins, against densities fitted one by one."""
+
 import numpy as np
 import pytest
 from scipy import special, stats

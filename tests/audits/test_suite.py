@@ -1,3 +1,5 @@
+"""All audits together: which of them a set of models allows for, and what they find."""
+
 import numpy as np
 import pytest
 from scipy import stats

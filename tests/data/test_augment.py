@@ -1,3 +1,5 @@
+"""Augmentation: random crops and flips, against all that are possible."""
+
 import dataclasses
 
 import jax

@@ -1,3 +1,5 @@
+"""The embedded images: where they come from, and that the script makes them again."""
+
 import gzip
 import importlib.resources
 import pathlib

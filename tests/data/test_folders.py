@@ -1,3 +1,5 @@
+"""Data sets that are folders of images: order, modes of images, and mistakes."""
+
 import numpy as np
 import pytest
 from PIL import Image

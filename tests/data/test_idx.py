@@ -1,3 +1,5 @@
+"""MNIST's file format: plain, compressed, damaged, and as Debian packs it."""
+
 import gzip
 import pathlib
 import struct

@@ -1,3 +1,5 @@
+"""Data sets by name: the embedded one, `.npz` files, and options that do not fit."""
+
 import sys
 import types
 

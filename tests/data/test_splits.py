@@ -1,3 +1,5 @@
+"""Validation sets: exact counts of every class, the same for the same seed."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

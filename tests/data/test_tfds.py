@@ -1,14 +1,19 @@
-import os
-import pathlib
+"""Data sets of TFDS: an imitation of it says what it may; where it is installed, it really does."""
+
+import gzip
+import importlib.util
 import shlex
+import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
 
-from rumjax import data
+from rumjax import data, launch
+from rumjax.data import tfds
 from rumjax.errors import InvalidInputError
+from tests import tiny
 
 
 class DatasetNotFoundError(ValueError):
@@ -200,24 +205,66 @@ def test_damaged_records_are_told_by_their_place(builder):
         load()
 
 
-def prepared_dir():
-    """Where a data set called fashion_mnist was really prepared, if anywhere."""
-    found = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    return found if list(found.glob("fashion_mnist/*/*.array_record*")) else None
+# Really, where TFDS is installed
+
+TRAIN, TEST = 1000, 100
+SMALLER = """
+from tensorflow_datasets.image_classification import mnist
+
+mnist.FashionMNIST.URL = {url!r}
+mnist._TRAIN_EXAMPLES, mnist._TEST_EXAMPLES = {train}, {test}
+"""
 
 
-def test_a_prepared_data_set_is_really_read():
+def write_idx(path, array):
+    """Writes uint8 as MNIST does, compressed."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(gzip.compress(head + array.astype(np.uint8).tobytes(), 1))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Where TFDS has prepared its fashion_mnist by the command that rumjax gives.
+
+    What it downloads is a file of the embedded images instead, and fewer.
+    """
     pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
-    where = prepared_dir()
-    if where is None:
-        pytest.skip("no fashion_mnist prepared as array_record under TFDS_DATA_DIR")
-    splits = data.load(
-        "fashion_mnist", data_dir=where, train_split="train[:1000]", test_split="test[:100]"
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow, which prepares data sets, is not installed")
+    folder = tmp_path_factory.mktemp("tfds")
+    splits = data.load("fashion_mnist_mini")
+    for name, part, count in (("train", splits.train, TRAIN), ("t10k", splits.test, TEST)):
+        write_idx(folder / f"{name}-images-idx3-ubyte.gz", part.images[:count, :, :, 0])
+        write_idx(folder / f"{name}-labels-idx1-ubyte.gz", part.labels[:count])
+    where = folder / "prepared"
+    *_, code = shlex.split(tfds.prepare_command("fashion_mnist", str(where)))
+    smaller = SMALLER.format(url=f"{folder}/", train=TRAIN, test=TEST)
+    done = subprocess.run(
+        [sys.executable, "-c", smaller + code], capture_output=True, text=True, check=False
     )
-    assert splits.train.images.shape[1:] == (28, 28, 1)
-    assert len(splits.train.labels) + len(splits.validation.labels) == 1000
-    assert len(splits.test.labels) == 100
-    assert splits.class_names == data.load("fashion_mnist_mini").class_names
+    assert done.returncode == 0, done.stderr
+    return where
+
+
+def test_a_prepared_data_set_is_really_read(prepared):
+    splits = data.load("fashion_mnist", data_dir=prepared)
+    mini = data.load("fashion_mnist_mini")
+    assert len(splits.train.labels) + len(splits.validation.labels) == TRAIN
+    assert splits.class_names == mini.class_names
+    # TFDS shuffles what it prepares.
+    found = {image.tobytes(): label for image, label in zip(*splits.test, strict=True)}
+    images, labels = mini.test.images[:TEST], mini.test.labels[:TEST]
+    assert found == {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+
+
+def test_a_prepared_data_set_is_really_run(prepared, tmp_path):
+    more = f"""config.data = {{"name": "fashion_mnist", "data_dir": {str(prepared)!r}}}
+    config.forget = {{"by": "random", "size": 30}}
+    config.methods = {{"fine": vanilla(finetune)}}"""
+    tiny.write_config(tmp_path, more=more)
+    assert launch.main([f"--config={tmp_path / 'tiny.py'}", f"--workdir={tmp_path / 'run'}"]) == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert len((tmp_path / "run" / "results.csv").read_text().splitlines()) == 1 + 4
 
 
 def test_an_unknown_name_is_really_answered_by_tfds():

@@ -64,10 +64,8 @@ def config(place, methods=METHODS, **sections):
 def run(place, folder, **changes):
     """Runs, and says which models were made."""
     built = experiment.build(config(place, **changes))
-    with WorkDirectory(folder) as work, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
-        patch.setattr("rumjax.lab.report.write_audit", lambda *_, **__: None)
-        pipeline.run_experiment(built, work, console=QUIET)
+    with WorkDirectory(folder) as work:
+        pipeline.run_experiment(built, work, console=QUIET, figures=False)
         return work.read_json("audit/models.json")
 
 

@@ -4,7 +4,7 @@ Models are not: TensorStore writes their arrays by a Google Cloud Storage client
 """
 
 import ast
-import pathlib
+import inspect
 
 import fsspec
 import numpy as np
@@ -251,8 +251,7 @@ def test_nothing_is_made_locally(work, tmp_path, monkeypatch):
 
 def test_all_writes_go_through_one_door():
     """So that what holds for them here holds for all."""
-    source = pathlib.Path(WorkDirectory.__module__.replace(".", "/") + ".py")
-    tree = ast.parse((pathlib.Path(__file__).parent.parent / source).read_text())
+    tree = ast.parse(inspect.getsource(inspect.getmodule(WorkDirectory)))
     writers = [
         function.name
         for function in ast.walk(tree)

@@ -1,3 +1,5 @@
+"""Which of how many processes this one is, by arguments or by the scheduler's variables."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

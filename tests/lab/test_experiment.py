@@ -1,3 +1,5 @@
+"""A configuration becomes an experiment, or a message that says what is wrong with it."""
+
 import copy
 
 import numpy as np

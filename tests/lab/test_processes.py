@@ -14,11 +14,22 @@ from rumjax.lab import bank, dependencies, experiment, pipeline
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.workdir import WorkDirectory
 from tests import tiny
+from tests.runs import random_moments
 
-MODELS, KILLS = 16, 5
+MODELS, KILLS = 12, 3
+MANY = 1000  # models, more than are made until the test is over, however busy the machine
 MORE = f"""
-    config.training["epochs"] = 500
+    config.training["epochs"] = 400
     config.bank["models"] = {MODELS}
+"""
+
+PROGRAM = """
+import sys
+from rumjax import launch
+from rumjax.lab import bank
+
+bank.train.__kwdefaults__["stale_after"] = 10.0  # a minute is long for a test
+sys.exit(launch.main())
 """
 
 
@@ -38,7 +49,7 @@ def start(place, tmp_path):
     environment = tiny.environment(place / "compiled")
 
     def start(*arguments):
-        command = [sys.executable, "-m", "rumjax.launch", f"--config={place / 'tiny.py'}"]
+        command = [sys.executable, "-c", PROGRAM, f"--config={place / 'tiny.py'}"]
         command += [f"--workdir={tmp_path / 'run'}", "--cpu_devices=1", *arguments]
         log = open(tmp_path / f"log{len(running)}.txt", "w+")  # noqa: SIM115 (read when it ends)
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -76,9 +87,9 @@ def claimed(work, index):
 
 def test_a_bank_of_three_processes_one_of_them_killed_again_and_again(place, tmp_path, start):
     """It is the bank of one process, row by row and bit by bit."""
-    random = np.random.default_rng()
+    random = random_moments()
     work = tmp_path / "run"
-    others = [start(*share(index, 3)) for index in (1, 2)]
+    others = []
     for _ in range(KILLS):
         before = claimed(work, 0)
         victim = start(*share(0, 3))
@@ -86,6 +97,8 @@ def test_a_bank_of_three_processes_one_of_them_killed_again_and_again(place, tmp
         time.sleep(random.uniform(0, 0.5))
         victim.send_signal(signal.SIGKILL)
         victim.wait()
+        # They come later, or they would be done before the first is killed again.
+        others = others or [start(*share(index, 3)) for index in (1, 2)]
     for each in others:
         assert each.wait(timeout=240) == 0
     with WorkDirectory(work) as directory, WorkDirectory(tmp_path / "alone") as alone:
@@ -103,13 +116,12 @@ def test_a_bank_of_three_processes_one_of_them_killed_again_and_again(place, tmp
 
 
 def test_a_process_told_to_stop_says_that_it_wants_to_be_started_again(tmp_path, start):
-    many = 1000  # more than it makes until it is told, however busy the machine
-    process = start(*share(1, 2), f"--config.bank.models={many}")
+    process = start(*share(1, 2), f"--config.bank.models={MANY}")
     wait_for(lambda: list((tmp_path / "run").glob("bank/0*.npz")))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == launch.START_AGAIN
     rows = list((tmp_path / "run").glob("bank/0*.npz"))
-    assert 0 < len(rows) < many
+    assert 0 < len(rows) < MANY
     with WorkDirectory(tmp_path / "run") as work:
         assert ModelBank.open(work).discard_damaged() == []
     assert not list((tmp_path / "run").rglob(".partial-*"))
@@ -117,8 +129,9 @@ def test_a_process_told_to_stop_says_that_it_wants_to_be_started_again(tmp_path,
 
 
 def test_a_process_of_one_number_is_refused_a_second_time(tmp_path, start):
-    first = start(*share(1, 2))
+    command = (*share(1, 2), f"--config.bank.models={MANY}")
+    first = start(*command)
     wait_for(lambda: claimed(tmp_path / "run", 1) is not None)
-    second = start(*share(1, 2))
+    second = start(*command)
     assert second.wait(timeout=60) == 1
     assert first.poll() is None

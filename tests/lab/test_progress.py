@@ -1,3 +1,5 @@
+"""Durations and progress as they are shown."""
+
 import io
 
 import pytest

@@ -58,11 +58,7 @@ def arrived(place):
     }
     study = {"kind": "requests", "pairs": {"kept": "anew"}}
     built = experiment.build(config(place, requests(2), methods, study=study))
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        WorkDirectory(place / "arrived") as work,
-    ):
-        patch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
+    with WorkDirectory(place / "arrived") as work:
         rows = pipeline.run_experiment(built, work, console=QUIET)
         yield built, work, rows
 
@@ -71,7 +67,6 @@ def arrived(place):
 
 
 def test_cases_share_models_and_scores_and_have_all_else_of_their_own(place, tmp_path, monkeypatch):
-    monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
     saved = []
     save = WorkDirectory.save_model
     monkeypatch.setattr(
@@ -81,7 +76,7 @@ def test_cases_share_models_and_scores_and_have_all_else_of_their_own(place, tmp
     )
     built = experiment.build(config(place, LEVELS, {"fine": vanilla(FINETUNE)}))
     with WorkDirectory(tmp_path / "run") as work:
-        rows = pipeline.run_experiment(built, work, console=QUIET)
+        rows = pipeline.run_experiment(built, work, console=QUIET, figures=False)
         sets = {name: work.read_arrays(f"cases/{name}/forget_sets.npz") for name in LEVELS}
         scores = work.read_arrays("scores.npz")["memorization"]
         assert work.has("cases/low/report.html")
@@ -214,13 +209,12 @@ def test_the_page_of_a_study_reads_on_its_own(arrived):
 
 def test_a_study_goes_on_where_it_stopped(arrived, monkeypatch):
     built, work, rows = arrived
-    monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
 
     def refuse(*_, **__):
         raise AssertionError("something is made")
 
     monkeypatch.setattr("rumjax.ensemble.run", refuse)
-    assert pipeline.run_experiment(built, work, console=QUIET) == rows
+    assert pipeline.run_experiment(built, work, console=QUIET, figures=False) == rows
 
 
 @pytest.mark.parametrize(

@@ -271,8 +271,7 @@ def test_what_is_not_to_be_tuned_is_named(searched):
         pipeline.tune_experiment(built, work, console=Console(quiet=True), only=["fins"])
 
 
-def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path, monkeypatch):
-    monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
+def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path):
     methods = {
         "fine": rum_f(FINETUNE),
         "backwards": rum_f(FINETUNE, order=("high", "medium", "low")),
@@ -291,7 +290,7 @@ def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path, mon
         )
     )
     with WorkDirectory(tmp_path / "run") as work:
-        pipeline.run_experiment(built, work, console=Console(quiet=True))
+        pipeline.run_experiment(built, work, console=Console(quiet=True), figures=False)
         wild = work.read_json("rows/wild_seed0.json")["row"]
         epochs = {name: len(work.read_json(f"rows/{name}_seed0.json")["curve"]) for name in methods}
         tried = pieces(work, "chosen")

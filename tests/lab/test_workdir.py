@@ -1,3 +1,5 @@
+"""Files of a work directory are whole or absent, and what damages them is reported."""
+
 import contextlib
 import errno
 import gc

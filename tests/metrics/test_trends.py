@@ -1,3 +1,5 @@
+"""Trends over ordered groups and rank correlations, against all permutations."""
+
 import itertools
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Convolutions as matrix products, against XLA's own, and the modules made of them."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,7 +215,9 @@ def test_module_is_the_function_and_a_bias():
     bias = jnp.arange(3.0)
     conv = Conv(3, strides=(2, 2), use_bias=True)
     found = conv.apply({"params": {"kernel": kernel, "bias": bias}}, images)
-    np.testing.assert_allclose(found, convolution(images, kernel, (2, 2)) + bias, rtol=1e-6)
+    np.testing.assert_allclose(
+        found, convolution(images, kernel, (2, 2)) + bias[None, None, None], rtol=1e-6
+    )
 
 
 def test_kernels_start_he_normal_by_fan_out_and_biases_at_zero():

@@ -1,3 +1,5 @@
+"""`Model`: equality by value, outputs, normalization, and what it keeps of a module."""
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

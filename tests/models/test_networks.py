@@ -1,3 +1,5 @@
+"""The networks: published numbers of parameters, precision, and sizes of images."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""Networks by name, with options, and modules from elsewhere."""
+
 import sys
 import types
 

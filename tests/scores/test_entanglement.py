@@ -1,3 +1,5 @@
+"""Entanglement and discrepancy of embeddings, against slow references."""
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np

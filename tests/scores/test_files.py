@@ -1,3 +1,5 @@
+"""Scores from files: how they are found in an archive, and those that are published."""
+
 import hashlib
 import json
 

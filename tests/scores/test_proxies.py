@@ -1,3 +1,5 @@
+"""Proxies of memorization from training dynamics, against slow references."""
+
 import math
 
 import hypothesis

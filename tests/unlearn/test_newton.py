@@ -1,3 +1,5 @@
+"""The influence step, against a dense solve with gradients by hand."""
+
 import functools
 
 import jax
