@@ -341,7 +341,7 @@ def recipe(
     Examples:
       >>> from rumjax.models import Cnn
       >>> retrain = recipe(Model(Cnn(10)), epochs=20, schedule="steps", milestones=(10, 15))
-      >>> retrain.epochs, float(retrain.rate(jnp.float32(12)).round(3))
+      >>> retrain.epochs, round(float(retrain.rate(jnp.float32(12))), 3)
       (20, 0.2)
     """
     check_choice("schedule", schedule, SCHEDULES)
