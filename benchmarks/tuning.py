@@ -71,7 +71,7 @@ def main():
     def timed(name, way):
         def measured():
             jax.clear_caches()
-            ensemble._compiled.cache_clear()
+            ensemble.programs.compiled.cache_clear()
             before = len(traced)
             found[name] = way()
             print(f"{name}: an epoch was traced {len(traced) - before} times")

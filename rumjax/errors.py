@@ -1,6 +1,6 @@
-"""What can go wrong, in words a user can act on, and the checks that are made in many places.
+"""Errors with messages that a user can act on, and the checks that many modules make.
 
-Each message names what is wrong, where, and what to do. The command line prints these and leaves
+Every message names what is wrong, where, and what to do. The command line prints these and leaves
 with a non-zero status; any other exception is a defect of rumjax and keeps its traceback.
 """
 
@@ -33,10 +33,17 @@ class DamagedFileError(WorkDirectoryError):
 
 
 def check_choice(what: str, name: str, choices: Collection[str]) -> str:
-    """Returns `name` if it is one of `choices`; otherwise says which there are.
+    """Returns `name` if it is one of `choices`.
 
     Raises:
-      InvalidInputError: names the nearest choice and lists them all.
+      InvalidInputError: it is not; names the nearest choice and lists them all.
+
+    Examples:
+      >>> check_choice("schedule", "cosine", ("constant", "cosine"))
+      'cosine'
+      >>> check_choice("size", "smal", ("small",))
+      Traceback (most recent call last):
+      rumjax.errors.InvalidInputError: unknown size 'smal'; did you mean 'small'? There are: small
     """
     if name in choices:
         return name
@@ -52,11 +59,16 @@ def check_indices(what: str, indices: Any, size: int, *, allow_empty: bool = Fal
       what: the name used in messages, for example "forget set".
       indices: integers, any array-like of one dimension.
       size: the number of examples that may be pointed at.
-      allow_empty: whether no index at all is acceptable.
+      allow_empty: accepts no index at all.
 
     Raises:
       InvalidInputError: not one-dimensional integers, empty, duplicated, or out of range.
+
+    Examples:
+      >>> check_indices("forget set", [5, 2], 10)
+      array([2, 5], dtype=int32)
     """
+    # Integers of one dimension.
     array = np.asarray(indices)
     if array.size == 0:
         array = array.astype(np.int32)
@@ -66,6 +78,8 @@ def check_indices(what: str, indices: Any, size: int, *, allow_empty: bool = Fal
         raise InvalidInputError(
             f"{what}: wanted integers of one dimension, got {array.dtype}{list(array.shape)}"
         )
+
+    # Within range, and each once.
     outside = array[(array < 0) | (array >= size)]
     if outside.size:
         raise InvalidInputError(
@@ -86,6 +100,10 @@ def check_count(what: str, value: int, *, least: int = 1) -> int:
 
     Raises:
       InvalidInputError: names the argument and the value.
+
+    Examples:
+      >>> check_count("epochs", 3.0)
+      3
     """
     try:
         whole = int(value) == value and value >= least
@@ -112,6 +130,12 @@ def check_number(
 
     Raises:
       InvalidInputError: not a number, not finite, or outside the range.
+
+    Examples:
+      >>> check_number("momentum", 0.5, most=1.0)
+      np.float32(0.5)
+      >>> check_number("learning rates", [1, 2])
+      array([1., 2.], dtype=float32)
     """
     try:
         numbers = np.asarray(value, np.float32)

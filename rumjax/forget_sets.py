@@ -136,11 +136,11 @@ def by_entanglement(
     order = ascending(distances(embeddings), seed=seed)
     check_count("size", size)
 
-    # Around the middle of every level's group.
     parts: Parts = {}
     for level, group in zip(LEVELS, centers, strict=True):
         if not 0 <= group < groups:
             raise InvalidInputError(f"centers: group {group} is outside 0…{groups - 1}")
+        # The run of examples around the middle of the group.
         middle = round((group + 0.5) * count / groups)
         first = int(np.clip(middle - size // 2, 0, max(count - size, 0)))
         parts[level] = np.sort(order[first : first + size]).astype(np.int32)
@@ -259,6 +259,7 @@ def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 
       >>> {name: len(request) for name, request in dealt.items()}
       {'request_1': 3, 'request_2': 2}
     """
+    # Every request gets an example of every part.
     check_count("requests", count)
     until = count if until is None else check_count("until", until)
     smallest = min(map(len, parts.values()))

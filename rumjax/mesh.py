@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 from rumjax.errors import InvalidInputError
 
 AXIS = "data"
+"""The name of the mesh's axis."""
 
 Tree = TypeVar("Tree")
 
@@ -25,16 +26,16 @@ def initialize(
 ) -> None:
     """Joins the processes of a job, so that `jax.devices()` are those of all; call it first of all.
 
-    Under SLURM and Open MPI, and on Cloud TPU and Kubernetes, JAX finds out what is not given. If
-    one process dies, the others end too.
+    Under SLURM and Open MPI, and on Cloud TPU and Kubernetes, JAX detects the arguments that are
+    not given. If one process dies, the others end too.
 
     Args:
-      coordinator: where process 0 listens, as all can reach it: "10.0.0.1:1234" for instance.
-      process: which one this is, from 0.
-      processes: how many there are.
+      coordinator: the address at which all processes reach process 0, "10.0.0.1:1234" for instance.
+      process: the number of this process, from 0.
+      processes: the number of processes.
 
     Raises:
-      InvalidInputError: something is neither given nor found, or JAX has been used already.
+      InvalidInputError: an argument is neither given nor detected, or JAX has been used already.
     """
     given = f"coordinator={coordinator!r}, process={process}, processes={processes}"
     if coordinator is not None and ":" not in coordinator:
@@ -51,17 +52,27 @@ def initialize(
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """All devices of all processes, or those given, in a row."""
+    """Returns a mesh of all devices of all processes, or of those given, in a row.
+
+    Examples:
+      >>> data_mesh(jax.devices()[:1]).axis_names
+      ('data',)
+    """
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 @contextlib.contextmanager
 def data_parallel(devices: Sequence[jax.Device] | None = None) -> Iterator[Mesh]:
-    """Inside, `rumjax.run` shares out each batch over all devices of all processes, or those given.
+    """Shares out every batch of `rumjax.run` over all devices of all processes, or those given.
 
     All processes run the same program, on the same data and keys. The number of devices has to
-    divide the batch size. What comes out lies on every device, and is as readable as ever.
+    divide the batch size. Results lie on every device, and can be read like any array.
+
+    Examples:
+      >>> with data_parallel(jax.devices()[:1]):
+      ...     shared_out()
+      True
     """
     with jax.set_mesh(data_mesh(devices)) as mesh:
         yield mesh
@@ -70,15 +81,21 @@ def data_parallel(devices: Sequence[jax.Device] | None = None) -> Iterator[Mesh]
 def replicate(tree: Tree) -> Tree:
     """Copies a tree of arrays, but not of keys, to every device of `data_parallel`.
 
-    What is not copied beforehand, a data set for instance, is copied again in every epoch.
+    Arrays that are not copied beforehand, a data set for instance, are copied in every epoch again.
 
     Raises:
       InvalidInputError: outside `data_parallel`, or the processes hold different values.
+
+    Examples:
+      >>> import numpy as np
+      >>> with data_parallel(jax.devices()[:1]):
+      ...     replicate(np.arange(3)).tolist()
+      [0, 1, 2]
     """
     if not _devices():
         raise InvalidInputError("replicate: there are no devices; use it inside data_parallel")
     try:
-        # By way of the host: an array that is tied to one device would not go to other processes.
+        # Through the host: an array that is tied to one device would not go to other processes.
         return jax.device_put(jax.device_get(tree), PartitionSpec())
     except AssertionError as error:
         raise InvalidInputError(
@@ -87,7 +104,7 @@ def replicate(tree: Tree) -> Tree:
 
 
 def across_devices(batch: Tree) -> Tree:
-    """Puts an equal part of arrays [B, ...] on each device; outside `data_parallel`, does nothing.
+    """Puts an equal part of arrays [B, ...] on every device; outside `data_parallel`, does nothing.
 
     Raises:
       InvalidInputError: the number of devices does not divide B.
@@ -105,10 +122,15 @@ def across_devices(batch: Tree) -> Tree:
 
 
 def shared_out() -> bool:
-    """Whether batches are shared out: inside `data_parallel`."""
+    """Tests whether batches are shared out, inside `data_parallel`.
+
+    Examples:
+      >>> shared_out()
+      False
+    """
     return _devices() > 0
 
 
 def _devices() -> int:
-    """How many there are inside `data_parallel`; 0 outside."""
+    """Returns the number of devices inside `data_parallel`; 0 outside."""
     return jax.sharding.get_abstract_mesh().shape.get(AXIS, 0)

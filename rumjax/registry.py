@@ -54,6 +54,7 @@ def is_import_path(name: str) -> bool:
 
 def _imported(what: str, name: str, wanted: str) -> Callable[..., Any]:
     """Imports what "package.module:attribute" names, and checks that it can be called."""
+    # The module.
     path, _, attribute = name.partition(":")
     if not is_import_path(name):
         raise InvalidInputError(
@@ -66,6 +67,8 @@ def _imported(what: str, name: str, wanted: str) -> Callable[..., Any]:
             f"{what} {name!r}: {error}; wanted 'package.module:attribute', importable from here: "
             "install the package, or put its folder on PYTHONPATH"
         ) from error
+
+    # Its attribute, which must be callable.
     if not hasattr(module, attribute):
         near = difflib.get_close_matches(attribute, dir(module), n=1)
         hint = f"did you mean {near[0]!r}?" if near else "name one that it defines"

@@ -90,8 +90,8 @@ def relearn_times(
     Examples:
       >>> import jax
       >>> from rumjax.models import Cnn
-      >>> data = Dataset(jnp.zeros((4, 4, 4, 1), jnp.uint8), jnp.zeros(4, jnp.int32))
-      >>> model = Model(Cnn(2, widths=(2,), hidden=2))
+      >>> data = Dataset(jnp.zeros((4, 2, 2, 1), jnp.uint8), jnp.zeros(4, jnp.int32))
+      >>> model = Model(Cnn(2, widths=(), hidden=2))
       >>> variables = [model.init(jax.random.key(0), data.images)]
       >>> keys, forget = jax.random.split(jax.random.key(1), 1), np.array([0, 2])
       >>> options = {"model": model, "learning_rate": 0.1, "epochs": 1, "target": [0.0]}

@@ -8,6 +8,7 @@ model is trained by the same recipe on a task that forgets nothing, so the two c
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypedDict, Unpack
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,31 +44,41 @@ Loss: TypeAlias = Callable[..., tuple[Array, Variables]]
 
 
 def cross_entropy(logits: Array, batch: Batch) -> Array:
-    """Mean cross-entropy of float32[B, K] logits over the batch's examples of weight 1."""
+    """Returns the mean cross-entropy of float32[B, K] logits over examples of weight 1; float32[].
+
+    Examples:
+      >>> batch = Batch(jnp.zeros((2, 4, 4, 1)), jnp.array([0, 1]), jnp.array([1.0, 0.0]), None)
+      >>> round(float(cross_entropy(jnp.zeros((2, 2)), batch)), 3)
+      0.693
+    """
+    chex.assert_rank([logits, batch.labels], [2, 1])
+    chex.assert_equal_shape_prefix([logits, batch.labels], 1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
     return weighted_mean(losses, batch.weights)
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:
-    """Mean of float32[B] with weights 0 or 1; 0 where all weights are."""
+    """Returns the mean of float32[B] with weights 0 or 1; 0 if all weights are 0."""
+    chex.assert_equal_shape([values, weights])
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def shuffled(key: Key, subset: Subset) -> Array:
-    """The subset's indices in random order, int32[capacity], the padding last."""
+    """Returns the subset's indices in random order, int32[capacity], the padding last."""
+    chex.assert_rank(subset.indices, 1)
     position = jnp.arange(subset.indices.shape[0])
     noise = jax.random.uniform(key, position.shape)
     return subset.indices[jnp.argsort(jnp.where(position < subset.size, noise, jnp.inf))]
 
 
 def steps_per_pass(subset: Subset, batch_size: int) -> Array:
-    """Batches in one pass over the subset, the last of them maybe partial; int32[]."""
+    """Returns the number of batches in a pass over the subset, the last maybe partial; int32[]."""
     return -(-subset.size // batch_size)
 
 
 @record
 class Sgd:
-    """How minibatch SGD is done: SGD with momentum and L2 weight decay, as in PyTorch.
+    """Minibatch SGD with momentum and L2 weight decay, as in PyTorch.
 
     The last batch of a pass is filled up with examples of the same subset, which count in the
     batch-norm statistics and not in the loss; so every example weighs once per pass, and a subset
@@ -86,40 +97,40 @@ class Sgd:
     weight_decay: Array
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """The state before the first epoch: no momentum yet."""
+        """Returns the state before the first epoch: no momentum yet."""
         del data, task
         optimizer = self.optimizer().init(variables.params)
         return TrainState(key, variables, optimizer, jnp.int32(0))
 
     def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """One epoch: the algorithm's passes."""
+        """Runs one epoch: the algorithm's passes."""
         state, metrics = self.passes(state, data, task)
         return state._replace(epoch=state.epoch + 1), metrics
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """What an algorithm does in an epoch: one or more calls of `descend`."""
+        """Runs an algorithm's passes of an epoch: one or more calls of `descend`."""
         raise TypeError(f"{type(self).__name__} does not define passes")
 
     def finish(self, state: TrainState) -> Variables:
-        """The variables as they stand."""
+        """Returns the variables of the state."""
         return state.variables
 
     def optimizer(self, rate: ArrayLike = 1.0) -> optax.GradientTransformation:
-        """SGD at `rate` times the learning rate."""
+        """Returns SGD at `rate` times the learning rate."""
         return optax.chain(
             optax.add_decayed_weights(self.weight_decay),
             optax.sgd(self.learning_rate * rate, momentum=self.momentum),
         )
 
     def forward(self, variables: Variables, batch: Batch) -> tuple[Outputs, Variables]:
-        """Outputs on a batch, and the variables with batch statistics as `batch_norm` says."""
+        """Returns outputs on a batch, and variables whose batch statistics follow `batch_norm`."""
         outputs, batch_stats = self.model.apply(
             variables, batch.images, train=self.batch_norm == "update", key=batch.key
         )
         return outputs, variables._replace(batch_stats=batch_stats)
 
     def batch(self, key: Key, data: Dataset, subset: Subset, order: Array, step: Array) -> Batch:
-        """Batch number `step` of a pass over the subset in this order, augmented and shared out."""
+        """Returns batch number `step` of a pass in this order, augmented and shared out."""
         position = step * self.batch_size + jnp.arange(self.batch_size)
         chosen = order[position % jnp.maximum(subset.size, 1)]
         augment_key, forward_key = jax.random.split(key)
@@ -137,13 +148,13 @@ class Sgd:
         rate: Callable[[Array], ArrayLike] = lambda progress: 1.0,
         mask: PyTree | None = None,
     ) -> tuple[TrainState, Metrics]:
-        """One pass over the first subset; the others are cycled, freshly shuffled each time round.
+        """Descends for a pass over the first subset; the others are cycled with fresh shuffles.
 
         Args:
           state: where to start; its key is split, its epoch counter left alone.
           data: all examples.
           subsets: each step draws one batch from each.
-          loss: what to minimize, given those batches.
+          loss: to be minimized, a function of those batches.
           rate: factor of the learning rate at a progress measured in epochs.
           mask: booleans like the parameters; where False, a parameter stays bit-identical.
 
@@ -151,12 +162,14 @@ class Sgd:
           The new state, `loss` (mean over the steps) and `diverged_at` (the first step whose loss
           was not finite, or -1).
         """
+        # The order of the first subset, and the steps of a pass over it.
         next_key, key = jax.random.split(state.key)
         main, *cycled = subsets
         order = shuffled(jax.random.fold_in(key, 0), main)
         steps = steps_per_pass(main, self.batch_size)
 
         def body(step: Array, carry: Any) -> Any:
+            # A batch of every subset; those that are cycled are shuffled when they begin again.
             variables, optimizer_state, orders, total, diverged_at = carry
             step_key = jax.random.fold_in(key, step + 1)
             main_key, *other_keys = jax.random.split(step_key, len(subsets))
@@ -169,10 +182,13 @@ class Sgd:
                 )
                 batches.append(self.batch(batch_key, data, other, orders[i], turn))
 
+            # The gradient of the loss with respect to the parameters.
             def objective(params: PyTree) -> tuple[Array, Variables]:
                 return loss(variables._replace(params=params), *batches)
 
             (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(variables.params)
+
+            # A step of SGD, where the mask lets it move.
             optimizer = self.optimizer(rate(state.epoch + step / steps))
             updates, optimizer_state = optimizer.update(gradient, optimizer_state, variables.params)
             params = optax.apply_updates(variables.params, keep_masked(updates, mask))
@@ -186,6 +202,7 @@ class Sgd:
                 diverged_at,
             )
 
+        # All steps, from no loss and no divergence.
         variables, optimizer_state, _, total, diverged_at = jax.lax.fori_loop(
             0,
             steps,
@@ -203,7 +220,7 @@ class Sgd:
 
 
 def keep_masked(updates: PyTree, mask: PyTree | None) -> PyTree:
-    """The updates with those outside the mask made void, which leaves parameters bit-identical.
+    """Returns updates that leave parameters outside the mask bit-identical.
 
     The mask acts here, after momentum and weight decay, and not on gradients: both would move
     masked parameters. Void is -0.0, since adding +0.0 would turn a parameter of -0.0 into +0.0.
@@ -222,12 +239,12 @@ class Recipe(Sgd):
     decay: Array
 
     def init(self, key: Key, variables: Variables | None, data: Dataset, task: Task) -> TrainState:
-        """Freshly initialized variables; those given are not looked at."""
+        """Initializes fresh variables; those given are not used."""
         init_key, key = jax.random.split(key)
         return super().init(key, self.model.init(init_key, data.images[:1]), data, task)
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """One pass over R, minimizing cross-entropy on the schedule."""
+        """Runs one pass over R, minimizing cross-entropy on the schedule."""
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
             outputs, variables = self.forward(variables, batch)
@@ -236,7 +253,7 @@ class Recipe(Sgd):
         return self.descend(state, data, (task.retain,), loss, rate=self.rate)
 
     def rate(self, progress: Array) -> ArrayLike:
-        """The factor of the learning rate after `progress` epochs."""
+        """Returns the factor of the learning rate after `progress` epochs."""
         if self.schedule == "cosine":
             # Not optax's: the number of epochs is traced, so that it costs no compilation.
             return (1 + jnp.cos(jnp.pi * progress / self.epochs)) / 2
@@ -245,7 +262,7 @@ class Recipe(Sgd):
 
 
 class SgdOptions(TypedDict, total=False):
-    """What every factory built on SGD takes besides its own; the defaults are the paper's."""
+    """Options of every factory that is built on SGD; the defaults are the paper's."""
 
     batch_size: int
     """examples per step (256)"""
@@ -279,7 +296,7 @@ def sgd_fields(
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
     batch_norm: str = "update",
 ) -> dict[str, Any]:
-    """The validated and normalized fields of `Sgd`, for the factories of its records.
+    """Returns the validated fields of `Sgd`, for the factories of its records.
 
     Raises:
       InvalidInputError: a count below 1, a negative or non-finite number, an unknown policy.
@@ -306,10 +323,10 @@ def recipe(
     decay: ArrayLike = 0.2,
     **options: Unpack[SgdOptions],
 ) -> Recipe:
-    """A training recipe: an unlearner that trains from scratch on what the task retains.
+    """Makes a training recipe: an unlearner that trains from scratch on what the task retains.
 
     Args:
-      model: what to train.
+      model: the architecture.
       epochs: passes over the training subset.
       learning_rate: at the start.
       schedule: "constant", "cosine" (to 0 at the end, step by step), or "steps".
@@ -320,6 +337,12 @@ def recipe(
     Raises:
       InvalidInputError: an unknown schedule, milestones that are no tuple, without "steps" or the
         other way round, or numbers out of range.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> retrain = recipe(Model(Cnn(10)), epochs=20, schedule="steps", milestones=(10, 15))
+      >>> retrain.epochs, round(float(retrain.rate(jnp.float32(12))), 3)
+      (20, 0.2)
     """
     check_choice("schedule", schedule, SCHEDULES)
     if not isinstance(milestones, tuple | list):

@@ -22,7 +22,13 @@ Metrics: TypeAlias = Mapping[str, Array]
 
 
 class Dataset(NamedTuple):
-    """Labelled images; on the host as NumPy, on the device as uint8 once and for all."""
+    """Labelled images; on the host as NumPy, on the device as uint8 once and for all.
+
+    Examples:
+      >>> data = Dataset(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1], np.int32))
+      >>> len(data.labels)
+      4
+    """
 
     images: AnyArray
     """uint8[N, H, W, C]"""
@@ -31,21 +37,27 @@ class Dataset(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """A data set with its three parts, on the host."""
+    """A data set with its three parts, on the host.
+
+    Examples:
+      >>> data = Dataset(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1], np.int32))
+      >>> Splits("mine", 2, ("cat", "dog"), train=data, validation=data, test=data).num_classes
+      2
+    """
 
     name: str
     num_classes: int
     class_names: tuple[str, ...]
     train: Dataset
-    """D: what the original model is trained on, and what forget sets are taken from."""
+    """D: the original model is trained on it, and forget sets are taken from it"""
     validation: Dataset
-    """V: for tuning."""
+    """V: for tuning"""
     test: Dataset
-    """T: never trained on."""
+    """T: never trained on"""
 
 
 class Batch(NamedTuple):
-    """What a loss sees of a data set in one step."""
+    """The examples of a data set that a loss takes in one step."""
 
     images: Array
     """uint8[B, H, W, C], augmented"""
@@ -54,11 +66,16 @@ class Batch(NamedTuple):
     weights: Array
     """float32[B]: 1, or 0 for an example that only fills the last batch"""
     key: Key
-    """for whatever is random in the forward pass, dropout for example"""
+    """for randomness in the forward pass, dropout for example"""
 
 
 class Subset(NamedTuple):
-    """A set of examples of static capacity and traced size, so that |R| may change for free."""
+    """A set of examples of static capacity and traced size, so that |R| may change for free.
+
+    Examples:
+      >>> Subset(jnp.array([3, 5, 0]), jnp.int32(2)).indices.shape
+      (3,)
+    """
 
     indices: Array
     """int32[capacity]; entries at positions `size` and beyond are padding"""
@@ -67,21 +84,31 @@ class Subset(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What an unlearner is asked to do: forget S, keep R."""
+    """The task of an unlearner: forget S, keep R.
+
+    Examples:
+      >>> int(task([1, 3], 10).retain.size)
+      8
+    """
 
     forget: Subset
     retain: Subset
 
 
 class Variables(NamedTuple):
-    """A model's parameters and its batch-norm statistics; never changed in place."""
+    """A model's parameters and its batch-norm statistics; never changed in place.
+
+    Examples:
+      >>> Variables(params={"bias": jnp.zeros(3)}, batch_stats={}).params["bias"].shape
+      (3,)
+    """
 
     params: PyTree
     batch_stats: PyTree
 
 
 class Outputs(NamedTuple):
-    """What a model says of a batch."""
+    """A model's outputs on a batch."""
 
     logits: Array
     """float32[B, K]"""
@@ -90,16 +117,21 @@ class Outputs(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """One number per example of D; LARGER MEANS MORE MEMORIZED, whatever the score."""
+    """One number per example of D; LARGER MEANS MORE MEMORIZED, whatever the score.
+
+    Examples:
+      >>> Scores(np.array([0.1, 0.9], np.float32)).standard_error is None
+      True
+    """
 
     values: np.ndarray
     """float32[N]"""
     standard_error: np.ndarray | None = None
-    """float32[N], where the score is an estimate that has one"""
+    """float32[N], if the score is an estimate that has one"""
 
 
 class TrainState(NamedTuple):
-    """What stochastic gradient descent carries from epoch to epoch: arrays only."""
+    """The state that stochastic gradient descent carries from epoch to epoch: arrays only."""
 
     key: Key
     variables: Variables
@@ -107,57 +139,69 @@ class TrainState(NamedTuple):
     epoch: Array
     """int32[], epochs done"""
     memory: PyTree = ()
-    """what an algorithm keeps besides: a teacher, a mask"""
+    """the memory of an algorithm: a teacher, a mask"""
 
 
 State = TypeVar("State")
 
 
 class Unlearner(Protocol[State]):
-    """One unlearning algorithm: `init`, then `epochs` times `epoch`, then `finish`.
+    """An unlearning algorithm: `init`, then `epochs` times `epoch`, then `finish`.
 
     An unlearner is a frozen record and a pytree: its numbers are leaves, so that learning rates
     share one compilation and `jax.vmap` over records is a grid search. Its methods are pure and
-    are compiled by whoever runs them, `rumjax.run` or `rumjax.ensemble`.
+    are compiled by the runner, `rumjax.run` or `rumjax.ensemble`.
+
+    Examples:
+      >>> from rumjax.models import Cnn, Model
+      >>> from rumjax.unlearn import finetune
+      >>> unlearner: Unlearner = finetune(Model(Cnn(10)), epochs=3)
+      >>> unlearner.epochs
+      3
     """
 
     @property
     def epochs(self) -> int:
-        """How many times `epoch` is to be called."""
+        """Returns the number of calls of `epoch`."""
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> State:
-        """The state before the first epoch; `variables` are those of the model to change."""
+        """Returns the state before the first epoch; `variables` are of the model to change."""
 
     def epoch(self, state: State, data: Dataset, task: Task) -> tuple[State, Metrics]:
-        """One epoch, and scalars worth plotting, the mean loss for example."""
+        """Runs one epoch, and returns scalars worth plotting too, the mean loss for example."""
 
     def finish(self, state: State) -> Variables:
-        """The unlearned model."""
+        """Returns the unlearned model."""
 
 
 @dataclass_transform(
     frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,)
 )
 def record(cls: type) -> type:
-    """A frozen dataclass with keyword arguments only, registered as a pytree.
+    """Makes a class a frozen dataclass with keyword arguments only, registered as a pytree.
 
-    Fields made by `static` are structure, compared by value; all others are leaves. Records only
-    hold what they are given: their factories validate, since a record is built anew, with tracers
-    inside, whenever JAX takes it apart.
+    Fields made by `static` are structure, compared by value; all others are leaves. Records do not
+    validate, their factories do, since JAX builds a record anew, with tracers inside, whenever it
+    takes it apart.
     """
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True)(cls))
 
 
 def static(**kwargs: Any) -> Any:
-    """A field of a record that is structure: hashable, equal by value, part of the compilation."""
+    """Declares a field of a record as structure: hashable, equal by value, compiled for."""
     return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
 def subset(indices: Any, *, capacity: int | None = None) -> Subset:
-    """A `Subset` from indices, padded to `capacity` (by default: no padding).
+    """Makes a `Subset` of indices, padded to `capacity` (by default: no padding).
 
     Raises:
       InvalidInputError: more indices than `capacity`.
+
+    Examples:
+      >>> chosen = subset([3, 5], capacity=3)
+      >>> chosen.indices.tolist(), int(chosen.size)
+      ([3, 5, 0], 2)
     """
     indices = np.asarray(indices, np.int32)
     capacity = len(indices) if capacity is None else capacity
@@ -168,7 +212,7 @@ def subset(indices: Any, *, capacity: int | None = None) -> Subset:
 
 
 def task(forget: Any, size: int, *, capacity: int | None = None) -> Task:
-    """The task of forgetting `forget` out of examples 0…size-1 and retaining all the others.
+    """Makes the task of forgetting `forget` out of examples 0…size-1 and retaining the others.
 
     Args:
       forget: distinct integers below `size`; may be empty, which is plain training.
@@ -177,7 +221,12 @@ def task(forget: Any, size: int, *, capacity: int | None = None) -> Task:
 
     Raises:
       InvalidInputError: indices out of range or duplicated, or nothing left to retain.
+
+    Examples:
+      >>> task([1, 3], 5).retain.indices.tolist()[:3]
+      [0, 2, 4]
     """
+    # R is the rest of D.
     forget = check_indices("forget set", forget, size, allow_empty=True)
     if len(forget) == size:
         raise InvalidInputError(f"forget set: it covers all {size} examples, nothing is retained")

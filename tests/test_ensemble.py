@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -63,18 +64,8 @@ def trained(recipe, data):
     return trained
 
 
-def assert_equal(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        assert np.array_equal(one, other)
-
-
 def assert_close(first, second):
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5),
-        first,
-        second,
-    )
+    chex.assert_trees_all_close(first, second, rtol=1e-4, atol=1e-5)
 
 
 def first(tree, count):
@@ -89,7 +80,8 @@ def test_the_devices_are_there():
 def test_results_are_identical_on_any_number_of_devices(trained, devices, per_device):
     alone, _ = trained(1)
     assert all(len(leaf) == MODELS for leaf in jax.tree.leaves(alone))
-    assert_equal(trained(devices, per_device)[0], alone)
+    chex.assert_tree_all_finite(alone)
+    chex.assert_trees_all_equal(trained(devices, per_device)[0], alone)
 
 
 @pytest.mark.parametrize(("devices", "per_device"), [(2, 3)])
@@ -197,7 +189,7 @@ def test_an_algorithm_without_numbers_leaves_its_models_as_they_are(model, data,
         [original],
     )
     (made,) = ensemble.run([work], data, read=ensemble.whole, devices=jax.local_devices()[:1])
-    assert_equal(jax.tree.map(lambda leaf: leaf[0], made.read), original)
+    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[0], made.read), original)
     assert made.curves == [[]]
 
 
@@ -219,7 +211,7 @@ def test_what_is_watched_is_told_after_every_epoch(recipe, data):
         within="map",
         on_epoch=told.append,
     ):
-        assert_equal(made.read, told[-1].watched)
+        chex.assert_trees_all_equal(made.read, told[-1].watched)
     assert [(tuple(each.names), each.epoch) for each in told] == [
         (("model 0", "model 1"), 0),
         (("model 0", "model 1"), 1),
@@ -240,7 +232,7 @@ def test_a_few_models_are_spread_so_that_no_device_idles(count, wanted):
 
 def test_more_models_leave_the_earlier_ones_as_they_were(trained):
     fewer, more = trained(2)[0], trained(2, count=MODELS + 3)[0]
-    assert_equal(first(more, MODELS), fewer)
+    chex.assert_trees_all_equal(first(more, MODELS), fewer)
 
 
 def test_models_differ(trained):
@@ -315,7 +307,7 @@ def test_jobs_are_made_in_groups_that_suit_the_devices_and_come_one_by_one(
     assert [job.about for job, _ in made] == list(range(MODELS))
     assert told[::2] == [("model 0", "model 1"), ("model 2", "model 3"), ("model 4",)]
     for (job, result), model in zip(made, range(MODELS), strict=True):
-        assert_equal(result.read, jax.tree.map(lambda leaf: leaf[model], wanted))  # noqa: B023
+        chex.assert_trees_all_equal(result.read, jax.tree.map(lambda leaf: leaf[model], wanted))  # noqa: B023
         assert job.name == f"model {model}"
         assert [done["epoch"] for done in result.curve] == [1, 2]
         assert result.diverged is None
@@ -339,7 +331,7 @@ def test_variables_are_read_when_their_group_has_its_turn(plain_model, plain_ori
     assert read == []
     for seed, (_, result) in enumerate(models):
         assert read == ([0, 1] if seed < 2 else [0, 1, 2])
-        assert_equal(result.read, jax.tree.map(np.asarray, plain_original))
+        chex.assert_trees_all_equal(result.read, jax.tree.map(np.asarray, plain_original))
 
 
 def test_no_jobs_make_no_models(data):

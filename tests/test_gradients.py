@@ -183,7 +183,7 @@ def test_shared_and_wrapped_dense_layers_have_the_gradients_of_a_loop(unusual, d
 def test_the_gram_matrix_does_not_depend_on_how_many_gradients_are_held(
     model, original, data, rows, monkeypatch, held
 ):
-    monkeypatch.setattr(gradients, "HELD", held)
+    monkeypatch.setattr(gradients.fisher, "HELD", held)
     indices, subset = chosen(9)
     wanted = np.zeros((CAPACITY, CAPACITY))
     wanted[:9, :9] = rows[indices[:9]] @ rows[indices[:9]].T
@@ -200,8 +200,8 @@ def test_blocks_are_as_large_as_two_of_them_may_be_held(
     model, original, data, monkeypatch, examples_held, block
 ):
     size = 4 * (16 + 8 + 8 + 3 + 8 + 8 + 8 + 3)  # factors; biases, and scale and bias of batch norm
-    monkeypatch.setattr(gradients, "HELD", examples_held * size)
-    assert gradients._block_size(model, original, data, 100, 4) == block
+    monkeypatch.setattr(gradients.fisher, "HELD", examples_held * size)
+    assert gradients.fisher._block_size(model, original, data, 100, 4) == block
 
 
 SCORES = (gradients.loss_curvature, gradients.self_influence)

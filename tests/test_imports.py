@@ -64,6 +64,43 @@ def python(code, **environment):
     ).stdout.strip()
 
 
+HEAVY = (
+    "matplotlib",
+    "ml_collections",
+    "jinja2",
+    "orbax",
+    "scipy",
+    "sklearn",
+    "tensorflow_datasets",
+    "PIL",
+)
+"""packages that are only loaded by what needs them"""
+STATISTICS = pytest.mark.xfail(
+    strict=True, reason="rumjax.metrics.intervals still imports scipy.stats when it is loaded"
+)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Names of the modules that `import rumjax` loads, with the rooms that it leaves out."""
+    rooms = "rumjax, rumjax.audits, rumjax.ensemble, rumjax.relearn"
+    return set(python(f"import sys, {rooms}; print(*sys.modules, sep='\\n')").splitlines())
+
+
+@pytest.mark.parametrize(
+    "package",
+    [pytest.param(name, marks=STATISTICS if name == "scipy" else ()) for name in HEAVY],
+)
+def test_rumjax_loads_heavy_packages_only_where_they_are_used(loaded, package):
+    assert "rumjax.audits.suite" in loaded
+    assert not [name for name in loaded if f"{name}.".startswith(f"{package}.")]
+
+
+def test_what_shows_progress_is_not_loaded(loaded):
+    # Flax loads rich, but no bars.
+    assert "rich.progress" not in loaded
+
+
 def test_the_rooms_on_the_host_never_make_a_device_array():
     # There is no such platform: whatever asks for a device fails.
     assert python(ON_THE_HOST, JAX_PLATFORMS="nowhere") == "done"

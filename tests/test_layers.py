@@ -36,7 +36,6 @@ LAB = (
     "lab",
     "lab.cluster",
     "lab.progress",
-    "lab.settings",
     "lab.grids",
     "lab.search",
     "lab.files",
@@ -47,6 +46,7 @@ LAB = (
     "lab.bank",
     "lab.options",
     "lab.methods",
+    "lab.settings",
     "lab.sections",
     "lab.config",
     "lab.experiment",
@@ -70,7 +70,7 @@ ONLY = {
     "orbax": {"lab.workdir"},
     "etils": {"lab.storage"},
     "fsspec": {"lab.storage"},
-    "ml_collections": {"launch", "configs"},
+    "ml_collections": {"launch", "lab.settings", "configs"},
     "tensorflow_datasets": {"data"},
     "flax": {"models", "gradients"},
     "optax": {"training", "gradients", "unlearn"},
@@ -194,10 +194,10 @@ def users(*names):
 
 
 def test_only_ensemble_and_mesh_share_out_work_and_only_runners_compile():
-    assert users("jax.pmap", "jax.shard_map") == {"ensemble"}
+    assert users("jax.pmap", "jax.shard_map") == {"ensemble.programs"}
     assert users("jax.set_mesh", "jax.make_mesh", "jax.distributed") == {"mesh"}
     library = {each for each in users("jax.jit") if not each.startswith("lab.")}
-    assert library == {"unlearn.base", "ensemble"}
+    assert library == {"unlearn.base", "ensemble.programs"}
 
 
 def test_no_module_is_hidden_by_what_it_defines():

@@ -111,6 +111,7 @@ def forgetting_quality(epsilons: np.ndarray, *, models: int, width: float = WIDT
     epsilons = np.asarray(epsilons, np.float64)
     if epsilons.size == 0 or not np.isfinite(epsilons).all() or epsilons.min() < 0:
         raise InvalidInputError("epsilons: wanted at least one, finite and not negative")
+    # Bins that so many models can show at all.
     last = np.ceil(np.log(max(models - 1, 1)))
     number = np.floor(epsilons / width)
     return float(np.mean(np.where((number + 1) * width <= last, 2.0**-number, 0.0)))

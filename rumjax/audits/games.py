@@ -121,6 +121,7 @@ def per_example(game: Game) -> np.ndarray:
       >>> per_example(Game(scores, positive, np.ones((2, 2), bool), threshold=0.0))
       array([0.5, 1. ])
     """
+    # Examples without a pair of one world are 0/0.
     right, worlds = _right(game)
     with np.errstate(invalid="ignore"):
         rates = [np.sum(right * world, axis=0) / world.sum(axis=0) for world in worlds]
@@ -157,10 +158,13 @@ def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
         raise InvalidInputError(
             f"false_positive_rate: wanted a number in 0…1, got {false_positive_rate}"
         )
+    # The highest rate among the thresholds that are allowed.
     scores, positive = _pairs(game)
     false, true, _ = metrics.roc_curve(positive, scores, drop_intermediate=False)
     trials = int(positive.sum())
     successes = round(float(true[false <= false_positive_rate].max()) * trials)
+
+    # Its interval by Clopper and Pearson.
     ends = stats.binomtest(successes, trials).proportion_ci(method="exact")
     return Rate(successes / trials, float(ends.low), float(ends.high), successes, trials)
 
@@ -282,6 +286,7 @@ def _ranks(yes: np.ndarray, no: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _area(yes: np.ndarray, no: np.ndarray, ranks: tuple[np.ndarray, np.ndarray]) -> float:
     """Returns the area from weights of positive and, ascending in score, negative pairs, or NaN."""
+    # A pair of equal scores counts half: the mean of "below" and "not above".
     sums = np.append(0.0, np.cumsum(no))
     whole = 2 * yes.sum() * sums[-1]
     return float(yes @ (sums[ranks[0]] + sums[ranks[1]]) / whole) if whole else np.nan
@@ -294,6 +299,7 @@ where one of the worlds has vanished."""
 
 def _area_of_draws(game: Game) -> OfDraws:
     """Returns the area under the curve as a function of draws; sorts the scores only once."""
+    # Pairs in the order of their scores, apart by world, which no draw changes.
     scores, positive = _pairs(game)
     order = np.argsort(scores)
     scores, positive = scores[order], positive[order]
@@ -301,6 +307,7 @@ def _area_of_draws(game: Game) -> OfDraws:
     yes, no = pairs[:, positive], pairs[:, ~positive]
     ranks = _ranks(scores[positive], scores[~positive])
 
+    # A pair counts as often as its model, times its example.
     def area(models: np.ndarray, examples: np.ndarray) -> float:
         ours, theirs = (models[rows] * examples[columns] for rows, columns in (yes, no))
         return _area(ours, theirs, ranks)

@@ -52,6 +52,7 @@ def klom(
     """
     check_sides(unlearned, oracles)
     _check_histogram(bins, clip, floor)
+    # Both sides share the bins of an example.
     binned = _binned(np.concatenate([unlearned, oracles]), bins, clip)
     return _divergence(binned[: len(unlearned)], binned[len(unlearned) :], bins, floor)
 
@@ -100,6 +101,7 @@ def corrected_klom(
     _check_histogram(bins, clip, floor)
     binned = _binned(np.concatenate([unlearned, oracles]), bins, clip)
     ours, theirs = binned[: len(unlearned)], binned[len(unlearned) :]
+    # The mean over all deals of these models into the two sides.
     by_chance = _by_chance(_counts(binned, bins), len(ours), len(theirs), floor).sum(axis=1)
     return np.asarray(_divergence(ours, theirs, bins, floor) - by_chance)
 
@@ -135,6 +137,7 @@ def _check_histogram(bins: int, clip: float, floor: float) -> None:
 
 def _binned(margins: np.ndarray, bins: int, clip: float) -> np.ndarray:
     """Returns the bin of every margin, int[M, n]."""
+    # Some examples at a time, all models of each.
     positions = np.empty(margins.shape, np.intp)
     step = max(1, CHUNK // len(margins))
     for first in range(0, margins.shape[1], step):
@@ -184,6 +187,7 @@ def _by_chance(inside: np.ndarray, ours: int, theirs: int, floor: float) -> np.n
     distinct, position = np.unique(inside, return_inverse=True)
     means = []
     for count in distinct:
+        # The hypergeometric probabilities of how many of them are dealt to our side.
         dealt = np.arange(max(0, count - theirs), min(ours, count) + 1)
         chance = choices(ours, dealt) + choices(theirs, count - dealt)
         chance = np.exp(chance - choices(ours + theirs, count))
@@ -193,6 +197,7 @@ def _by_chance(inside: np.ndarray, ours: int, theirs: int, floor: float) -> np.n
 
 def _counts(binned: np.ndarray, bins: int) -> np.ndarray:
     """Counts the models of every example and bin, int64[n, bins]."""
+    # One count over all examples, whose bins are numbered apart.
     examples = binned.shape[1]
     flat = binned + bins * np.arange(examples)
     return np.bincount(flat.ravel(), minlength=examples * bins).reshape(examples, bins)

@@ -131,6 +131,8 @@ def lira(
         fit(targets, shadows, world, left_out, variance, variance_floor)
         for world in (shadow_positive, shadow_negative)
     )
+
+    # The logarithm of the likelihood ratio.
     scores = of_positive.log_density(targets.margins) - of_negative.log_density(targets.margins)
     enough = (of_positive.fitted >= LEAST) & (of_negative.fitted >= LEAST)
     return pairs_of(targets, scores, enough, positive, negative, threshold=0.0)
@@ -161,6 +163,7 @@ def offline_lira(
       True
     """
     _check(targets, shadows, left_out, variance, variance_floor)
+    # The distance from the mean of models that never saw the example, in standard deviations.
     fitted = fit(targets, shadows, OUT, left_out, variance, variance_floor)
     scores = (targets.margins - fitted.mean) / np.sqrt(fitted.variance)
     return pairs_of(targets, scores, fitted.fitted >= LEAST, positive, negative, threshold=None)
@@ -204,6 +207,7 @@ def fit(
       variance: see `unlearning_lira`.
       floor: of the variances, in squared nats.
     """
+    # The shadows of the world.
     margins, member = shadows.margins.astype(np.float64), shadows.worlds == world
     count = member.sum(axis=0)
 
@@ -225,6 +229,7 @@ def fit(
     mean = (sums - own) / np.maximum(left, 1)
     spread = np.maximum(squares - own**2 - left * mean**2, 0.0)
     if variance == "shared":
+        # One variance of all examples of which models enough are left.
         enough = left >= LEAST
         pooled = (spread * enough).sum(axis=1) / np.maximum(((left - 1) * enough).sum(axis=1), 1)
         variances = np.broadcast_to(pooled[:, None], own.shape)
@@ -264,6 +269,8 @@ def pairs_of(
     played = (yes | no) & enough
     # An example with one world alone says nothing of the other.
     played &= (played & yes).any(axis=0) & (played & no).any(axis=0)
+
+    # Without any pair, say how many models each world had.
     if not played.any():
         there = ", ".join(
             f"{np.count_nonzero(side)} are {WORLDS[world]} to some model, to {side.max()} at most"

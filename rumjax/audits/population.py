@@ -89,6 +89,7 @@ def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     from scipy.special import logsumexp
 
+    # The true label's logit is taken out of the others by −∞.
     position = np.arange(len(labels))
     others = np.array(logits, np.float32)
     others[position, labels] = -np.inf
@@ -102,6 +103,7 @@ def check_population(name: str, population: Population) -> Population:
       InvalidInputError: shapes differ, no models or examples, an unknown world, or margins that are
         not finite, with the first model and example concerned.
     """
+    # All arrays are of the same models and examples.
     margins, worlds, correct = population
     shapes = {margins.shape, worlds.shape, margins.shape if correct is None else correct.shape}
     if margins.ndim != 2 or len(shapes) > 1 or margins.size == 0:
@@ -109,6 +111,8 @@ def check_population(name: str, population: Population) -> Population:
             f"{name}: margins are {margins.shape} and worlds {worlds.shape}; all must be [models, "
             "examples], of at least one each"
         )
+
+    # Numbers and worlds are such.
     check_margins(name, margins)
     if not np.isin(worlds, (OUT, IN, FORGOTTEN)).all():
         raise InvalidInputError(f"{name}: worlds must be OUT, IN or FORGOTTEN: 0, 1 or 2")
@@ -161,6 +165,7 @@ def worlds_of_task(
       >>> worlds_of_task(1, np.array([0, 2]), size=4, examples=5)
       array([[2, 1, 2, 1, 0]], dtype=int8)
     """
+    # D is kept, but for S.
     worlds = np.full((models, examples), OUT, np.int8)
     worlds[:, :size] = IN
     worlds[:, forget] = world

@@ -155,6 +155,7 @@ def _log_density(
 def _widths(fitted: Gaussian, bandwidth: float | str) -> np.ndarray:
     """Returns the bandwidth of the density that every model is compared with, float64[M, n]."""
     if isinstance(bandwidth, str):
+        # A rule: the wider, the fewer models there are.
         factor = RULES[check_choice("bandwidth", bandwidth, RULES)]
         shrinking = np.maximum(fitted.fitted, 1) ** -0.2
         return np.maximum(factor * np.sqrt(fitted.variance) * shrinking, LEAST_BANDWIDTH)

@@ -324,6 +324,7 @@ def _jackknife(
     function: Callable[[np.ndarray, np.ndarray], np.ndarray], ours: np.ndarray, theirs: np.ndarray
 ) -> _Sample:
     """Measures examples, float[M, n] and float[M', n], by all models and without each group."""
+    # Models are dealt to the groups in turn.
     groups = min(GROUPS, len(ours), len(theirs))
     without = [
         function(*(side[np.arange(len(side)) % groups != group] for side in (ours, theirs)))

@@ -73,6 +73,7 @@ def load(
       >>> splits.train.images.shape, splits.class_names[:2]
       ((100, 28, 28, 1), ('T-shirt/top', 'Trouser'))
     """
+    # The source reads its images, with the options that it takes.
     read = _reader(name)
     options = _options_for(
         name,
@@ -85,12 +86,14 @@ def load(
     source = read(**options)
     if is_import_path(name):
         source = _checked_source(name, source)
+
     # Where there is no validation set, a part of every class is held out.
     train, validation, test = source.train, source.validation, source.test
     if validation is None:
         stays, held_out = stratified_split(np.asarray(train.labels), validation_fraction, seed=seed)
         train, validation = _take(train, stays), _take(train, held_out)
     check_same_shape(f"data: {name!r}", train=train, validation=validation, test=test)
+
     if limit is not None:
         # At random, since files come class by class.
         random = np.random.default_rng(check_count("seed", seed, least=0))
@@ -124,6 +127,10 @@ def _options_for(name: str, read: Callable[..., Any], **options: Any) -> dict[st
     data_dir = parameters.get("data_dir")
     if data_dir is not None and data_dir.default is inspect.Parameter.empty:
         given.setdefault("data_dir", None)
+    try:
+        inspect.signature(read).bind(**given)
+    except TypeError as error:
+        raise InvalidInputError(f"data: {name!r}: {error}; it is given data_dir alone") from error
     return given
 
 
@@ -140,6 +147,8 @@ def _checked_source(name: str, source: Any) -> Source:
             f"data: {name!r} returned {type(source).__name__} without {', '.join(missing)}; wanted "
             "a rumjax.data.Source: class_names, train, validation (or None) and test"
         )
+
+    # Names of two classes or more, and parts whose labels are among them.
     names = tuple(map(str, source.class_names))
     if len(names) < 2 or len(set(names)) < len(names):
         raise InvalidInputError(f"data: {name!r} names the classes {names}; wanted two or more")

@@ -9,12 +9,12 @@ them.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from rumjax import data, forget_sets, models
 from rumjax.errors import InvalidInputError, check_choice, check_count
-from rumjax.lab.methods import SCORES
+from rumjax.lab.methods import REFINEMENTS, SCORES
 from rumjax.lab.options import Options, accepted, call, names_of
 from rumjax.lab.sections import (
     Attack,
@@ -28,6 +28,7 @@ from rumjax.lab.sections import (
     option,
 )
 from rumjax.refine import Parts
+from rumjax.registry import resolve
 from rumjax.training import recipe
 from rumjax.unlearn import ALGORITHMS
 
@@ -69,8 +70,21 @@ class Config:
     tuning: Tuning | None = option("what is searched", default=None)
     scores: GivenScores | None = option("memorization from elsewhere", default=None)
     audit: Audit | None = option("attacks on single examples", default=None)
+    measures: Mapping[str, str] = option(
+        "measures of your own by name, package.module:function", default_factory=dict
+    )
     written: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The dictionary that it was read from."""
+
+    @property
+    def own_scores(self) -> tuple[str, ...]:
+        """The names of scores besides those of rumjax."""
+        return () if self.scores is None else tuple(self.scores.own)
+
+    @property
+    def gives_memorization(self) -> bool:
+        """Whether memorization comes from elsewhere, so that no bank estimates it."""
+        return self.scores is not None and self.scores.memorization is not None
 
     @property
     def adopts(self) -> bool:
@@ -108,7 +122,7 @@ SECTIONS = {
     if "about" in field.metadata
 }
 """Every section, and what it is about."""
-OPTIONAL = ("cases", "study", "tuning", "scores", "audit")
+OPTIONAL = ("cases", "study", "tuning", "scores", "audit", "measures")
 REQUIRED = tuple(name for name in SECTIONS if name not in OPTIONAL)
 RECORDS: dict[str, type] = {
     "bank": Bank,
@@ -156,6 +170,15 @@ def read(config: Mapping[str, Any]) -> Config:
     for name in config["unlearning"]:
         check_choice("option in unlearning", name, known)
 
+    # Scores of one's own have names of their own, which the sections after them may use.
+    scores = call("scores", GivenScores, config["scores"]) if "scores" in config else None
+    own_scores = () if scores is None else tuple(scores.own)
+    for name in own_scores:
+        if name in FORGET or name in REFINEMENTS:
+            raise InvalidInputError(f"scores.own: {name} is a name of rumjax; choose another")
+    for name, path in config.get("measures", {}).items():
+        resolve(f"measures.{name}", path, {})
+
     # Each section becomes a record, which checks itself.
     return Config(
         name=config["name"],
@@ -165,20 +188,21 @@ def read(config: Mapping[str, Any]) -> Config:
         model=config["model"],
         training=config["training"],
         bank=call("bank", Bank, config["bank"]),
-        forget=read_forget("forget", config["forget"]) if "forget" in config else None,
+        forget=read_forget("forget", config["forget"], own_scores) if "forget" in config else None,
         unlearning=config["unlearning"],
         methods=config.get("methods", {}),
         attack=call("attack", Attack, config["attack"]),
         cases=read_cases(config["cases"]) if "cases" in config else {},
         study=read_study(config["study"]) if "study" in config else None,
         tuning=call("tuning", Tuning, config["tuning"]) if "tuning" in config else None,
-        scores=call("scores", GivenScores, config["scores"]) if "scores" in config else None,
+        scores=scores,
         audit=call("audit", Audit, config["audit"]) if "audit" in config else None,
+        measures=config.get("measures", {}),
         written=config,
     )
 
 
-def read_forget(where: str, section: Options) -> Forget:
+def read_forget(where: str, section: Options, own_scores: Collection[str] = ()) -> Forget:
     """Reads a section `forget`; its options are those of the function that `by` names.
 
     Raises:
@@ -186,7 +210,7 @@ def read_forget(where: str, section: Options) -> Forget:
     """
     dealt = {key: section[key] for key in ("requests", "until") if key in section}
     options = {key: value for key, value in section.items() if key not in dealt}
-    accepted(where, FORGET, options, "by")
+    accepted(where, FORGET | dict.fromkeys(own_scores, forget_sets.by_score), options, "by")
     return Forget(options.pop("by"), options, **dealt)
 
 

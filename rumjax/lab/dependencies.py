@@ -165,7 +165,8 @@ def dependencies(run: Run) -> dict[str, Any]:
         own, forget = case_suffix(case), {**scored, "forget": content_of(case.forget)}
         if case.after is not None:
             forget["after"] = case_suffix(case.after)
-        judged = {**forget, "attack": config.section("attack")}
+        measures = {"measures": config.measures} if config.measures else {}
+        judged = {**forget, "attack": config.section("attack"), **measures}
         depends[f"forget_sets{own}"] = forget
         depends[f"oracle{own}"] = judged
         for method in case.methods:

@@ -78,7 +78,7 @@ class Run:
     @property
     def needs_bank(self) -> bool:
         """Whether the run uses memorization scores that are not given to it."""
-        return "memorization" in self.scores_in_use and self.config.scores is None
+        return "memorization" in self.scores_in_use and not self.config.gives_memorization
 
     @property
     def trains_bank(self) -> bool:
@@ -170,7 +170,7 @@ def build_case(run: Run, name: str, section: CaseSection, after: Case | None) ->
     """
     shared = run.config
     if section.forget is not None:
-        forget = read_forget(f"cases.{name}.forget", section.forget)
+        forget = read_forget(f"cases.{name}.forget", section.forget, shared.own_scores)
     elif shared.forget is not None:
         forget = shared.forget
     else:
@@ -195,9 +195,10 @@ def build_methods(run: Run, methods: Mapping[str, Options]) -> tuple[Method, ...
     Raises:
       InvalidInputError: see `build_method`.
     """
-    defaults = run.config.unlearner_defaults
+    config, classes = run.config, run.data.num_classes
+    defaults = config.unlearner_defaults
     return tuple(
-        build_method(name, options, defaults, run.model, run.data.num_classes)
+        build_method(name, options, defaults, run.model, classes, config.own_scores)
         for name, options in {files.ORIGINAL: FLOOR, **methods}.items()
     )
 
@@ -212,8 +213,9 @@ def check_searches(run: Run) -> None:
     if tuning is None:
         return
     names = dict.fromkeys(method.name for method in run.methods)
+    algorithms = dict.fromkeys((*ALGORITHMS, *(method.algorithm for method in run.methods)))
     for name in tuning.grids:
-        check_choice("method or algorithm in tuning.grids", name, {**names, **ALGORITHMS})
+        check_choice("method or algorithm in tuning.grids", name, names | algorithms)
     for name, other in tuning.like.items():
         check_choice("method in tuning.like", name, names)
         check_choice(f"method that {name} is like in tuning", other, names)

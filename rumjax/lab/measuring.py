@@ -4,9 +4,12 @@ import jax
 import numpy as np
 
 from rumjax import metrics
+from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab.context import CaseContext, Context, load_oracle, load_original
+from rumjax.lab.options import call_with
 from rumjax.models import predict
+from rumjax.registry import resolve
 from rumjax.types import Outputs, Variables
 
 _predict = jax.jit(predict, static_argnums=0)
@@ -48,3 +51,39 @@ def measure(
 def measure_oracle(context: CaseContext, forget_set: ForgetSet, seed: int) -> metrics.Measured:
     """Measures a seed's reference oracle."""
     return measure(context, forget_set, seed, look(context, load_oracle(context, seed)))
+
+
+def own_measures(
+    context: CaseContext, forget_set: ForgetSet, seed: int, outputs: Outputs
+) -> dict[str, float]:
+    """Computes the measures of the user's own, by name.
+
+    Each is called with what it takes of `outputs` and `oracle` (those of the model and of its
+    seed's reference oracle, on D and then T), `labels` (int32[N + T]), and `forget_set`.
+
+    Raises:
+      InvalidInputError: a result is not a number.
+    """
+    measures = context.run.config.measures
+    if not measures:
+        return {}
+    oracle = look(context, load_oracle(context, seed))
+    labels = np.asarray(context.data.labels)
+    values = {}
+    for name, path in measures.items():
+        function = resolve(f"measures.{name}", path, {})
+        value = call_with(
+            f"measures.{name}",
+            function,
+            outputs=outputs,
+            oracle=oracle,
+            labels=labels,
+            forget_set=forget_set,
+        )
+        if np.ndim(value) != 0:
+            raise InvalidInputError(
+                f"measures.{name}: {path} returned an array of shape {np.shape(value)}; wanted a "
+                "number"
+            )
+        values[name] = float(value)
+    return values

@@ -1,43 +1,46 @@
-"""Methods as they are configured: a refinement, an unlearner for each part, an order.
+"""Methods as configurations write them: a refinement, an unlearner for each part, an order.
 
 They are written with `vanilla`, `shuffle`, `rum_f` and `rum`: four values of one form.
 """
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rumjax.data.augment import augmentation
-from rumjax.errors import InvalidInputError, check_choice
+from rumjax.errors import InvalidInputError
 from rumjax.lab import files
-from rumjax.lab.options import Options, accepted, call, names_of
+from rumjax.lab.options import Options, accepted, call, call_with, names_of
 from rumjax.models import Model
 from rumjax.refine import LEVELS, Refine, at_random, by_class, by_score, whole
+from rumjax.registry import is_import_path, resolve
 from rumjax.scores import EXTRA_PROXIES, PROXIES
 from rumjax.types import Scores, Unlearner
 from rumjax.unlearn import ALGORITHMS
 
 SCORES = ("memorization", *PROXIES, *EXTRA_PROXIES)
 REFINEMENTS = ("whole", "random", "class", "entanglement", "rescored", *SCORES)
-"""What F may go by. "entanglement" is nearness to the mean embedding; "rescored" is hold-out
-retraining of the very model that is to forget, which is not θo once requests have come before."""
+"""What a forget set may be refined by, besides scores and refinements of your own.
+
+"entanglement" is nearness to the mean embedding. "rescored" is hold-out retraining of the very
+model that is to forget, which is not θo once requests have come before."""
 SHUFFLED = ("first", "second", "third")
 
 
 def vanilla(unlearner: Options) -> dict[str, Any]:
-    """An unlearner once, on all of S."""
+    """Writes a method that runs an unlearner once, on all of S."""
     return _method("vanilla", "whole", {"all": unlearner}, ("all",))
 
 
 def shuffle(*unlearners: Options, parts: Sequence[str] = SHUFFLED) -> dict[str, Any]:
-    """One algorithm on random parts of S in sequence: the control for RUM^F.
+    """Writes a method of one algorithm on random parts of S in sequence: the control for RUM^F.
 
     Args:
       *unlearners: one for all parts, or one for each, which may differ in numbers.
-      parts: their names.
+      parts: the names of the parts.
     """
     return _method("shuffle", "random", _one_algorithm(unlearners, parts), parts)
 
@@ -48,13 +51,13 @@ def rum_f(
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """RUM^F: one algorithm on the parts of S in sequence, lowest scores first by default.
+    """Writes RUM^F: one algorithm on parts of S in sequence, lowest scores first by default.
 
     Args:
       *unlearners: one for all parts, or one for each, which may differ in numbers.
-      refine: of `REFINEMENTS`.
-      parts: their names, by ascending score.
-      order: of unlearning, if it is another.
+      refine: one of `REFINEMENTS`, a score of your own, or "package.module:factory".
+      parts: the names of the parts, by ascending score.
+      order: the order of unlearning; that of `parts` by default.
     """
     return _method("rum_f", refine, _one_algorithm(unlearners, parts), parts, order)
 
@@ -66,7 +69,7 @@ def rum(
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """RUM: an unlearner for each part."""
+    """Writes RUM: an unlearner for each part, on the parts in sequence; see `rum_f`."""
     return _method("rum", refine, select, parts, order)
 
 
@@ -83,7 +86,7 @@ def _one_algorithm(unlearners: Sequence[Options], parts: Sequence[str]) -> dict[
 
 
 def strategies(unlearners: Mapping[str, Options]) -> dict[str, Any]:
-    """Each unlearner as vanilla, shuffle and RUM^F: "finetune_vanilla" and so on."""
+    """Writes each unlearner as vanilla, shuffle and RUM^F: "finetune_vanilla" and so on."""
     forms: dict[str, Callable[..., dict[str, Any]]] = {
         "vanilla": vanilla,
         "shuffle": shuffle,
@@ -118,12 +121,12 @@ FLOOR = vanilla({"algorithm": "original"})
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One line of the results: a refinement, an unlearner per part, an order."""
+    """A line of the results: a refinement, an unlearner for each part, and an order."""
 
     name: str
     """its key in the configuration"""
     algorithm: str
-    """the algorithm's name, or in the order of use those of a mixed RUM, joined by ">" """
+    """the algorithm's name; those of a mixed RUM in the order of use, joined by ">" """
     strategy: str
     refine: str
     parts: tuple[str, ...]
@@ -135,12 +138,17 @@ class Method:
 
     @property
     def epochs(self) -> int:
-        """Epochs of all its steps."""
+        """The epochs of all its steps."""
         return sum(self.select[part].epochs for part in self.order)
 
 
 def build_method(
-    name: str, options: Options, defaults: Options, model: Model, num_classes: int
+    name: str,
+    options: Options,
+    defaults: Options,
+    model: Model,
+    num_classes: int,
+    own_scores: Collection[str] = (),
 ) -> Method:
     """Builds a method from its options, as `vanilla` and its siblings write them.
 
@@ -150,13 +158,14 @@ def build_method(
       defaults: options of unlearners that do not give them.
       model: the network.
       num_classes: K.
+      own_scores: names of scores besides those of rumjax, which a method may refine by.
 
     Raises:
       InvalidInputError: an unknown refinement, algorithm or option, a value out of range, or
         parts, order and selection that do not name the same.
     """
     where = f"methods.{name}"
-    check_form(where, name, options)
+    check_form(where, name, options, own_scores)
     select, resolved = {}, {}
     for part, given in options["select"].items():
         select[part], resolved[part] = unlearner(
@@ -175,8 +184,8 @@ def build_method(
     )
 
 
-def check_form(where: str, name: str, options: Options) -> None:
-    """Checks a method but for its unlearners.
+def check_form(where: str, name: str, options: Options, own_scores: Collection[str] = ()) -> None:
+    """Checks everything of a method but its unlearners.
 
     Raises:
       InvalidInputError: a name that cannot be a file's, not made by `vanilla` or its siblings, an
@@ -188,7 +197,9 @@ def check_form(where: str, name: str, options: Options) -> None:
         raise InvalidInputError(
             f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.lab.methods"
         )
-    check_choice(f"refinement in {where}", options["refine"], REFINEMENTS)
+    known = dict.fromkeys((*REFINEMENTS, *own_scores), by_score)
+    resolve(f"refinement in {where}", options["refine"], known)
+
     # Parts by class are those of the forget set's classes, whatever `parts` says.
     parts = options["order"] if options["refine"] == "class" else options["parts"]
     for key in ("order", "select"):
@@ -202,9 +213,12 @@ def check_form(where: str, name: str, options: Options) -> None:
 def unlearner(
     where: str, given: Options, defaults: Options, model: Model, num_classes: int
 ) -> tuple[Unlearner[Any], dict[str, Any]]:
-    """An unlearner from `{"algorithm": name, **options}`, and the options with defaults filled in.
+    """Makes an unlearner from `{"algorithm": name, **options}`, and fills its defaults in.
 
-    Defaults that its factory does not know are left out; options it does not know are refused.
+    Defaults that its factory does not know are left out; options that it does not know are refused.
+
+    Returns:
+      The unlearner, and its options.
 
     Raises:
       InvalidInputError: an unknown algorithm or option, or a value out of range.
@@ -219,7 +233,7 @@ def unlearner(
 
 
 def with_augmentation(options: Options) -> dict[str, Any]:
-    """Options of an unlearner or of training, with the augmentation that they name."""
+    """Returns options of an unlearner or of training, with the augmentation that they name."""
     if "augmentation" not in options:
         return dict(options)
     return {**options, "augmentation": augmentation(options["augmentation"])}
@@ -228,11 +242,14 @@ def with_augmentation(options: Options) -> dict[str, Any]:
 def refinement(
     method: Method, scores: Mapping[str, Scores], labels: np.ndarray, seed: int
 ) -> Refine:
-    """The function that refines a forget set for a method.
+    """Returns the function that refines a forget set for a method.
+
+    A refinement of your own, "package.module:factory", is called with what it takes of `scores`,
+    `labels`, `parts` and `seed`, and returns a function from S to named parts.
 
     Args:
       method: names the refinement and the parts.
-      scores: by name.
+      scores: scores of D by name.
       labels: int32[N].
       seed: of shuffles.
     """
@@ -242,4 +259,15 @@ def refinement(
         return at_random(parts=method.parts, seed=seed)
     if method.refine == "class":
         return by_class(labels)
+    if is_import_path(method.refine):
+        factory = resolve("refinement", method.refine, {})
+        own: Refine = call_with(
+            f"methods.{method.name}.refine",
+            factory,
+            scores=scores,
+            labels=labels,
+            parts=method.parts,
+            seed=seed,
+        )
+        return own
     return by_score(scores[method.refine], parts=method.parts)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rumjax.errors import InvalidInputError, check_choice
+from rumjax.registry import resolve
 from rumjax.training import SgdOptions
 
 Options = Mapping[str, Any]
@@ -13,14 +14,14 @@ Options = Mapping[str, Any]
 def accepted(
     where: str, table: Mapping[str, Callable[..., Any]], options: Options, choice: str
 ) -> Callable[..., Any]:
-    """The function that `options[choice]` names in the table.
+    """Returns the function that `options[choice]` names, in the table or by an import path.
 
     Raises:
       InvalidInputError: no such function, or an option that it does not take.
     """
     if choice not in options:
         raise InvalidInputError(f"{where}: it lacks {choice!r}")
-    function = table[check_choice(f"{choice} in {where}", options[choice], table)]
+    function = resolve(f"{choice} in {where}", options[choice], table)
     for option in options:
         if option != choice:
             check_choice(f"option in {where}", option, names_of(function))
@@ -45,9 +46,24 @@ def call(where: str, function: Callable[..., Any], options: Options, **extra: An
 
 
 def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a function's arguments, those of `SgdOptions` among them where it takes them."""
+    """Returns the names of a function's arguments, with `SgdOptions` where it takes more."""
     parameters = inspect.signature(function).parameters.values()
     named = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
     if len(named) < len(parameters):
         named += SgdOptions.__annotations__
     return tuple(named)
+
+
+def call_with(where: str, function: Callable[..., Any], **known: Any) -> Any:
+    """Calls a function of the user's with those of the known arguments that it takes.
+
+    Raises:
+      InvalidInputError: the function needs an argument that is not among them.
+    """
+    wanted = names_of(function)
+    given = {name: value for name, value in known.items() if name in wanted}
+    try:
+        inspect.signature(function).bind(**given)
+    except TypeError as error:
+        raise InvalidInputError(f"{where}: {error}; it may take {', '.join(known)}") from error
+    return function(**given)

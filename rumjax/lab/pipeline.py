@@ -196,7 +196,7 @@ def check(run: Run) -> None:
         return np.zeros((run.size, require_embeddings(outputs).shape[1]), np.float32)
 
     for case in run.cases:
-        named = dict.fromkeys(SCORES, nothing)
+        named = dict.fromkeys((*SCORES, *run.config.own_scores), nothing)
         forget_sets.choose_set(case.forget, labels, named, embeddings)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
 from rumjax.lab.options import Options, call
+from rumjax.registry import resolve
 
 Criterion: TypeAlias = Literal["oracle", "validation"]
 Search: TypeAlias = Literal["ascent", "exhaustive"]
@@ -82,35 +83,28 @@ class Forget:
 
 @dataclasses.dataclass(frozen=True)
 class GivenScores:
-    """The section `scores`: memorization that was estimated elsewhere, and needs no bank."""
+    """The section `scores`: memorization from elsewhere, which needs no bank, and own scores."""
 
-    memorization: Options = option(
+    memorization: Options | None = option(
         '{"published": NAME} for scores that come with rumjax, {"path": FILE, "key": NAME} for a '
-        "file"
+        "file; by default it is estimated by the bank",
+        default=None,
+    )
+    own: Mapping[str, str] = option(
+        "scores of your own by name, package.module:function, of the first original model",
+        default_factory=dict,
     )
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        if set(self.memorization) not in ({"published"}, {"path", "key"}):
+        given = self.memorization
+        if given is not None and set(given) not in ({"published"}, {"path", "key"}):
             raise InvalidInputError(
                 'scores.memorization: wanted {"published": NAME} or {"path": FILE, "key": NAME}, '
-                f"got {self.memorization!r}"
+                f"got {given!r}"
             )
-
-    @property
-    def published(self) -> str | None:
-        """The name of published scores, or None where a file is given."""
-        return self.memorization.get("published")
-
-    @property
-    def path(self) -> str:
-        """The file of the scores."""
-        return str(self.memorization["path"])
-
-    @property
-    def key(self) -> str | None:
-        """The name of the array in the file; None where the file is a single array."""
-        return self.memorization["key"]
+        for name, path in self.own.items():
+            resolve(f"scores.own.{name}", path, {})
 
 
 @dataclasses.dataclass(frozen=True)

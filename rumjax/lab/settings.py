@@ -1,16 +1,18 @@
 """Settings in which studies are made: data, model, training, sizes, and what may be searched.
 
-Each is a dictionary of sections of a configuration, which are those of `rumjax.lab.experiment`, and
-besides `size`, the number of examples of a forget set of one level, and `spaces`, the values of
-hyper-parameters that are tried for each algorithm. Settings of Zhao et al., NeurIPS 2024, are those
-of its appendix: SGD, rate .1, momentum .9, weight decay 5e-4, batches of 256, 3 runs, sets of
-3 000.
+Each is a dictionary of sections of a configuration, see `rumjax.lab.config`. It has `size` besides,
+the number of examples of a forget set of one level, and `spaces`, the values of hyper-parameters
+that are tried for each algorithm. Settings of Zhao et al., NeurIPS 2024, are those of its appendix:
+SGD, rate .1, momentum .9, weight decay 5e-4, batches of 256, 3 runs, sets of 3 000.
 """
 
 import copy
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from rumjax.errors import check_choice
+from rumjax.lab.methods import rum, strategies
 
 Setting = dict[str, Any]
 
@@ -41,7 +43,7 @@ PAPER_SPACES = {
         "epochs": (5, 10),
     },
 }
-"""The ranges of the paper; of `influence`, which it searches from 1 to 100, smaller steps too."""
+"""The ranges of the paper, and smaller steps of `influence` than its 1 to 100."""
 PAPER: Setting = {
     "seed": 0,
     "seeds": 3,
@@ -89,7 +91,7 @@ MEDIUM_SPACES = {
     "random_label": {"learning_rate": RATES[:5], "epochs": (3,)},
     "salun": {"learning_rate": RATES[1:5], "mask_fraction": (0.3, 0.6), "epochs": (3,)},
 }
-"""For ten times as many images, and so ten times as many steps in an epoch."""
+"""Values for ten times as many images, and so ten times as many steps in an epoch."""
 SMALL: Setting = {
     "seed": 0,
     "seeds": 3,
@@ -106,7 +108,7 @@ SMALL: Setting = {
     "unlearning": {},
     "spaces": SMALL_SPACES,
 }
-"""What two cores can do."""
+"""Sections of settings for two CPU cores."""
 
 SETTINGS: dict[str, Setting] = {
     "fashion_mnist_mini": {
@@ -160,8 +162,60 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
+MIXED = {
+    "finetune": {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 10},
+    "l1_sparse": {"algorithm": "l1_sparse", "learning_rate": 0.05, "epochs": 10, "penalty": 1e-5},
+    "neggrad_plus": {"algorithm": "neggrad_plus", "learning_rate": 0.03, "epochs": 5, "beta": 0.95},
+    "salun": {
+        "algorithm": "salun",
+        "learning_rate": 0.05,
+        "epochs": 10,
+        "mask_fraction": 0.5,
+    },
+    "nothing": {"algorithm": "original"},
+}
+"""Unlearners inside the ranges of the paper, which were not tuned here."""
+GRIDS = {
+    "finetune": {"learning_rate": (0.01, 0.03, 0.1)},
+    "l1_sparse": {"learning_rate": (0.005, 0.03, 0.1), "penalty": (1e-6, 1e-5, 1e-4)},
+    "neggrad_plus": {"learning_rate": (0.01, 0.03, 0.05), "beta": (0.85, 0.95, 0.99)},
+    "salun": {"learning_rate": (0.005, 0.03, 0.1), "mask_fraction": (0.3, 0.5, 0.7)},
+}
+"""Grids over the ranges of the paper."""
+
+
+def rum_config(name: str, low: str, medium: str, high: str) -> ConfigDict:
+    """Returns the configuration of the paper's own study of RUM, in one of its settings.
+
+    Each algorithm runs as vanilla, shuffle and RUM^F, and besides them a RUM of three algorithms.
+
+    Args:
+      name: one of the paper's settings.
+      low: the algorithm for the least memorized part, a key of `MIXED`.
+      medium: the algorithm for the part in between.
+      high: the algorithm for the most memorized part.
+    """
+    config = setting(name)
+    size = config.pop("size")
+    for key in ("spaces", "entanglement"):
+        config.pop(key, None)
+    select = {"low": MIXED[low], "medium": MIXED[medium], "high": MIXED[high]}
+    return ConfigDict(
+        {
+            **config,
+            "name": f"{name}_rum",
+            "forget": {"by": "memorization", "size": size // 3},
+            "methods": {
+                **strategies({key: MIXED[key] for key in GRIDS}),
+                "mixed_rum": rum(select),
+            },
+            "tuning": {"seeds": (100,), "grids": GRIDS},
+        }
+    )
+
+
 def setting(name: str) -> Setting:
-    """A copy of one of `SETTINGS`, to be changed at will.
+    """Returns a copy of one of `SETTINGS`, to be changed at will.
 
     Raises:
       InvalidInputError: there is none of that name.
@@ -170,7 +224,7 @@ def setting(name: str) -> Setting:
 
 
 def first(space: dict[str, Any]) -> dict[str, Any]:
-    """The first value of every option of a space, or the lower end where it is a range."""
+    """Returns the first value of every option of a space, or the lower end of a range."""
     return {
         name: values[1] if values[0] in ("log", "uniform") else values[0]
         for name, values in space.items()

@@ -106,6 +106,7 @@ def _relabelled(sizes: Sequence[int]) -> Iterator[np.ndarray]:
 
 def _variance(sizes: Sequence[int], values: np.ndarray) -> float:
     """Returns the variance of the number of rising pairs where there is no trend, with ties."""
+    # Polynomials of the numbers of examples, in all, of a group and of a tie.
     ties = np.unique(values, return_counts=True)[1].astype(float)
     n, group = float(len(values)), np.asarray(sizes, float)
 
@@ -118,6 +119,7 @@ def _variance(sizes: Sequence[int], values: np.ndarray) -> float:
     def third(t: np.ndarray | float) -> np.ndarray | float:
         return t * (t - 1)
 
+    # Three terms; without ties, the last two are 0.
     total = (first(n) - np.sum(first(group)) - np.sum(first(ties))) / 72
     total += np.sum(second(group)) * np.sum(second(ties)) / (36 * n * (n - 1) * (n - 2))
     total += np.sum(third(group)) * np.sum(third(ties)) / (8 * n * (n - 1))

@@ -30,6 +30,7 @@ class Cnn(nn.Module):
         """Maps float[B, H, W, C] to logits and the hidden layer; `train` changes nothing."""
         del train
         he_fan_in = nn.initializers.he_normal()
+        # Convolutions, then the hidden layer, whose activations are the embeddings.
         hidden = images
         for width in self.widths:
             convolve = Conv(

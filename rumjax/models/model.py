@@ -163,7 +163,7 @@ def predict(
       >>> outputs.logits.shape, outputs.embeddings.shape
       ((5, 3), (5, 8))
     """
-    # Whole batches: the last one is filled up with black images.
+    # Whole batches; the last one is filled up with black images.
     count = len(images)
     batch_size = max(1, min(batch_size, count))
     batches = -(-count // batch_size)
@@ -173,6 +173,7 @@ def predict(
     def outputs(batch: Array) -> Outputs:
         return model.apply(variables, batch, train=False)[0]
 
+    # One batch after another, and the filling cut off.
     stacked = jax.lax.map(outputs, padded.reshape(batches, batch_size, *images.shape[1:]))
     return jax.tree.map(
         lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], stacked

@@ -75,6 +75,8 @@ class ResNet(nn.Module):
         """Maps float[B, H, W, C] to logits and pooled features."""
         hidden = Conv(self.width, padding=PADS, dtype=self.dtype)(images)
         hidden = nn.relu(batch_norm(train, self.dtype)(hidden))
+
+        # Every stage but the first begins by halving the resolution.
         block = Bottleneck if self.bottleneck else BasicBlock
         for stage, depth in enumerate(self.depths):
             for position in range(depth):

@@ -35,6 +35,8 @@ class Vgg16(nn.Module):
         if min(images.shape[1:3]) < 32:
             size = "×".join(map(str, images.shape[1:3]))
             raise InvalidInputError(f"vgg16: images of {size} are too small, it needs 32×32")
+
+        # Groups of convolutions at the same resolution.
         hidden = images
         for features, count in CONVOLUTIONS:
             for _ in range(count):

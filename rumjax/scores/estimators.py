@@ -30,6 +30,7 @@ def random_subset(seed: int, model: int, size: int, fraction: float) -> np.ndarr
         raise InvalidInputError(
             f"fraction: {fraction} of {size} examples is {seen}; some must be in and some out"
         )
+    # The first examples of a permutation of the model's own.
     order = np.random.default_rng((seed, model)).permutation(size)
     return np.sort(order[:seen]).astype(np.int32)
 
@@ -66,6 +67,7 @@ def tally(rows: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Tally:
       >>> counts.inside, counts.right_outside
       (array([2, 1]), array([0, 1]))
     """
+    # The counts are added to in place.
     counts = Tally(*(np.zeros(size, np.int64) for _ in Tally._fields))
     for member, correct in rows:
         for count, these in zip(
@@ -110,6 +112,7 @@ def memorization_of(counts: Tally) -> Scores:
       >>> memorization_of(Tally(four, four, four, two))
       Scores(values=array([0.5], dtype=float32), standard_error=array([0.25], dtype=float32))
     """
+    # Both sides need a model of every example.
     inside, outside, right_inside, right_outside = counts
     if lacking := int(np.sum((inside == 0) | (outside == 0))):
         models = int((inside + outside).max(initial=0))
@@ -117,6 +120,8 @@ def memorization_of(counts: Tally) -> Scores:
             f"{lacking} examples were seen by all {models} models or by none; "
             "memorization needs both: train more models, or use a fraction nearer .5"
         )
+
+    # The difference of two accuracies, and its standard error.
     p_in, p_out = right_inside / inside, right_outside / outside
     variance = p_in * (1 - p_in) / inside + p_out * (1 - p_out) / outside
     return Scores((p_in - p_out).astype(np.float32), np.sqrt(variance).astype(np.float32))
@@ -146,5 +151,6 @@ def influence(member: np.ndarray, correct: np.ndarray) -> np.ndarray:
     outside = len(member) - inside
     if np.any((inside == 0) | (outside == 0)):
         raise InvalidInputError("some example was seen by all models or by none: train more models")
+    # Sums over models are matrix products.
     seen, right = member.astype(np.float32), correct.astype(np.float32)
     return (seen.T @ right) / inside[:, None] - ((1 - seen).T @ right) / outside[:, None]

@@ -46,6 +46,7 @@ def load_scores(
       ...     load_scores(f"{folder}/mine.npz", size=2).values
       array([0.1, 0.7], dtype=float32)
     """
+    # An .npy has a single array, an .npz one under the key and perhaps its standard errors.
     file = pathlib.Path(path).expanduser()
     try:
         with file.open("rb") as opened:
@@ -72,6 +73,7 @@ def _only_key(file: pathlib.Path, archive: Mapping[str, np.ndarray]) -> str:
     """Returns one of `KEYS`, or the key of the only array of floats besides standard errors."""
     if usual := [key for key in KEYS if key in archive]:
         return usual[0]
+    # Arrays of floats in one dimension that are no standard errors of others.
     arrays = {name: archive[name] for name in archive}
     floats = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind == "f"]
     errors = [f"{name}_se" for name in floats]
@@ -128,6 +130,7 @@ def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
       Traceback (most recent call last):
       rumjax.errors.InvalidInputError: unknown published scores 'nowhere'. There are: ...
     """
+    # The place of every image among those that have scores.
     archive = _read_published(name)
     rows = places(image_hashes(images), archive["hashes"])
     if missing := int(np.sum(rows < 0)):
@@ -136,6 +139,8 @@ def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
             f"published scores {name!r}: {missing} of {len(images)} images are none of theirs; "
             f"they are of {about['data']}, with the same validation set held out"
         )
+
+    # The scores at those places.
     scores = {
         "memorization": Scores(archive["memorization"][rows], archive["memorization_se"][rows])
     }
@@ -193,9 +198,12 @@ def publish(
       ...     sorted(np.load(f"{folder}/mine.npz"))
       ['about', 'hashes', 'index', 'memorization', 'memorization_se']
     """
+    # There must be scores, and the name of the data.
     check_choice("score to publish", "memorization", scores)
     if "data" not in about:
         raise InvalidInputError("scores to publish: `about` must name the data set as 'data'")
+
+    # One number of every kind for every image.
     memorization, c_proxy = scores["memorization"], scores.get("c_proxy")
     arrays: dict[str, Any] = {
         "hashes": image_hashes(images),
@@ -220,6 +228,7 @@ def places(wanted: np.ndarray, others: np.ndarray) -> np.ndarray:
       >>> places(np.array([7, 5, 9]), np.array([5, 7, 7]))
       array([ 1,  0, -1])
     """
+    # A search among the sorted hashes; a place beyond the last one stands for nothing.
     hashes, first = np.unique(others, return_index=True)
     return np.where(
         np.isin(wanted, hashes), np.append(first, -1)[np.searchsorted(hashes, wanted)], -1

@@ -85,6 +85,7 @@ class TrainingDynamics:
         """
         if self.epochs == 0:
             raise InvalidInputError("training dynamics: no epoch was added")
+        # The more certain or right predictions were, the less is memorized.
         return {
             name: Scores(((-total if name in PROXIES else total) / self.epochs).astype(np.float32))
             for name, total in self.sums.items()
@@ -131,6 +132,7 @@ def symmetric_kl(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             f"symmetric KL: wanted finite [N, K] probabilities of both models, got "
             f"{list(p.shape)} and {list(q.shape)}"
         )
+    # ½ Σ (p − q)(log p − log q) is both divergences at once.
     least = np.finfo(np.float32).tiny
     difference = np.log(np.maximum(p, least)) - np.log(np.maximum(q, least))
     return np.sum((p - q) * difference, axis=1) / 2

@@ -17,7 +17,7 @@ class NegGrad(Sgd):
     forget_loss_cap: Array
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """One pass over S."""
+        """Runs one pass over S."""
 
         def loss(variables: Variables, forget: Batch) -> tuple[Array, Variables]:
             outputs, variables = self.forward(variables, forget)
@@ -34,7 +34,7 @@ class NegGradPlus(Sgd):
     forget_loss_cap: Array
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """One pass over R, S cycled along with fresh shuffles."""
+        """Runs one pass over R, S cycled along with fresh shuffles."""
 
         def loss(variables: Variables, retain: Batch, forget: Batch) -> tuple[Array, Variables]:
             kept, variables = self.forward(variables, retain)
@@ -47,7 +47,7 @@ class NegGradPlus(Sgd):
 
 
 def capped(loss: Array, cap: Array) -> Array:
-    """The loss, constant above the cap, so that ascent stops there."""
+    """Returns the loss, constant above the cap, so that ascent stops there."""
     # Not `jnp.minimum`: a loss that is NaN must stay visible whatever the cap.
     return jnp.where(loss > cap, cap, loss)
 
@@ -60,7 +60,9 @@ def neggrad(
     forget_loss_cap: ArrayLike | None = None,
     **options: Unpack[SgdOptions],
 ) -> NegGrad:
-    """Gradient ascent: minimize −CE on S (Graves et al., AAAI 2021; Thudi et al., 2022).
+    """Makes gradient ascent, which minimizes −CE on S.
+
+    (Graves et al., AAAI 2021; Thudi et al., 2022.)
 
     Args:
       model: the architecture of the original model.
@@ -69,6 +71,11 @@ def neggrad(
       forget_loss_cap: CE on S above which ascent stops, in nats; log K is a natural choice.
         Without it the loss is unbounded and may diverge.
       **options: see `SgdOptions`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> float(neggrad(Model(Cnn(10)), forget_loss_cap=2.5).forget_loss_cap)
+      2.5
     """
     return NegGrad(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
@@ -85,7 +92,9 @@ def neggrad_plus(
     forget_loss_cap: ArrayLike | None = None,
     **options: Unpack[SgdOptions],
 ) -> NegGradPlus:
-    """NegGrad+: minimize β·CE on R − (1−β)·CE on S (Kurmanji et al., NeurIPS 2023, section 4).
+    """Makes NegGrad+, which minimizes β·CE on R − (1−β)·CE on S.
+
+    (Kurmanji et al., NeurIPS 2023, section 4.)
 
     Args:
       model: the architecture of the original model.
@@ -95,6 +104,11 @@ def neggrad_plus(
       forget_loss_cap: CE on S above which ascent stops, in nats; log K is a natural choice.
         Without it the loss is unbounded and may diverge.
       **options: see `SgdOptions`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> float(neggrad_plus(Model(Cnn(10)), beta=0.75).beta)
+      0.75
     """
     return NegGradPlus(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
@@ -104,6 +118,7 @@ def neggrad_plus(
 
 
 def _cap(value: ArrayLike | None) -> Array:
+    """Returns the cap as a leaf, infinite if there is none."""
     if value is None:
         return jnp.float32(jnp.inf)
     return number_leaf("forget_loss_cap", value)

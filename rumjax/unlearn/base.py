@@ -17,7 +17,15 @@ from rumjax.types import Array, Dataset, Key, Metrics, Task, Unlearner, Variable
 
 
 class Step(NamedTuple):
-    """One unlearner at work on one task; RUM is a sequence of these."""
+    """One unlearner at work on one task; RUM is a sequence of steps.
+
+    Examples:
+      >>> from rumjax.models import Cnn, Model
+      >>> from rumjax.types import task
+      >>> from rumjax.unlearn import finetune
+      >>> Step("all", finetune(Model(Cnn(10))), task([1, 3], 10)).name
+      'all'
+    """
 
     name: str
     unlearner: Unlearner[Any]
@@ -25,7 +33,7 @@ class Step(NamedTuple):
 
 
 class OnEpoch(NamedTuple):
-    """What is known after an epoch; the variables are valid until the next epoch begins."""
+    """The report of an epoch; the variables are valid until the next epoch begins."""
 
     step: Step
     epoch: int
@@ -34,8 +42,17 @@ class OnEpoch(NamedTuple):
 
 
 def chain(task: Task, *unlearners: Unlearner[Any]) -> tuple[Step, ...]:
-    """Unlearners one after another on the same task."""
-    return tuple(Step(type(each).__name__, each, task) for each in unlearners)
+    """Returns the steps of unlearners one after another on the same task.
+
+    Examples:
+      >>> from rumjax.models import Cnn, Model
+      >>> from rumjax.types import task
+      >>> from rumjax.unlearn import finetune, neggrad
+      >>> model = Model(Cnn(10))
+      >>> [step.name for step in chain(task([1, 3], 10), neggrad(model), finetune(model))]
+      ['NegGrad', 'Finetune']
+    """
+    return tuple(Step(type(unlearner).__name__, unlearner, task) for unlearner in unlearners)
 
 
 def run(
@@ -46,7 +63,7 @@ def run(
     *,
     on_epoch: Callable[[OnEpoch], None] | None = None,
 ) -> Variables:
-    """Runs the steps in order, each starting from the previous one's result.
+    """Runs steps in order, each from the result of the one before.
 
     Args:
       key: step k uses `fold_in(key, k)`.
@@ -60,11 +77,24 @@ def run(
 
     Raises:
       DivergenceError: a loss or a parameter is not finite; names step, algorithm, epoch and batch.
+
+    Examples:
+      >>> from rumjax.models import Cnn, Model
+      >>> from rumjax.types import task
+      >>> from rumjax.unlearn import retrain
+      >>> data = Dataset(jnp.zeros((4, 4, 4, 1), jnp.uint8), jnp.array([0, 1, 0, 1]))
+      >>> recipe = retrain(Model(Cnn(2, widths=(), hidden=4)), epochs=1, batch_size=2)
+      >>> variables = run(jax.random.key(0), chain(task([0], 4), recipe), None, data)
+      >>> variables.params["Dense_1"]["kernel"].shape
+      (4, 2)
     """
     for position, step in enumerate(steps):
+        # The state before the first epoch, from the result of the step before.
         state = _start(
             step.unlearner, jax.random.fold_in(key, position), variables, data, step.task
         )
+
+        # Its epochs.
         for epoch in range(step.unlearner.epochs):
             state, finite, metrics = _advance(step.unlearner, state, data, step.task)
             metrics = check_finite(step.name, step.unlearner, epoch, finite, metrics)
@@ -79,7 +109,16 @@ def run(
 def warm_up(steps: Sequence[Step], variables: Variables | None, data: Dataset) -> None:
     """Compiles what the steps need, so that the time of a run holds no compilation.
 
-    It runs an epoch of each on empty sets, which have the same shapes and take no step.
+    It runs an epoch of every step on empty sets, which have the same shapes and need no updates.
+
+    Examples:
+      >>> from rumjax.models import Cnn, Model
+      >>> from rumjax.types import task
+      >>> from rumjax.unlearn import original
+      >>> model, images = Model(Cnn(2, widths=(), hidden=4)), jnp.zeros((4, 4, 4, 1), jnp.uint8)
+      >>> variables = model.init(jax.random.key(0), images)
+      >>> steps = chain(task([0], 4), original(model))
+      >>> warm_up(steps, variables, Dataset(images, jnp.array([0, 1, 0, 1])))
     """
     for step in steps:
         empty = jax.tree.map(jnp.zeros_like, step.task)
@@ -91,10 +130,10 @@ def warm_up(steps: Sequence[Step], variables: Variables | None, data: Dataset) -
 def check_finite(
     name: str, unlearner: Unlearner[Any], epoch: int, finite: Array, metrics: Metrics
 ) -> dict[str, float]:
-    """The epoch's metrics as floats, if the loss and the model are finite.
+    """Returns the epoch's metrics as floats, if the loss and the model are finite.
 
     Raises:
-      DivergenceError: names step, algorithm, epoch, batch, and what to try.
+      DivergenceError: names step, algorithm, epoch, batch, and a remedy to try.
     """
     numbers = {key: float(np.asarray(value)) for key, value in metrics.items()}
     batch = int(numbers.pop("diverged_at", -1))
@@ -115,6 +154,7 @@ def check_finite(
 def _start(
     unlearner: Unlearner[Any], key: Key, variables: Variables, data: Dataset, task: Task
 ) -> Any:
+    """Returns the state before the first epoch."""
     # `_advance` donates the state, so it must not share buffers with the caller's variables.
     return unlearner.init(key, jax.tree.map(jnp.copy, variables), data, task)
 
@@ -123,10 +163,11 @@ def _start(
 def _advance(
     unlearner: Unlearner[Any], state: Any, data: Dataset, task: Task
 ) -> tuple[Any, Array, Metrics]:
+    """Runs an epoch, and tests whether the model is finite after it."""
     state, metrics = unlearner.epoch(state, data, task)
     return state, all_finite(unlearner.finish(state)), metrics
 
 
 def all_finite(variables: Variables) -> Array:
-    """Whether every number of the variables is finite; bool[]."""
+    """Tests whether every number of the variables is finite; bool[]."""
     return jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(variables)]).all()

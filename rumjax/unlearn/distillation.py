@@ -2,6 +2,7 @@
 
 from typing import Unpack
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -32,13 +33,13 @@ class Scrub(Sgd):
     temperature: Array
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """The teacher is the model as it was given, and stays so."""
+        """Keeps the model as it was given as the teacher, which does not change."""
         # The barrier keeps the compiler from letting student and teacher share a buffer.
         student, teacher = jax.lax.optimization_barrier((variables, variables))
         return super().init(key, student, data, task)._replace(memory=teacher)
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """A max pass over S in each of the first `max_epochs` epochs; a min pass over R in all."""
+        """Runs a max pass over S in the first `max_epochs` epochs, and a min pass over R in all."""
         teacher = state.memory
 
         def divergence(logits: Array, batch: Batch) -> Array:
@@ -67,10 +68,21 @@ class Scrub(Sgd):
 def distillation(
     teacher_logits: Array, student_logits: Array, weights: Array, temperature: Array
 ) -> Array:
-    """T²·KL(softmax(teacher/T)‖softmax(student/T)), the mean over examples of weight 1; float32[].
+    """Returns T²·KL(softmax(teacher/T)‖softmax(student/T)), its mean over examples of weight 1.
 
     T² keeps gradients comparable across temperatures (Hinton et al., 2015).
+
+    Args:
+      teacher_logits: float32[B, K].
+      student_logits: float32[B, K].
+      weights: 0 or 1, float32[B].
+      temperature: T, float32[].
+
+    Returns:
+      float32[].
     """
+    chex.assert_rank([teacher_logits, weights], [2, 1])
+    chex.assert_equal_shape([teacher_logits, student_logits])
     teacher = jax.nn.log_softmax(teacher_logits / temperature)
     student = jax.nn.log_softmax(student_logits / temperature)
     divergence = jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
@@ -88,7 +100,7 @@ def scrub(
     temperature: ArrayLike = 4.0,
     **options: Unpack[SgdOptions],
 ) -> Scrub:
-    """SCRUB (Kurmanji et al., NeurIPS 2023, equation 3 and algorithm 1).
+    """Makes SCRUB (Kurmanji et al., NeurIPS 2023, equation 3 and algorithm 1).
 
     Args:
       model: the architecture of the original model.
@@ -103,6 +115,12 @@ def scrub(
 
     Raises:
       InvalidInputError: `max_epochs` leaves no min-only epoch, or a number is out of range.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> unlearner = scrub(Model(Cnn(10)), epochs=4, max_epochs=2, temperature=2.0)
+      >>> int(unlearner.max_epochs), float(unlearner.temperature)
+      (2, 2.0)
     """
     if check_count("max_epochs", max_epochs) >= epochs:
         raise InvalidInputError(

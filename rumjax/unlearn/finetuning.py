@@ -13,10 +13,10 @@ from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Varia
 
 @record
 class Finetune(Sgd):
-    """Minimizes CE on R, and lets S fade."""
+    """Minimizes CE on R, while S fades."""
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """One pass over R."""
+        """Runs one pass over R."""
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
             outputs, variables = self.forward(variables, batch)
@@ -32,7 +32,7 @@ class L1Sparse(Sgd):
     penalty: Array
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """One pass over R; γ_t falls linearly, from γ in the first epoch to γ/E in the last."""
+        """Runs a pass over R; γ_t falls linearly, from γ in the first epoch to γ/E in the last."""
         penalty = self.penalty * (1 - state.epoch / self.epochs)
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
@@ -50,13 +50,21 @@ def finetune(
     learning_rate: ArrayLike = 0.01,
     **options: Unpack[SgdOptions],
 ) -> Finetune:
-    """Fine-tuning: minimize CE on R (Golatkar et al., CVPR 2020, as the simplest baseline).
+    """Makes fine-tuning, which minimizes CE on R.
+
+    (Golatkar et al., CVPR 2020, as the simplest baseline.)
 
     Args:
       model: the architecture of the original model.
       epochs: passes over R; the RUM paper uses 10.
       learning_rate: constant; the RUM paper searches .01–.1.
       **options: see `SgdOptions`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> unlearner = finetune(Model(Cnn(10)), epochs=3, learning_rate=0.5, batch_size=64)
+      >>> unlearner.epochs, float(unlearner.learning_rate), unlearner.batch_size
+      (3, 0.5, 64)
     """
     return Finetune(**sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options))
 
@@ -69,7 +77,9 @@ def l1_sparse(
     penalty: ArrayLike = 1e-5,
     **options: Unpack[SgdOptions],
 ) -> L1Sparse:
-    """Fine-tuning with an L1 penalty: minimize CE on R + γ_t ‖θ‖₁ (Jia et al., NeurIPS 2023).
+    """Makes fine-tuning with an L1 penalty, which minimizes CE on R + γ_t ‖θ‖₁.
+
+    (Jia et al., NeurIPS 2023.)
 
     Args:
       model: the architecture of the original model.
@@ -77,6 +87,11 @@ def l1_sparse(
       learning_rate: constant; the RUM paper searches .005–.1.
       penalty: γ; γ_t falls linearly from γ to γ/E; the RUM paper searches 1e-6–1e-4.
       **options: see `SgdOptions`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> float(l1_sparse(Model(Cnn(10)), penalty=0.5).penalty)
+      0.5
     """
     return L1Sparse(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),

@@ -37,16 +37,17 @@ class Influence:
 
     @property
     def epochs(self) -> int:
-        """One: it is one shot."""
+        """One: there is a single step."""
         return 1
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """Nothing is prepared."""
+        """Prepares nothing."""
         del data, task
         return TrainState(key, variables, (), jnp.int32(0))
 
     def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """The step; batch-norm statistics stay as they are."""
+        """Takes the step; batch-norm statistics stay as they are."""
+        # The direction, solved with the damped Fisher of some examples of R.
         variables = state.variables
         step = fisher_solve(
             self.model,
@@ -57,19 +58,21 @@ class Influence:
             damping=self.damping,
             micro_batch=self.micro_batch,
         )
+
+        # A step of length α along it.
         params = jax.tree.map(lambda p, s: p + self.alpha * s, variables.params, step)
         size = optax.tree.norm(step)
         state = state._replace(variables=variables._replace(params=params), epoch=state.epoch + 1)
         return state, {"step_norm": self.alpha * size}
 
     def sample(self, key: Key, retain: Subset) -> Subset:
-        """The examples of R that make F."""
+        """Draws the examples of R that make F."""
         capacity = min(self.fisher_examples, retain.indices.shape[0])
         indices = shuffled(key, retain)[:capacity]
         return Subset(indices, jnp.minimum(retain.size, capacity))
 
     def direction(self, variables: Variables, data: Dataset, task: Task) -> PyTree:
-        """v: up the loss of S, down the loss of R."""
+        """Returns v, which leads up the loss of S and down the loss of R."""
 
         def gradient(chosen: Subset) -> PyTree:
             return mean_gradient(self.model, variables, data, chosen, batch_size=self.batch_size)
@@ -80,7 +83,7 @@ class Influence:
         )
 
     def finish(self, state: TrainState) -> Variables:
-        """The variables as they stand."""
+        """Returns the variables of the state."""
         return state.variables
 
 
@@ -93,7 +96,7 @@ def influence(
     batch_size: int = 256,
     micro_batch: int = 32,
 ) -> Influence:
-    """Influence unlearning (Izzo et al., AISTATS 2021; Jia et al., NeurIPS 2023, section 3).
+    """Makes influence unlearning (Izzo et al., AISTATS 2021; Jia et al., NeurIPS 2023, section 3).
 
     The inverse is exact, by `rumjax.gradients.fisher_solve`, which states its memory.
 
@@ -105,6 +108,12 @@ def influence(
       fisher_examples: N, examples of R that make the Fisher.
       batch_size: examples at a time in mean gradients.
       micro_batch: per-example gradients taken at a time; see `rumjax.gradients.gram_matrix`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> unlearner = influence(Model(Cnn(10)), alpha=0.5, fisher_examples=100)
+      >>> float(unlearner.alpha), unlearner.fisher_examples, unlearner.epochs
+      (0.5, 100, 1)
     """
     return Influence(
         model=model,

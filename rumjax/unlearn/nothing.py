@@ -12,21 +12,21 @@ class Original:
 
     @property
     def epochs(self) -> int:
-        """None."""
+        """Zero."""
         return 0
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> Variables:
-        """The variables as given."""
+        """Returns the variables as given."""
         del key, data, task
         return variables
 
     def epoch(self, state: Variables, data: Dataset, task: Task) -> tuple[Variables, Metrics]:
-        """Nothing changes."""
+        """Changes nothing."""
         del data, task
         return state, {}
 
     def finish(self, state: Variables) -> Variables:
-        """The variables as given."""
+        """Returns the variables as given."""
         return state
 
 
@@ -35,5 +35,10 @@ def original(model: Model) -> Original:
 
     Args:
       model: the architecture of the original model.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> original(Model(Cnn(10))).epochs
+      0
     """
     return Original(model=model)

@@ -36,7 +36,7 @@ class RandomLabel(Sgd):
     num_classes: int = static()
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """One pass over R ∪ S; where the state remembers a mask, only what it keeps may move."""
+        """Runs one pass over R ∪ S; parameters outside the state's mask, if any, do not move."""
         next_key, key = jax.random.split(state.key)
         data = relabelled(key, data, task.forget, self.num_classes)
 
@@ -57,7 +57,7 @@ class SalUn(RandomLabel):
     mask_fraction: Array
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """The saliency mask is taken before anything moves, and kept."""
+        """Takes the saliency mask before anything moves, and keeps it."""
         gradient = SALIENCIES[self.saliency]
         saliency = gradient(self.model, variables, data, task.forget, batch_size=self.batch_size)
         mask = largest(saliency, self.mask_fraction)
@@ -65,7 +65,7 @@ class SalUn(RandomLabel):
 
 
 def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dataset:
-    """The data set with the labels of the forget set redrawn, uniformly among the other classes."""
+    """Redraws the labels of the forget set, uniformly among the other classes."""
     capacity = forget.indices.shape[0]
     true = data.labels[forget.indices]
     drawn = (true + jax.random.randint(key, (capacity,), 1, num_classes)) % num_classes
@@ -75,7 +75,8 @@ def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dat
 
 
 def union(first: Subset, second: Subset) -> Subset:
-    """The union of two disjoint subsets, with room for both."""
+    """Returns the union of two disjoint subsets, with room for both."""
+    # The second subset begins where the first one's examples end.
     capacity = first.indices.shape[0] + second.indices.shape[0]
     joined = jnp.zeros(capacity, jnp.int32)
     joined = jax.lax.dynamic_update_slice(joined, first.indices, (0,))
@@ -84,10 +85,11 @@ def union(first: Subset, second: Subset) -> Subset:
 
 
 def largest(values: PyTree, fraction: ArrayLike) -> PyTree:
-    """Booleans like `values`, True for the fraction of largest magnitude in the whole tree.
+    """Returns booleans like `values`, True for the fraction of largest magnitude in the tree.
 
     Exactly ⌊fraction · size⌋ entries are kept; ties go to the earlier leaf and entry.
     """
+    # Ranks in the whole tree, as one vector.
     flat, unravel = ravel_pytree(values)
     order = jnp.argsort(-jnp.abs(flat), stable=True)
     kept = jnp.arange(flat.size) < jnp.floor(fraction * flat.size)
@@ -103,7 +105,9 @@ def random_label(
     learning_rate: ArrayLike = 0.01,
     **options: Unpack[SgdOptions],
 ) -> RandomLabel:
-    """Random relabelling: CE on R ∪ S with wrong labels for S (Golatkar et al., CVPR 2020).
+    """Makes random relabelling, which minimizes CE on R ∪ S with wrong labels for S.
+
+    (Golatkar et al., CVPR 2020.)
 
     Args:
       model: the architecture of the original model.
@@ -111,6 +115,11 @@ def random_label(
       epochs: passes over R ∪ S; the RUM paper uses 10.
       learning_rate: constant; the RUM paper searches .01–.1.
       **options: see `SgdOptions`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> random_label(Model(Cnn(10)), num_classes=10, epochs=2).epochs
+      2
     """
     return RandomLabel(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
@@ -128,7 +137,7 @@ def salun(
     saliency: str = "mean",
     **options: Unpack[SgdOptions],
 ) -> SalUn:
-    """SalUn: random relabelling of salient parameters (Fan et al., ICLR 2024, equations 3–5).
+    """Makes SalUn, random relabelling of salient parameters (Fan et al., ICLR 2024, eqs. 3–5).
 
     Args:
       model: the architecture of the original model.
@@ -139,6 +148,11 @@ def salun(
       saliency: "mean", the magnitude of the mean gradient over S (the paper's); or "per_example",
         the mean over S of each example's gradient magnitude.
       **options: see `SgdOptions`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> float(salun(Model(Cnn(10)), num_classes=10, mask_fraction=0.25).mask_fraction)
+      0.25
     """
     return SalUn(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from rumjax import launch
-from rumjax.lab import bank, dependencies, experiment, pipeline
+from rumjax.lab import bank, dependencies, experiment
 from rumjax.lab.bank import ModelBank
+from rumjax.lab.context import on_device, stage_key
 from rumjax.lab.workdir import WorkDirectory
 from tests import tiny
 from tests.runs import random_moments
@@ -103,10 +104,10 @@ def test_a_bank_of_three_processes_one_of_them_killed_again_and_again(place, tmp
         assert each.wait(timeout=240) == 0
     with WorkDirectory(work) as directory, WorkDirectory(tmp_path / "alone") as alone:
         built = experiment.build(launch.configuration(str(place / "tiny.py")))
-        context = pipeline.on_device(built, alone, None)
+        context = on_device(built, alone, None)
         header = dependencies.bank_header(built)
         wanted = ModelBank(alone, header)
-        key = pipeline.stage_key(0, "bank")
+        key = stage_key(0, "bank")
         bank.train(wanted, built.recipe, context.data, key, models=MODELS)
         found = ModelBank(directory, header)
         assert found.done() == wanted.done() == list(range(MODELS))

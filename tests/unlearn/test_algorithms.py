@@ -8,6 +8,7 @@ import functools
 import itertools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,9 +60,8 @@ def assert_equal(first, second):
 
 
 def assert_same_form(first, second):
-    assert jax.tree.structure(first) == jax.tree.structure(second)
-    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
-        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    chex.assert_trees_all_equal_structs(first, second)
+    chex.assert_trees_all_equal_shapes_and_dtypes(first, second)
 
 
 def moved(first, second):
@@ -145,7 +145,8 @@ def test_metrics_are_scalars_and_say_where_the_loss_diverged(record, name, kind)
     found = record(name, kind)
     for metrics in found.metrics:
         assert metrics
-        assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
+        chex.assert_rank(list(metrics.values()), 0)
+        chex.assert_tree_all_finite(metrics)
         if isinstance(found.unlearner, Sgd):
             assert "loss" in metrics
             assert metrics["diverged_at"] == -1

@@ -37,6 +37,7 @@ def choose(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 
 def make(idx_dir: pathlib.Path) -> dict[str, np.ndarray]:
     """Returns images, labels and original places of the three splits."""
+    # The original files.
     arrays = {
         name: read_idx(idx_dir / f"{name}-ubyte.gz")
         for name in (
@@ -46,6 +47,8 @@ def make(idx_dir: pathlib.Path) -> dict[str, np.ndarray]:
             "t10k-labels-idx1",
         )
     }
+
+    # Random places of every class; the validation set is held out of the training images.
     learn = choose(arrays["train-labels-idx1"], (SIZES["train"] + SIZES["validation"]) // 10, 0)
     held_out = choose(arrays["train-labels-idx1"][learn], SIZES["validation"] // 10, 1)
     places = {
@@ -53,6 +56,8 @@ def make(idx_dir: pathlib.Path) -> dict[str, np.ndarray]:
         "validation": learn[held_out],
         "test": choose(arrays["t10k-labels-idx1"], SIZES["test"] // 10, 2),
     }
+
+    # The images and labels at those places.
     splits = {}
     for split, place in places.items():
         source = "t10k" if split == "test" else "train"

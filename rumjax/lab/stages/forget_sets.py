@@ -7,16 +7,16 @@ import numpy as np
 
 from rumjax import forget_sets, scores
 from rumjax.errors import InvalidInputError
-from rumjax.forget_sets import ForgetSet
+from rumjax.forget_sets import ForgetSet, by_score
 from rumjax.lab import files
 from rumjax.lab.config import FORGET
 from rumjax.lab.context import CaseContext
 from rumjax.lab.measuring import first_embeddings
-from rumjax.lab.methods import SCORES
-from rumjax.lab.options import call
+from rumjax.lab.options import call, names_of
 from rumjax.lab.results import read_forget_set, write_forget_set
 from rumjax.lab.sections import Forget
 from rumjax.refine import Parts
+from rumjax.registry import resolve
 from rumjax.types import Scores
 
 MMD_SAMPLES = 4000
@@ -56,19 +56,24 @@ def choose_set(
     Raises:
       InvalidInputError: S cannot be made of this data, or a part has a reserved name.
     """
-    # Each way to choose needs something else of the data.
+    # Each way to choose needs something else of the data; a function of the user's says what.
     options, count = dict(section.options), len(labels)
+    choose_by = resolve("by in forget", section.by, FORGET | dict.fromkeys(scores, by_score))
     needs: dict[str, Any]
-    if section.by in SCORES:
+    if section.by in scores:
         options.setdefault("center", 0.5 if section.by == "memorization" else "median")
         needs = {"scores": scores[section.by]}
     elif section.by == "entanglement":
         needs = {"embeddings": embeddings()}
     elif section.by == "class":
         needs = {"labels": labels}
-    else:
+    elif section.by in FORGET:
         needs = {"count": count}
-    parts: Parts = call("forget", FORGET[section.by], options, **needs)
+    else:
+        wanted = names_of(choose_by)
+        needs = {"labels": labels, "count": count, "scores": scores}
+        needs = {name: value for name, value in needs.items() if name in wanted}
+    parts: Parts = call("forget", choose_by, options, **needs)
 
     # A study of requests deals it out, and asks for the first of them.
     if section.requests is not None:

@@ -8,7 +8,7 @@ from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.context import CaseContext, stage_key
 from rumjax.lab.making import Job, make
-from rumjax.lab.measuring import look, measure, measure_oracle
+from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.results import oracle_label, write_row
 from rumjax.lab.stages.single_models import Observer, is_measured
 from rumjax.types import task
@@ -52,7 +52,9 @@ def train(context: CaseContext, forget_set: ForgetSet, kinds: Sequence[str] = KI
             measured = measure(context, forget_set, seed, outputs)
             is_reference = which == "reference"
             reference = measured if is_reference else measure_oracle(context, forget_set, seed)
-            row = metrics.compare(measured, reference) | made.times | {"rte": 1.0}
+            row = metrics.compare(measured, reference)
+            row |= own_measures(context, forget_set, seed, outputs)
+            row |= made.times | {"rte": 1.0}
             label = oracle_label(which)
             if run.config.audit is not None:
                 row |= observer.observe(label.name, seed, made.model, outputs)

@@ -7,15 +7,18 @@ import jax
 import numpy as np
 
 from rumjax import scores
+from rumjax.errors import InvalidInputError
 from rumjax.lab import files
 from rumjax.lab.context import Context, load_original
 from rumjax.lab.experiment import Run
 from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.methods import SCORES
+from rumjax.lab.options import call_with
 from rumjax.lab.rescoring import holdout_scores
 from rumjax.lab.stages.bank import Bank
 from rumjax.lab.stages.originals import watcher
-from rumjax.types import Scores
+from rumjax.registry import resolve
+from rumjax.types import Dataset, Scores
 
 
 def score(context: Context, bank: Bank | None) -> dict[str, Scores]:
@@ -35,7 +38,8 @@ def score(context: Context, bank: Bank | None) -> dict[str, Scores]:
         work.write_json(files.SCORE_SECONDS, seconds)
         work.write_arrays(files.SCORES, **values)
     errors = {"memorization": values.get("memorization_se")}
-    names = [name for name in (*SCORES, "entanglement") if name in values]
+    own = context.run.config.own_scores
+    names = [name for name in (*SCORES, "entanglement", *own) if name in values]
     return {name: Scores(values[name], errors.get(name)) for name in names}
 
 
@@ -60,8 +64,14 @@ def compute(context: Context, bank: Bank | None) -> tuple[dict[str, np.ndarray],
     if context.run.needs_bank and bank is not None:
         values |= bank_scores(context, bank)
         seconds["memorization"] = float(values["bank_seconds"])
-    elif config.scores is not None:
-        values |= given_scores(context.run)
+    elif config.gives_memorization:
+        values |= given_memorization(context.run)
+
+    # Scores of one's own are made of the first seed's model.
+    for name in config.own_scores:
+        begin = time.perf_counter()
+        values[name] = own_score(context, name)
+        seconds[name] = time.perf_counter() - begin
     if config.is_proxy_study:
         seconds |= proxy_seconds(context, values)
     return values, seconds
@@ -90,17 +100,42 @@ def bank_scores(context: Context, bank: Bank) -> dict[str, np.ndarray]:
     }
 
 
-def given_scores(run: Run) -> dict[str, np.ndarray]:
+def given_memorization(run: Run) -> dict[str, np.ndarray]:
     """Loads memorization that was estimated elsewhere, and its standard error if that is known."""
-    images, given = run.data.train.images, run.config.scores
-    assert given is not None
-    if given.published is not None:
-        loaded = scores.load_published(given.published, np.asarray(images))["memorization"]
+    images, section = run.data.train.images, run.config.scores
+    given = {} if section is None else dict(section.memorization or {})
+    if "published" in given:
+        loaded = scores.load_published(given["published"], np.asarray(images))["memorization"]
     else:
-        loaded = scores.load_scores(given.path, given.key, size=len(images))
+        loaded = scores.load_scores(given["path"], given["key"], size=len(images))
     if loaded.standard_error is None:
         return {"memorization": loaded.values}
     return {"memorization": loaded.values, "memorization_se": loaded.standard_error}
+
+
+def own_score(context: Context, name: str) -> np.ndarray:
+    """Computes a score of the user's own, float32[N], larger for what is more memorized.
+
+    Its function is called with what it takes of `model`, `variables` (those of the first seed's
+    original model) and `data` (D, on the device).
+
+    Raises:
+      InvalidInputError: its result is not one finite number for each example of D.
+    """
+    section, size = context.run.config.scores, context.size
+    path = "" if section is None else section.own[name]
+    where = f"scores.own.{name}"
+    function = resolve(where, path, {})
+    variables = load_original(context, context.run.seeds[0])
+    data = Dataset(context.data.images[:size], context.data.labels[:size])
+    score = call_with(where, function, model=context.run.model, variables=variables, data=data)
+    values = np.asarray(score, np.float32)
+    if values.shape != (size,) or not np.isfinite(values).all():
+        raise InvalidInputError(
+            f"scores.own.{name}: {path} returned {values.dtype}{list(values.shape)}; wanted a "
+            f"finite number for each of the {size} training examples"
+        )
+    return values
 
 
 def proxy_seconds(context: Context, values: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -247,8 +247,9 @@ def rebuilt(
     """Returns a method with another unlearner for every part, in another order."""
     run = context.run
     options = {**method.options, "select": dict(select), "order": tuple(order)}
-    defaults, classes = run.config.unlearner_defaults, run.data.num_classes
-    return build_method(method.name, options, defaults, run.model, classes)
+    defaults, own_scores = run.config.unlearner_defaults, run.config.own_scores
+    classes = run.data.num_classes
+    return build_method(method.name, options, defaults, run.model, classes, own_scores)
 
 
 # What is left of it

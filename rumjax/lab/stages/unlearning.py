@@ -12,7 +12,7 @@ from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.context import CaseContext, load_start, stage_key
 from rumjax.lab.making import Job, Made, make, steps_of
-from rumjax.lab.measuring import look, measure, measure_oracle
+from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
 from rumjax.lab.results import Label, read_row, write_row
@@ -100,6 +100,7 @@ class _Stage:
             outputs = look(context, made.model)
             measured = measure(context, self.forget_set, seed, outputs)
             row = metrics.compare(measured, self.oracle(seed))
+            row |= own_measures(context, self.forget_set, seed, outputs)
             if audited is not None:
                 row |= self.observer.observe(method.name, seed, made.model, outputs)
         else:

@@ -1,0 +1,188 @@
+"""Gradients of single examples: with respect to parameters, and of the loss around an image."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from rumjax.models import Model
+from rumjax.models.dense import Name, by_name, dense_layers
+from rumjax.types import AnyArray, Array, PyTree, Variables
+
+
+def example_losses(
+    model: Model, params: PyTree, variables: Variables, images: AnyArray, labels: AnyArray
+) -> Array:
+    """Returns the cross-entropy of every example under `params`, float32[B]."""
+    chex.assert_rank(labels, 1)
+    chex.assert_equal_shape_prefix([images, labels], 1)
+    outputs, _ = model.apply(variables._replace(params=params), images, train=False)
+    return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels)
+
+
+def per_example_gradients(
+    model: Model, variables: Variables, images: AnyArray, labels: AnyArray
+) -> PyTree:
+    """Returns ∇_θ CE of every example: like the parameters, with a leading axis B.
+
+    It takes B times the memory of the parameters: keep B small and go on in micro-batches.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> model, images = Model(Cnn(2, widths=(), hidden=4)), jnp.ones((3, 2, 2, 1))
+      >>> variables = model.init(jax.random.key(0), images)
+      >>> gradients = per_example_gradients(model, variables, images, jnp.array([0, 1, 0]))
+      >>> gradients["Dense_1"]["kernel"].shape
+      (3, 4, 2)
+    """
+    plain, factors = jax.vmap(lambda image, label: factored(model, variables, image, label))(
+        jnp.asarray(images), jnp.asarray(labels)
+    )
+    # Written at once, they are quicker than as products of one column and one row.
+    dense = {kernel: a[:, :, None] * slope[:, None] for kernel, (a, slope) in factors.items()}
+    leaves = [(plain | dense)[name] for name in by_name(variables.params)]
+    return jax.tree.unflatten(jax.tree.structure(variables.params), leaves)
+
+
+def factored(
+    model: Model, variables: Variables, image: Array, label: Array
+) -> tuple[dict[Name, Array], dict[Name, tuple[Array, Array]]]:
+    """Returns ∇_θ CE of one example by parameter, dense kernels' as factors of an outer product.
+
+    `rumjax.models.dense.dense_layers` records the factors of layers that are applied once.
+    """
+
+    def loss(params: PyTree, noise: dict[Name, Array]) -> Any:
+        with dense_layers(params, noise) as seen:
+            value = example_losses(model, params, variables, image[None], label[None])[0]
+        return value, seen
+
+    # The dense kernels that are used once, and zeros to add to their layers' outputs.
+    _, seen = jax.eval_shape(loss, variables.params, {})
+    once = {kernel: calls[0][1] for kernel, calls in seen.items() if len(calls) == 1}
+    noise = {kernel: jnp.zeros(like.shape, like.dtype) for kernel, like in once.items()}
+
+    # The gradients of those zeros are the slopes of the outputs.
+    slope = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    (gradient, slopes), seen = slope(variables.params, noise)
+    plain = {name: leaf for name, leaf in by_name(gradient).items() if name not in once}
+    float32 = jnp.float32  # as parameters are, whatever a layer computes in
+    factors = {
+        kernel: (seen[kernel][0][0][0].astype(float32), slopes[kernel][0].astype(float32))
+        for kernel in once
+    }
+    return plain, factors
+
+
+def loss_curvature(
+    model: Model,
+    variables: Variables,
+    images: AnyArray,
+    labels: AnyArray,
+    *,
+    step: float = 0.01,
+    batch_size: int = 256,
+) -> Array:
+    """Returns ‖∇_x CE(x + h·z) − ∇_x CE(x)‖ of every example, z the sign of ∇_x CE(x) at norm 1.
+
+    It measures the curvature of the loss around an image, by a finite difference in the direction
+    in which the loss grows; averaged over the epochs of training it is a proxy of memorization
+    (Garg et al., ICML 2024). An example without a gradient has 0.
+
+    Args:
+      model: the architecture.
+      variables: of the model.
+      images: uint8[N, H, W, C], or floats on the scale of 0…1.
+      labels: int32[N].
+      step: h, on the scale of 0…1.
+      batch_size: examples at a time.
+
+    Returns:
+      float32[N].
+    """
+    chex.assert_equal_shape_prefix([images, labels], 1)
+
+    # The sum of the losses has every example's gradient, since examples do not interact.
+    def batch(images: Array, labels: Array) -> Array:
+        def total(inputs: Array) -> Array:
+            return example_losses(model, variables.params, variables, inputs, labels).sum()
+
+        slope = jax.grad(total)
+        inputs = images / 255 if images.dtype == jnp.uint8 else images
+
+        # The gradient before and after a step in the direction of its sign.
+        before = slope(inputs)
+        sign = jnp.sign(before)
+        norm = jnp.sqrt(jnp.sum(sign**2, axis=(1, 2, 3), keepdims=True))
+        after = slope(inputs + step * sign / jnp.maximum(norm, 1))
+        return jnp.sqrt(jnp.sum((after - before) ** 2, axis=(1, 2, 3)))
+
+    return _in_batches(batch, images, labels, batch_size)
+
+
+def self_influence(
+    model: Model,
+    variables: Variables,
+    images: AnyArray,
+    labels: AnyArray,
+    *,
+    batch_size: int = 32,
+) -> Array:
+    """Returns ‖∇_θ CE‖² of every example, by which a small step on it lowers its own loss.
+
+    It is TracIn's self-influence (Pruthi et al., NeurIPS 2020, section 3) for one checkpoint,
+    without the learning rate.
+
+    Args:
+      model: the architecture.
+      variables: of the model.
+      images: uint8[N, H, W, C], or floats on the scale of 0…1.
+      labels: int32[N].
+      batch_size: examples whose gradients are held at a time; dense kernels' never are.
+
+    Returns:
+      float32[N].
+    """
+    chex.assert_equal_shape_prefix([images, labels], 1)
+
+    def norm(image: Array, label: Array) -> Array:
+        plain, factors = factored(model, variables, image, label)
+        # The squared norm of an outer product is the product of its factors'.
+        dense = (jnp.sum(a**2) * jnp.sum(slope**2) for a, slope in factors.values())
+        return sum((jnp.sum(leaf**2) for leaf in plain.values()), start=sum(dense, jnp.float32(0)))
+
+    return _in_batches(jax.vmap(norm), images, labels, batch_size)
+
+
+def _in_batches(
+    function: Callable[[Array, Array], Array],
+    images: AnyArray,
+    labels: AnyArray,
+    batch_size: int,
+) -> Array:
+    """Maps a function of images and labels over N examples, which may be 0, a batch at a time.
+
+    The last batch is filled up with black images of class 0.
+
+    Args:
+      function: of B images and labels; returns float32[B].
+      images: of all N examples.
+      labels: int32[N].
+      batch_size: B, at most.
+
+    Returns:
+      float32[N].
+    """
+    count = len(labels)
+    batch_size = max(1, min(batch_size, count))
+    batches = -(-count // batch_size)
+
+    def cut(array: AnyArray) -> Array:
+        fill = ((0, batches * batch_size - count), *[(0, 0)] * (array.ndim - 1))
+        return jnp.pad(array, fill).reshape(batches, batch_size, *array.shape[1:])
+
+    values = jax.lax.map(lambda batch: function(*batch), (cut(images), cut(labels)))
+    return values.reshape(-1)[:count]

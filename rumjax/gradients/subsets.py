@@ -1,0 +1,104 @@
+"""Sums and means of gradients over a subset, a batch at a time."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rumjax.gradients.examples import example_losses, per_example_gradients
+from rumjax.mesh import across_devices
+from rumjax.models import Model
+from rumjax.types import Array, Dataset, PyTree, Subset, Variables
+
+
+def weighted_gradient(
+    model: Model,
+    variables: Variables,
+    data: Dataset,
+    chosen: Subset,
+    coefficients: Array,
+    *,
+    batch_size: int,
+) -> PyTree:
+    """Returns Σ a_n ∇_θ CE_n over a subset for float32[capacity] coefficients a.
+
+    The result is like the parameters.
+    """
+    chex.assert_equal_shape([chosen.indices, coefficients])
+
+    def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
+        def loss(params: PyTree) -> Array:
+            return weights @ example_losses(model, params, variables, images, labels)
+
+        return jax.grad(loss)(variables.params)
+
+    return sum_over(batch_sum, variables.params, data, chosen, coefficients, batch_size)
+
+
+def mean_gradient(
+    model: Model, variables: Variables, data: Dataset, chosen: Subset, *, batch_size: int
+) -> PyTree:
+    """Returns ∇_θ of the mean CE over a subset, a batch at a time; like the parameters."""
+    return weighted_gradient(
+        model, variables, data, chosen, mean_weights(chosen), batch_size=batch_size
+    )
+
+
+def mean_gradient_magnitude(
+    model: Model, variables: Variables, data: Dataset, chosen: Subset, *, batch_size: int
+) -> PyTree:
+    """Returns the mean over a subset of every example's |∇_θ CE|; like the parameters."""
+
+    # Magnitudes are taken before the sum, so gradients are needed example by example.
+    def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
+        gradients = per_example_gradients(model, variables, images, labels)
+        return jax.tree.map(lambda g: jnp.tensordot(weights, jnp.abs(g), axes=1), gradients)
+
+    weights = mean_weights(chosen)
+    return sum_over(batch_sum, variables.params, data, chosen, weights, batch_size)
+
+
+def members(chosen: Subset) -> Array:
+    """Returns 1 where the subset has an example, 0 where it has padding; float32[capacity]."""
+    return (jnp.arange(chosen.indices.shape[0]) < chosen.size).astype(jnp.float32)
+
+
+def mean_weights(chosen: Subset) -> Array:
+    """Returns weights that make a sum over the subset its mean; float32[capacity]."""
+    return members(chosen) / jnp.maximum(chosen.size, 1)
+
+
+def sum_over(
+    batch_sum: Callable[[Array, Array, Array], PyTree],
+    like: PyTree,
+    data: Dataset,
+    chosen: Subset,
+    coefficients: Array,
+    batch_size: int,
+) -> PyTree:
+    """Sums `batch_sum(images, labels, coefficients)` over a subset, a batch at a time.
+
+    Args:
+      batch_sum: linear in its coefficients, which are 0 for the filling of the last batch.
+      like: the structure and shapes of the result.
+      data: all examples.
+      chosen: the subset; of size 0, the sum is 0.
+      coefficients: float32[capacity].
+      batch_size: examples at a time.
+    """
+    chex.assert_equal_shape([chosen.indices, coefficients])
+    capacity = chosen.indices.shape[0]
+
+    def body(step: Array, total: PyTree) -> PyTree:
+        # A batch in the order of the subset; examples beyond its size weigh nothing.
+        position = step * batch_size + jnp.arange(batch_size)
+        inside = jnp.minimum(position, capacity - 1)
+        picked = chosen.indices[inside]
+        weights = jnp.where(position < chosen.size, coefficients[inside], 0.0)
+        batch = across_devices((data.images[picked], data.labels[picked], weights))
+        part = batch_sum(*batch)
+        return jax.tree.map(jnp.add, total, part)
+
+    steps = -(-chosen.size // batch_size)
+    return jax.lax.fori_loop(0, steps, body, jax.tree.map(jnp.zeros_like, like))
