@@ -77,6 +77,14 @@ class Network(nn.Module):
         return Outputs(nn.Dense(CLASSES)(hidden), hidden)
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles in half the time to programs that are slower; for files that compile a lot."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
     """A folder with the data and the configuration of `tests.tiny`."""

@@ -33,6 +33,8 @@ from rumjax.unlearn import run
 
 PARTS = ("low", "high")
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def method(name="finetune_rum_f", algorithm="finetune"):
     return types.SimpleNamespace(name=name, algorithm=algorithm, order=PARTS)
