@@ -48,7 +48,30 @@ Model.normalize = promoting(Model.normalize)
 Conv.__call__ = promoting(Conv.__call__)
 
 
-SLOW = ()
+SLOW = (
+    "test_config_runs.py",
+    "test_processes.py",
+    "test_run_going_on.py",
+    "test_tuning.py",
+    "test_mesh.py",
+    "test_algorithms.py",
+    "test_config_networks.py",
+    "test_auditing.py",
+    "test_studies.py",
+    "test_ensemble.py",
+    "test_run_files.py",
+    "test_run_refusals.py",
+    "test_run_changes.py",
+    "test_mistakes.py",
+    "test_gradients.py",
+    "test_conv.py",
+    "test_relearn.py",
+    "test_readme.py",
+    "test_newton.py",
+    "test_ensemble_together.py",
+    "test_compilation.py",
+    "test_publish.py",
+)
 """files that take longest, the longest first: whoever is started last is waited for"""
 
 
@@ -75,6 +98,14 @@ class Network(nn.Module):
             hidden = nn.BatchNorm(use_running_average=not train, momentum=0.9)(hidden)
         hidden = nn.relu(hidden)
         return Outputs(nn.Dense(CLASSES)(hidden), hidden)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles in half the time to programs that are slower; for files that compile a lot."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

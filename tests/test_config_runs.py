@@ -1,6 +1,5 @@
 """Pipelines of the shipped configurations, from images to the report, with a linear model."""
 
-import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -14,13 +13,6 @@ from tests.shipped import CONFIGS, shrunk, with_images
 @pytest.fixture(params=[path.name for path in CONFIGS])
 def config(request):
     return launch.configuration(request.param)
-
-
-@pytest.fixture
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_the_whole_pipeline_runs(config, tmp_path, quick_compilation):

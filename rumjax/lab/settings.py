@@ -162,7 +162,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-MIXED = {
+MIXED: dict[str, dict[str, Any]] = {
     "finetune": {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 10},
     "l1_sparse": {"algorithm": "l1_sparse", "learning_rate": 0.05, "epochs": 10, "penalty": 1e-5},
     "neggrad_plus": {"algorithm": "neggrad_plus", "learning_rate": 0.03, "epochs": 5, "beta": 0.95},

@@ -32,6 +32,8 @@ from rumjax.unlearn import run
 
 PARTS = ("low", "high")
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 # What is tried
 

@@ -74,9 +74,9 @@ def test_mistake_2_redrawn_labels_are_uniform_among_the_other_classes(data, clas
     data = data._replace(labels=data.labels % classes)
     keys = jax.random.split(KEY, 600)
     drawn = jax.vmap(lambda key: relabelled(key, data, forget, classes).labels)(keys)
-    assert (drawn[:, FORGET] != data.labels[FORGET]).all()
+    assert (drawn[:, FORGET] != data.labels[None, FORGET]).all()
     retained = np.setdiff1d(np.arange(60), FORGET)
-    assert (drawn[:, retained] == data.labels[retained]).all()
+    assert (drawn[:, retained] == data.labels[None, retained]).all()
     counts = np.bincount(np.asarray(drawn[:, FORGET[0]]), minlength=classes)
     others = np.delete(counts, int(data.labels[FORGET[0]]))
     assert others.sum() == 600
