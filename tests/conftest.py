@@ -1,7 +1,6 @@
 """Eight virtual CPU devices for every test, and small models and data that many tests share."""
 
 import atexit
-import functools
 import os
 import shutil
 import tempfile
@@ -25,27 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rumjax.models import Conv, Model
+from rumjax.models import Model
 from rumjax.types import Dataset, Outputs, task
 from rumjax.unlearn import chain, retrain, run
 from tests import tiny
 
 CLASSES = 3
-
-
-def promoting(function):
-    """Lets a function of the library mix arrays of several ranks, as tests forbid elsewhere."""
-
-    @functools.wraps(function)
-    def promote(*arguments, **options):
-        with jax.numpy_rank_promotion("allow"):
-            return function(*arguments, **options)
-
-    return promote
-
-
-Model.normalize = promoting(Model.normalize)
-Conv.__call__ = promoting(Conv.__call__)
 
 
 SLOW = (

@@ -92,13 +92,16 @@ def shrunk(config):
         audit = {"audit": {**config["audit"], "models": 16}, "seeds": 3}
         methods = {"rum": methods["rum"]}
         tuning["grids"] = {"rum": tuning["grids"]["rum"]}
+    study = dict(config.get("study", {}))
+    if "size" in study:
+        study["size"] = 5
     training = {**config["training"], "epochs": 3, "batch_size": 16, "augmentation": "none"}
     if "milestones" in training:
         training["milestones"] = (1, 2)
     return {
         **config,
         **({"cases": cases} if cases else fewer(config, 3)),
-        **({"study": {**config["study"], "size": 5}} if "study" in config else {}),
+        **({"study": study} if study else {}),
         "tuning": tuning,
         "seeds": 1,
         "model": {"name": f"{__name__}:Linear"},

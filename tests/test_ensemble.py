@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from rumjax import ensemble
+from rumjax import ensemble, unlearn
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.scores import random_subset
-from rumjax.types import Subset, Task
+from rumjax.types import Subset, Task, task
 from rumjax.unlearn import chain, retrain, run
 
 KEY = jax.random.key(3)

@@ -192,5 +192,5 @@ class Conv(nn.Module):
         convolved = convolution(images.astype(self.dtype), kernel, self.strides, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            convolved = convolved + bias.astype(self.dtype)
+            convolved = convolved + bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return convolved
