@@ -18,7 +18,7 @@ ROOMS = (
     "rumjax.scores",
     "rumjax.unlearn",
 )
-SHOWN_ELSEWHERE = {"Epoch", "Made", "Measured", "OnEpoch", "Result", "Work", "mean_and_half_width"}
+SHOWN_ELSEWHERE = {"Epoch", "Made", "Measured", "OnEpoch", "Result", "Work"}
 """records that functions return, which their examples show, and what is about to change"""
 
 

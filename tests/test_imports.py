@@ -75,9 +75,6 @@ HEAVY = (
     "PIL",
 )
 """packages that are only loaded by what needs them"""
-STATISTICS = pytest.mark.xfail(
-    strict=True, reason="rumjax.metrics.intervals still imports scipy.stats when it is loaded"
-)
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +84,7 @@ def loaded():
     return set(python(f"import sys, {rooms}; print(*sys.modules, sep='\\n')").splitlines())
 
 
-@pytest.mark.parametrize(
-    "package",
-    [pytest.param(name, marks=STATISTICS if name == "scipy" else ()) for name in HEAVY],
-)
+@pytest.mark.parametrize("package", HEAVY)
 def test_rumjax_loads_heavy_packages_only_where_they_are_used(loaded, package):
     assert "rumjax.audits.suite" in loaded
     assert not [name for name in loaded if f"{name}.".startswith(f"{package}.")]

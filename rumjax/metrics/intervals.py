@@ -3,13 +3,17 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from rumjax.errors import InvalidInputError
 
 
 class Interval(NamedTuple):
-    """A number and the ends of its interval; the ends are NaN where there is no interval."""
+    """A number and the ends of its interval; the ends are NaN where there is no interval.
+
+    Examples:
+      >>> Interval(value=0.5, low=0.25, high=0.75).half_width
+      0.25
+    """
 
     value: float
     low: float
@@ -40,6 +44,8 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
       >>> round(mean_interval(np.array([0.4, 0.5, 0.6])).half_width, 3)
       0.248
     """
+    from scipy import stats
+
     values = np.asarray(values, np.float64)
     if values.size == 0 or not np.isfinite(values).all():
         raise InvalidInputError(f"interval: wanted finite values, at least one, got {values}")
