@@ -109,9 +109,9 @@ class Model:
                 f"images: {list(images.shape)} are not [B, H, W, C] with a mean for each of the C "
                 f"channels; there are {mean.size} means and {std.size} standard deviations"
             )
-        mean, std = mean.reshape(1, 1, 1, -1), std.reshape(1, 1, 1, -1)
         scale = 255.0 if images.dtype == jnp.uint8 else 1.0
-        return (jnp.asarray(images).astype(jnp.float32) / scale - mean) / std
+        scaled = jnp.asarray(images).astype(jnp.float32) / scale
+        return (scaled - mean.reshape(1, 1, 1, -1)) / std.reshape(1, 1, 1, -1)
 
     @property
     def _name(self) -> str:
