@@ -1,15 +1,15 @@
 """Can anyone tell unlearned models from models that never saw the forget set?
 
-Six algorithms, RUM^F and RUM, audited one example at a time: U-LiRA, LiRA, RMIA, RULI, KLOM, the
-score of the NeurIPS 2023 challenge, and the measures of populations, each beside what it says of
-models that were retrained and of models that forgot nothing. The forget set is of low, medium and
-high memorization in equal numbers. 64 models forget all of it, each against an oracle of its own;
-192 models of the bank forget a part of what they saw of it.
+This configuration audits six algorithms, RUM^F and RUM by U-LiRA, LiRA, RMIA, RULI, KLOM, the score
+of the NeurIPS 2023 challenge, and measures of populations. Each audit is shown beside what it finds
+in retrained models, and in models that forgot nothing. The forget set holds images of low, medium
+and high memorization in equal numbers. 64 models forget all of it, and each is compared with an
+oracle of its own; 192 models of the bank forget a part of what they saw of it.
 
     python -m rumjax.launch --config=audit.py:fashion_mnist_mini
 
-Settings are as for difficulty.py; one more method costs one more name in `methods`, and reuses all
-models that are there.
+The settings that may follow the colon are those of difficulty.py. To audit another method, add it
+to `methods`: only its unlearned models are made, and all others are used again.
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,14 @@
 """RUM on CIFAR-10 with ResNet-18: the setting of Zhao et al., NeurIPS 2024, section 5.
 
 Data: CIFAR-10, 45 000 / 5 000 / 10 000 images, 10 % of each class held out for validation.
-    pip install 'rumjax[tfds]', then in Python, after import tensorflow_datasets as tfds:
+    Install 'rumjax[tfds]'; then, in Python, after import tensorflow_datasets as tfds:
     tfds.builder("cifar10", file_format="array_record").download_and_prepare()
 Model: ResNet-18 with CIFAR stem, 30 epochs, no augmentation.
-Hyper-parameters of unlearning lie inside the ranges that the paper searches and were not tuned
-here: `python -m rumjax.tune` does that, on the grids of `rumjax.lab.settings`.
-Hardware: an accelerator. The bank of 400 models is nearly all of the cost; --config.bank.models
-and --config.model.bfloat16=True lower it. The authors of this file did not run it in full.
+Hyper-parameters of unlearning lie inside the ranges that the paper searches, and were not tuned:
+`python -m rumjax.tune` tunes them on the grids of `rumjax.lab.settings`.
+Hardware: an accelerator. The bank of 400 models is nearly all of the cost, which smaller values of
+--config.bank.models lower, and --config.model.bfloat16=True too. The authors of this file did not
+run it in full.
 
     python -m rumjax.launch --config=cifar10_rum.py
 """

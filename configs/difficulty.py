@@ -1,15 +1,16 @@
-"""What makes forgetting hard? Every algorithm on sets of low, medium and high difficulty.
+"""What makes forgetting hard?
 
-Forget sets are chosen by entanglement with the rest of the data and by memorization (Zhao et al.,
-NeurIPS 2024, section 4). On each of the six, hyper-parameters are searched for every algorithm
-against the oracle of a seed that is not reported, and the best is run on the reported seeds.
+Every algorithm forgets sets of low, medium and high difficulty, which are chosen by entanglement
+with the rest of the data, and by memorization (Zhao et al., NeurIPS 2024, section 4). For each of
+the six sets and each algorithm, hyper-parameters are searched against oracles of seeds that are not
+reported, and the best are run on the reported seeds.
 
     python -m rumjax.launch --config=difficulty.py:fashion_mnist_mini
 
-After the colon comes one of `rumjax.lab.settings.SETTINGS`: fashion_mnist_mini, fashion_mnist,
-cifar10, cifar100, tiny_imagenet_resnet18, tiny_imagenet_vgg16. The first two suit two CPU cores;
-the others are the paper's, take an accelerator, and were not run in full by the authors of this
-file.
+One of `rumjax.lab.settings.SETTINGS` follows the colon: fashion_mnist_mini, fashion_mnist, cifar10,
+cifar100, tiny_imagenet_resnet18 or tiny_imagenet_vgg16. Two CPU cores are enough for the first two.
+The others are the paper's; they take an accelerator, and the authors of this file did not run them
+in full.
 """
 
 from ml_collections import ConfigDict

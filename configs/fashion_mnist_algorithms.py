@@ -1,7 +1,8 @@
-"""Every algorithm once, on the most memorized images of the set that comes with rumjax.
+"""Runs every algorithm once, on the most memorized images of the set that comes with rumjax.
 
-Data: 6 000 training and 2 000 test images of Fashion-MNIST, in the package; the forget set is the
-200 most memorized. Model: a small convolutional network. Hardware: two CPU cores are enough.
+Data: 6 000 training and 2 000 test images of Fashion-MNIST, which come with the package; the forget
+set is the 200 most memorized. Model: a small convolutional network. Hardware: two CPU cores are
+enough.
 
     python -m rumjax.launch --config=fashion_mnist_algorithms.py
 """

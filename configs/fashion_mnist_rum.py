@@ -1,6 +1,6 @@
-"""RUM against its baselines on the images that come with rumjax.
+"""Compares RUM with its baselines, on the images that come with rumjax.
 
-Data: 6 000 training and 2 000 test images of Fashion-MNIST, in the package.
+Data: 6 000 training and 2 000 test images of Fashion-MNIST, which come with the package.
 Model: a small convolutional network. Hardware: two CPU cores are enough.
 
     python -m rumjax.launch --config=fashion_mnist_rum.py

@@ -1,12 +1,12 @@
 """Which cheap score can stand in for memorization?
 
-Six proxies (Zhao & Triantafillou, arXiv 2410.16516) and self-influence are held against the
-memorization that a bank of models estimates: rank correlation, which sets they induce, what they
-cost, and how well RUM^F does that refines by them.
+Six proxies (Zhao & Triantafillou, arXiv 2410.16516), self-influence and nearness to the mean
+embedding are compared with the memorization that a bank of models estimates: how alike they rank
+images, which sets they choose, what they cost, and how well RUM^F does when it refines by them.
 
     python -m rumjax.launch --config=proxies.py:fashion_mnist_mini
 
-Settings are as for difficulty.py.
+The settings that may follow the colon are those of difficulty.py.
 """
 
 from ml_collections import ConfigDict

@@ -1,14 +1,15 @@
 """Does it pay to refine a forget set, and to choose an algorithm for each of its parts?
 
-One forget set, of images of low, medium and high memorization in equal numbers (Zhao et al.,
+The forget set holds images of low, medium and high memorization in equal numbers (Zhao et al.,
 NeurIPS 2024, section 5). Each algorithm runs on all of it (vanilla), on random parts in sequence
-(shuffle), and on parts refined by memorization (RUM^F); then RUM with an algorithm per part, as the
-paper chooses them by hand, as a search finds them within a budget, and as the best of all choices;
-all orders; other refiners; 2 to 6 parts.
+(shuffle), and on parts by memorization (RUM^F). RUM runs with an algorithm for each part: those
+that the paper chooses by hand, those that a search finds within a budget, and the best of all
+choices. RUM^F also runs in all orders of its parts, with other scores that refine, and with 2 to 6
+parts.
 
     python -m rumjax.launch --config=refinement.py:fashion_mnist_mini
 
-Settings are as for difficulty.py.
+The settings that may follow the colon are those of difficulty.py.
 """
 
 import itertools

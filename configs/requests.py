@@ -1,13 +1,13 @@
 """What happens when requests to forget keep coming?
 
-A forget set arrives in five requests of equal difficulty; each method goes on from its own result
-of the request before, and is judged against models retrained without all that has been asked for
-so far. RUM^F refines each request by hold-out retraining: by scores of the original model, which
-are kept, or by scores made anew of the model as it stands.
+A forget set arrives in five requests of equal difficulty. Each method goes on from its own result
+of the request before, and is compared with models that were retrained without everything requested
+so far. RUM^F refines each request by hold-out retraining, either with the scores of the original
+model or with new scores, made for each request with the model that is to forget it.
 
     python -m rumjax.launch --config=requests.py:fashion_mnist_mini
 
-Settings are as for difficulty.py.
+The settings that may follow the colon are those of difficulty.py.
 """
 
 from ml_collections import ConfigDict

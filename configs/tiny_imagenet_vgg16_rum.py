@@ -1,13 +1,14 @@
 """RUM on Tiny-ImageNet with VGG-16: the setting of Zhao et al., NeurIPS 2024, appendix.
 
 Data: Tiny-ImageNet-200, 90 000 / 10 000 / 10 000 images of 64×64; the official validation set is T.
-    download and unpack tiny-imagenet-200.zip, and say where it is by
+    Download and unpack tiny-imagenet-200.zip, and name the folder that it makes by
     --config.data.data_dir=/path/to/tiny-imagenet-200
 Model: VGG-16 with batch norm, 100 epochs, random crop and flip.
-Hyper-parameters of unlearning lie inside the ranges that the paper searches and were not tuned
-here: `python -m rumjax.tune` does that, on the grids of `rumjax.lab.settings`.
-Hardware: an accelerator. The bank of 400 models is nearly all of the cost; --config.bank.models
-and --config.model.bfloat16=True lower it. The authors of this file did not run it in full.
+Hyper-parameters of unlearning lie inside the ranges that the paper searches, and were not tuned:
+`python -m rumjax.tune` tunes them on the grids of `rumjax.lab.settings`.
+Hardware: an accelerator. The bank of 400 models is nearly all of the cost, which smaller values of
+--config.bank.models lower, and --config.model.bfloat16=True too. The authors of this file did not
+run it in full.
 
     python -m rumjax.launch --config=tiny_imagenet_vgg16_rum.py
 """
