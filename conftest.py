@@ -1,10 +1,10 @@
-"""Leaves out of the doctests what is no library: the lab, the commands, and a script."""
+"""Leaves the commands, a script and the fixtures of tests out of the doctests."""
 
 collect_ignore_glob = [
-    "rumjax/lab/*",
     "rumjax/configs/*",
     "rumjax/launch.py",
     "rumjax/publish.py",
     "rumjax/tune.py",
     "rumjax/data/embedded/generate.py",
+    "tests/*conftest.py",
 ]

@@ -45,7 +45,13 @@ class ForgetSet(NamedTuple):
         Raises:
           InvalidInputError: parts that overlap, are empty, out of range, or cover all of D.
         """
-        forget = union(parts, count)
+        for name, part in parts.items():
+            check_indices(f"forget set, part {name}", part, count)
+        forget = check_indices("forget set", _joined(parts), count)
+        if len(forget) == count:
+            raise InvalidInputError(
+                f"forget set: it covers all {count} examples, nothing is retained"
+            )
         return cls(parts, forget, np.setdiff1d(np.arange(count), forget).astype(np.int32))
 
     @property
@@ -276,24 +282,6 @@ def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 
         f"request_{number + 1}": np.sort(np.concatenate([shares[number] for shares in dealt]))
         for number in range(until)
     }
-
-
-def union(parts: Parts, count: int) -> np.ndarray:
-    """Returns S, the union of disjoint parts, int32, ascending.
-
-    Raises:
-      InvalidInputError: parts that overlap, are empty, out of range, or cover all of D.
-
-    Examples:
-      >>> union({"low": np.array([4]), "high": np.array([1])}, 5)
-      array([1, 4], dtype=int32)
-    """
-    for name, part in parts.items():
-        check_indices(f"forget set, part {name}", part, count)
-    forget = check_indices("forget set", _joined(parts), count)
-    if len(forget) == count:
-        raise InvalidInputError(f"forget set: it covers all {count} examples, nothing is retained")
-    return forget
 
 
 def _check_levels(levels: Sequence[str]) -> None:

@@ -58,8 +58,8 @@ results, in the work directory:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status.
 
-    It is 0 when all is done, 1 after an error that starting again cannot mend, 2 for arguments that
-    are none, 75 when told to stop by SIGTERM, 130 when interrupted.
+    It is 0 when all is done, 1 after an error that starting again cannot mend, 2 for unknown
+    arguments, 75 when told to stop by SIGTERM, 130 when interrupted.
     """
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
@@ -146,6 +146,7 @@ def terminable() -> Iterator[None]:
 
 def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Returns a parser of the arguments that every command on a configuration has."""
+    # What follows the arguments is made from the code, so that it is complete.
     parser = argparse.ArgumentParser(
         prog=program,
         description=description,
@@ -158,6 +159,8 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+    # The arguments that every command has.
     parser.add_argument(
         "--config",
         required=True,

@@ -7,6 +7,7 @@ import pytest
 
 from rumjax import forget_sets
 from rumjax.errors import InvalidInputError
+from rumjax.forget_sets import ForgetSet
 from rumjax.types import Scores
 
 few = hypothesis.settings(deadline=None, max_examples=25)
@@ -45,7 +46,7 @@ def test_levels_are_disjoint_and_of_the_right_size_whatever_the_ties(problem, se
         assert part.dtype == np.int32
         assert (np.diff(part) > 0).all()
         assert len(part) == size
-    assert len(forget_sets.union(parts, len(values))) == 3 * size
+    assert len(ForgetSet.of(parts, len(values)).forget) == 3 * size
     assert values[parts["low"]].max() <= np.delete(values, parts["low"]).min()
     assert values[parts["high"]].min() >= np.delete(values, parts["high"]).max()
 
@@ -132,7 +133,7 @@ def test_far_from_the_mean_embedding_is_low_entanglement():
 def test_entanglement_levels_are_disjoint_runs_of_the_ranking(size, seed):
     embeddings = ring(300, seed)
     parts = forget_sets.by_entanglement(embeddings, size, seed=seed)
-    joined = forget_sets.union(parts, 300)
+    joined = ForgetSet.of(parts, 300).forget
     assert len(joined) == 3 * size
     distance = np.abs(embeddings[:, 0])
     for part in parts.values():
@@ -264,7 +265,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name, content):
 
 def test_the_union_is_ascending():
     parts = {"a": np.array([5, 1]), "b": np.array([3])}
-    assert forget_sets.union(parts, 6).tolist() == [1, 3, 5]
+    assert ForgetSet.of(parts, 6).forget.tolist() == [1, 3, 5]
 
 
 def test_a_forget_set_knows_its_parts_and_what_it_leaves():

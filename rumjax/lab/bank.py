@@ -266,10 +266,12 @@ def train(
       DivergenceError: a model's loss or parameters are not finite; names the model.
       WorkDirectoryError: a row cannot be written.
     """
+    # What is read of a model, and the name it has in messages.
     size = ensemble.at_once(per_device=per_device)[1]
     read = keeper(recipe.model) if checkpoints else reader(recipe.model)
     compile_seconds = 0.0
     numbers = {f"model {model}": model for model in range(models)}
+    # Works are asked for one at a time, so that each is chosen when the one before is done.
     with Claims(bank.work, process, stale_after) as claims:
         works = (
             ensemble.training(
@@ -280,6 +282,8 @@ def train(
             )
             for chosen in _remaining(bank, models, size, process, claims, checkpoints)
         )
+
+        # A model is kept before its row, which says that it is done.
         for made in ensemble.run(works, data, read=read, per_device=per_device):
             for position, name in enumerate(made.names):
                 model = numbers[name]

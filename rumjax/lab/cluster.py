@@ -1,4 +1,4 @@
-"""Which of several processes this is, as whatever started them says.
+"""Which of several processes this is, by arguments or by what their scheduler says.
 
 Processes that train a bank need no more than that and a directory in common. Training one model on
 several hosts takes more, see `rumjax.mesh.initialize`.
@@ -16,7 +16,7 @@ class Process:
     """One of several processes."""
 
     index: int
-    """from 0"""
+    """counted from 0"""
     count: int
 
 
@@ -28,17 +28,19 @@ SCHEDULERS = {
     "Cloud TPU": ("TPU_WORKER_ID", "TPU_WORKER_HOSTNAMES"),
     "Kubernetes": ("JOB_COMPLETION_INDEX", "RUMJAX_PROCESSES"),
 }
-"""Where each says which process this is, and how many there are (a number, or names with commas).
+"""The environment variables of each scheduler: which process this is, and how many there are.
 
-Kubernetes says the former alone, for an indexed job; the latter is to be put into its manifest."""
+The second is a number, or names with commas between them. Kubernetes sets the first alone, for an
+indexed job; the second has to be put into its manifest."""
 
 
 def find_process(
     index: int | None = None, count: int | None = None, environ: Mapping[str, str] = os.environ
 ) -> Process:
-    """The numbers given, else those of the first scheduler that says any, else the only process.
+    """Finds out which process this is.
 
-    The tasks of a SLURM array are processes too, each of them so many as it has steps.
+    Explicit numbers win; otherwise those of the first scheduler found; otherwise there is a single
+    process. Every task of a SLURM array counts as many processes as it has steps.
 
     Args:
       index: which process this is, from 0.
@@ -46,24 +48,30 @@ def find_process(
       environ: environment variables.
 
     Raises:
-      InvalidInputError: one number without the other, or numbers that are none or do not fit.
+      InvalidInputError: one number is given without the other, a variable is not a number, or the
+        numbers do not fit each other.
     """
     if (index is None) != (count is None):
         raise InvalidInputError("--process and --processes: give both or neither")
     if index is not None and count is not None:
         return _checked(index, count, "--process and --processes")
-    found = ALONE
+
+    # The first scheduler that sets both variables.
+    process = ALONE
     for name, (which, many) in SCHEDULERS.items():
         if which in environ and many in environ:
-            found = _checked(_number(environ, which), _count(environ, many), name)
+            process = _checked(_number(environ, which), _count(environ, many), name)
             break
+
+    # Tasks of a SLURM array come on top of the steps of each.
     if "SLURM_ARRAY_TASK_ID" in environ:
         first, task, tasks = (
             _number(environ, f"SLURM_ARRAY_TASK_{part}") for part in ("MIN", "ID", "COUNT")
         )
         array = _checked(task - first, tasks, "SLURM array (it must be numbered without gaps)")
-        return Process(array.index * found.count + found.index, array.count * found.count)
-    return found
+        index = array.index * process.count + process.index
+        return Process(index, array.count * process.count)
+    return process
 
 
 def _checked(index: int, count: int, source: str) -> Process:

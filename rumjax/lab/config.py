@@ -253,8 +253,20 @@ def describe() -> str:
             names = [name for name in names_of(FACTORIES[section]) if name not in ADDED[section]]
             lines.append(f"    {', '.join(names)}")
         elif section in RECORDS:
-            fields = dataclasses.fields(RECORDS[section])
+            # Options of options are written beside the others, and depend on one of them.
+            fields = [one for one in dataclasses.fields(RECORDS[section]) if one.name != "options"]
             lines.append(listing([(f"  {one.name}", one.metadata["about"]) for one in fields]))
+        if section == "forget":
+            own = ("scores", "embeddings", "labels", "count")
+            choosers = {by: FORGET[by] for by in ("memorization", *FORGET) if by not in SCORES[1:]}
+            options = {by: names_of(chooser) for by, chooser in choosers.items()}
+            lines += [
+                f"    by {by}: {', '.join(name for name in names if name not in own)}"
+                for by, names in options.items()
+            ]
+        if section == "study":
+            kinds = {kind: ", ".join(names) for kind, names in STUDIES.items() if names}
+            lines += [f"    kind {kind}: {names}" for kind, names in kinds.items()]
     return "\n".join(lines)
 
 

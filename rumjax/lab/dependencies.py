@@ -69,6 +69,7 @@ def beginnings(stage: str) -> list[str]:
 def since(name: str, stages: Iterable[str]) -> list[str]:
     """Returns the stages that a name means or begins, and those after them in the same cases."""
     kind, _, rest = name.partition("/")
+    # Stages come later in the order of `STAGES`, whatever case or method they are of.
     order = list(STAGES)
     later = order[order.index(kind) :]
     return [

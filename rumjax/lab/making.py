@@ -94,6 +94,7 @@ def make(
         for model in epoch.names:
             advance(f"{name} {model}".strip())
 
+    # `ensemble` gives the job back with each result.
     results = ensemble.make(
         [job.for_ensemble() for job in jobs],
         context.data,
@@ -103,6 +104,8 @@ def make(
         on_epoch=after_epoch,
         diverging=diverging,
     )
+
+    # Errors say which kind of model has diverged.
     try:
         for job, result in results:
             times = {"seconds": result.seconds, "seconds_compiling": result.compile_seconds}

@@ -42,7 +42,7 @@ def measure(
     return metrics.measure(
         metrics.Predictions(shares[:size], context.labels),
         metrics.Predictions(shares[size:], test_labels),
-        forget_set.parts,
+        forget_set,
         samples=context.run.config.attack.samples,
         seed=seed,
     )

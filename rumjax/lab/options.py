@@ -1,4 +1,4 @@
-"""Sections of a configuration as keyword arguments of functions."""
+"""Calls functions with sections of a configuration as their keyword arguments."""
 
 import inspect
 from collections.abc import Callable, Mapping

@@ -14,17 +14,17 @@ from rich.progress import (
 )
 
 Advance = Callable[[str], None]
-"""Call it when one more unit is done, with a word on what is being done next."""
+"""Is called when one more unit is done, with a word on what is being done."""
 
 
 @contextlib.contextmanager
 def stage(console: Console, name: str, total: int, unit: str) -> Iterator[Advance]:
-    """A bar for one stage of a run; where there is no terminal, one line when it ends.
+    """Shows a bar for one stage of a run; without a terminal, one line when the stage ends.
 
     Args:
-      console: where to draw.
-      name: of the stage.
-      total: how many units there are; with 0 nothing is drawn.
+      console: where the bar is drawn.
+      name: the name of the stage.
+      total: how many units there are; nothing is drawn where it is 0.
       unit: what is counted, for example "epochs".
     """
     if total == 0:
@@ -47,7 +47,7 @@ def stage(console: Console, name: str, total: int, unit: str) -> Iterator[Advanc
 
 
 def duration(seconds: float) -> str:
-    """A time in words: "40 s", "12 min", "3.5 h"."""
+    """Writes a time in words: "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rumjax.errors import InvalidInputError
+from rumjax.forget_sets import ForgetSet
 from rumjax.metrics.membership import Predictions, all_attacks
 from rumjax.metrics.tow import Accuracies, tug_of_war, tug_of_war_mia
 
@@ -25,7 +26,7 @@ class Measured(NamedTuple):
 def measure(
     train: Predictions,
     test: Predictions,
-    parts: Mapping[str, np.ndarray],
+    forget_set: ForgetSet,
     *,
     samples: int | None = None,
     seed: int = 0,
@@ -35,27 +36,27 @@ def measure(
     Args:
       train: on D.
       test: on T.
-      parts: S as named disjoint parts, indices into D; R is the rest of D.
+      forget_set: S with its parts, and R.
       samples: see `membership_attack`.
       seed: of the attacks' samples; compare models measured with the same.
 
     Examples:
       >>> p = np.tile([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]], (5, 1))
       >>> train = Predictions(p, np.tile([0, 1], 10))
-      >>> measured = measure(train, train.at(np.arange(8)), {"all": np.arange(4)})
+      >>> measured = measure(train, train.at(np.arange(8)), ForgetSet.of({"all": np.arange(4)}, 20))
       >>> measured.accuracies
       Accuracies(forget=1.0, retain=1.0, test=1.0)
       >>> sorted(measured.attacks)
       ['confidence', 'correctness', 'entropy', 'modified_entropy', 'probabilities']
     """
-    # S is the union of its parts, and R the rest of D.
-    forget = np.concatenate(list(parts.values()))
-    retain = np.setdiff1d(np.arange(len(train.labels)), forget)
-    sets = {"forget": train.at(forget), "retain": train.at(retain), "test": test}
-
+    sets = {
+        "forget": train.at(forget_set.forget),
+        "retain": train.at(forget_set.retain),
+        "test": test,
+    }
     return Measured(
         accuracies=Accuracies(*(accuracy(predictions) for predictions in sets.values())),
-        parts={name: accuracy(train.at(part)) for name, part in parts.items()},
+        parts={name: accuracy(train.at(part)) for name, part in forget_set.parts.items()},
         attacks=all_attacks(sets["retain"], test, sets["forget"], samples=samples, seed=seed),
         predicted={
             name: predictions.probabilities.argmax(axis=1) for name, predictions in sets.items()
@@ -100,7 +101,7 @@ def compare(unlearned: Measured, oracle: Measured) -> dict[str, float]:
     Examples:
       >>> p = np.tile([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]], (5, 1))
       >>> train = Predictions(p, np.tile([0, 1], 10))
-      >>> model = measure(train, train.at(np.arange(8)), {"all": np.arange(4)})
+      >>> model = measure(train, train.at(np.arange(8)), ForgetSet.of({"all": np.arange(4)}, 20))
       >>> row = compare(model, model)
       >>> row["tow"], row["mia_gap"], row["disagreement"]
       (1.0, 0.0, 0.0)

@@ -13,6 +13,7 @@ from rumjax.audits import FORGOTTEN, IN, OUT
 from rumjax.errors import InvalidInputError
 from rumjax.lab import bank, experiment, files, pipeline
 from rumjax.lab.answers import reader
+from rumjax.lab.cluster import Process
 from rumjax.lab.context import load_of_bank, on_device, stage_key
 from rumjax.lab.methods import rum_f, vanilla
 from rumjax.lab.results import read_forget_set
@@ -171,6 +172,18 @@ def test_models_that_lack_a_checkpoint_are_trained_again_as_they_were(place, tmp
             kept.append([row.margins for row in rows])
             assert work.has_model("bank_00000") == ("audit" in each)
     np.testing.assert_array_equal(*kept)
+
+
+def test_another_process_trains_the_bank_for_an_audit_that_came_later(place, tmp_path):
+    audited = config(place, forget={"by": "memorization", "size": 10})
+    scored = {key: section for key, section in audited.items() if key != "audit"}
+    with WorkDirectory(tmp_path / "run") as work:
+        context = on_device(experiment.build(scored), work, QUIET)
+        assert bank_stage.is_needed(context)
+        work.write_arrays("scores.npz", memorization=np.zeros(SIZE, np.float32))
+        assert not bank_stage.is_needed(context)
+        pipeline.train_share(experiment.build(audited), work, Process(1, 2), console=QUIET)
+        assert all(work.has_model(files.bank_model(model)) for model in range(MODELS))
 
 
 # What is found

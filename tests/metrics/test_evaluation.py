@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rumjax.errors import InvalidInputError
+from rumjax.forget_sets import ForgetSet
 from rumjax.metrics import Predictions, compare, disagreement, measure, membership_attack
 
 PARTS = {"low": np.array([1, 4, 7]), "high": np.array([2, 9])}
@@ -19,7 +20,7 @@ def softmax(count, seed):
 def measured(seed):
     train = Predictions(softmax(40, seed), LABELS)
     test = Predictions(softmax(30, seed + 50), TEST_LABELS)
-    return train, test, measure(train, test, PARTS, seed=3)
+    return train, test, measure(train, test, ForgetSet.of(PARTS, len(train.labels)), seed=3)
 
 
 def test_every_column_is_what_its_definition_says():
@@ -80,6 +81,8 @@ def test_the_oracle_against_itself_is_perfect():
 
 def test_the_order_of_the_parts_does_not_matter():
     train, test, unlearned = measured(0)
-    turned = measure(train, test, dict(reversed(PARTS.items())), seed=3)
+    turned = measure(
+        train, test, ForgetSet.of(dict(reversed(PARTS.items())), len(train.labels)), seed=3
+    )
     assert turned.accuracies == unlearned.accuracies
     assert turned.attacks == pytest.approx(unlearned.attacks)
