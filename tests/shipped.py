@@ -49,6 +49,10 @@ def with_images(config, path, *shape):
     return {**config, "data": {"name": "npz", "data_dir": str(path)}}
 
 
+CASES, METHODS = {"requests": 3}, {"difficulty": 4}
+"""of studies in which more of the same would follow; other configurations run every algorithm"""
+
+
 def shrunk(config):
     """A few steps of a linear model; what is compiled is the same for all, as far as can be."""
 
@@ -72,9 +76,10 @@ def shrunk(config):
     def fewer(section, size):
         return {**section, "forget": {**section["forget"], "size": size}}
 
+    kind = config.get("study", {}).get("kind")
     cases = {
         name: fewer(case, 5 if "after" in case else 3)
-        for name, case in config.get("cases", {}).items()
+        for name, case in list(config.get("cases", {}).items())[: CASES.get(kind)]
     }
     tuning = dict(config.get("tuning", {"grids": {}}))
     tuning |= {"seeds": (7,), "settings": None}
@@ -87,7 +92,7 @@ def shrunk(config):
             for name, options in select
         }
 
-    methods, audit = config["methods"], {}
+    methods, audit = dict(list(config["methods"].items())[: METHODS.get(kind)]), {}
     if "audit" in config:  # three seeds at least, and so few methods; other studies have them all
         audit = {"audit": {**config["audit"], "models": 16}, "seeds": 3}
         methods = {"rum": methods["rum"]}

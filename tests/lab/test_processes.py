@@ -17,10 +17,10 @@ from rumjax.lab.workdir import WorkDirectory
 from tests import tiny
 from tests.runs import random_moments
 
-MODELS, KILLS = 12, 3
+MODELS, KILLS = 9, 3
 MANY = 1000  # models, more than are made until the test is over, however busy the machine
 MORE = f"""
-    config.training["epochs"] = 400
+    config.training["epochs"] = 250
     config.bank["models"] = {MODELS}
 """
 
