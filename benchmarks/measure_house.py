@@ -12,6 +12,9 @@ Path
     Commands and the lab are counted together, the library apart. The lab is `rumjax/lab`; in a
     checkout that has no such folder it is the modules listed in `FLAT_LAB`. A file `__init__.py` is
     counted if code imports names from it, and not for lying above an imported module.
+Reading
+    Files and lines that explain a row: those on the shortest ways of imports from the launch
+    command to the modules that call `write_row`, and the modules of the lab that these import.
 Comments
     Lines with a comment over lines with code, by folder. Docstrings are neither; neither are
     instructions to tools, such as `# noqa`.
@@ -55,6 +58,9 @@ def main():
     print("From the launch command to a row of results.csv")
     print_row("commands and lab", f"{len(commands)} files", f"{house.lines(commands)} lines")
     print_row("library", f"{len(library)} files", f"{house.lines(library)} lines")
+
+    read = house.reading()
+    print_row("of these, to understand a row", f"{len(read)} files", f"{house.lines(read)} lines")
 
     print("\nComments per line of code")
     counts = house.comments_by_folder()
@@ -135,6 +141,34 @@ class House:
                 waiting += self.imports(module)
         lab = {module for module in reached if self.is_lab(module)}
         return lab, reached - lab
+
+    def reading(self):
+        """The modules that explain a row: the ways to what writes rows, and what that imports."""
+        ways, nearest = {"launch": ["launch"]}, ["launch"]
+        while nearest:
+            writers = [module for module in nearest if self.calls(module, "write_row")]
+            if writers:
+                break
+            following = {
+                found: [*ways[module], found]
+                for module in nearest
+                for found in self.imports(module)
+                if found in self.texts and found not in ways
+            }
+            ways |= following
+            nearest = list(following)
+        read = {module for writer in writers for module in ways[writer]}
+        imported = {found for writer in writers for found in self.imports(writer)}
+        return read | {
+            module for module in imported if module in self.texts and self.is_lab(module)
+        }
+
+    def calls(self, module, name):
+        """Whether a module calls a function of that name."""
+        functions = (
+            node.func for node in ast.walk(self.trees[module]) if isinstance(node, ast.Call)
+        )
+        return any(isinstance(each, ast.Name) and each.id == name for each in functions)
 
     # Comments
 
