@@ -40,7 +40,7 @@ SLOW = (
     "test_mesh.py",
     "test_algorithms.py",
     "test_config_networks.py",
-    "test_auditing.py",
+    "test_audits.py",
     "test_studies.py",
     "test_ensemble.py",
     "test_run_files.py",

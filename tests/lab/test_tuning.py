@@ -1,184 +1,27 @@
-"""What is searched, how it is judged, and that a whole grid is one program."""
+"""Tuning on models: a whole grid is one program, and what is found is kept and adopted."""
 
 import itertools
 import json
 
 import jax
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as limited
-from hypothesis import strategies as st
 from rich.console import Console
-from sklearn.metrics import roc_auc_score
 
 from rumjax.errors import InvalidInputError
 from rumjax.lab import experiment, pipeline
-from rumjax.lab.answers import Answers
 from rumjax.lab.context import load_original, on_device, stage_key
-from rumjax.lab.grids import fingerprint, settings
+from rumjax.lab.grids import fingerprint
 from rumjax.lab.making import steps_of
 from rumjax.lab.measuring import look, measure, measure_oracle
 from rumjax.lab.methods import rum, rum_f, vanilla
-from rumjax.lab.search import ascend, exhaust
-from rumjax.lab.sections import Tuning
 from rumjax.lab.stages import forget_sets
 from rumjax.lab.stages.tuning import with_setting
-from rumjax.lab.trials import against_oracle, area_under_curve, on_validation
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
-from rumjax.metrics import Accuracies, tug_of_war
+from rumjax.metrics import tug_of_war
 from rumjax.unlearn import run
 
-PARTS = ("low", "high")
-
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-# What is tried
-
-
-def test_a_plain_grid_holds_for_all_parts_alike():
-    found = list(settings({"learning_rate": (0.1, 0.2), "epochs": (3,)}, PARTS))
-    assert found == [
-        {part: {"learning_rate": rate, "epochs": 3} for part in PARTS} for rate in (0.1, 0.2)
-    ]
-
-
-def test_a_grid_by_part_is_searched_jointly():
-    grid = {"low": {"epochs": (1, 2)}, "high": {"epochs": (3, 4)}}
-    found = list(settings(grid, PARTS))
-    assert len(found) == 4
-    assert {"low": {"epochs": 2}, "high": {"epochs": 3}} in found
-
-
-@pytest.mark.parametrize("values", [(), (1,), (1, 2, 3)])
-def test_a_grid_has_as_many_settings_as_its_product(values):
-    assert len(list(settings({"epochs": values, "batch_size": (8, 16)}, PARTS))) == 2 * len(values)
-
-
-def test_ranges_are_drawn_from_without_repetition_and_the_same_each_time():
-    grid = {"learning_rate": ("log", 1e-3, 1e-1), "beta": ("uniform", 0.5, 0.9), "epochs": (1, 2)}
-    found, again = (list(settings(grid, PARTS, draw=50)) for _ in range(2))
-    assert found == again
-    assert len({fingerprint(each) for each in found}) == len(found) == 50
-    rates = np.array([each["low"]["learning_rate"] for each in found])
-    assert ((rates >= 1e-3) & (rates <= 1e-1)).all()
-    assert 0.2 < (rates < 1e-2).mean() < 0.8  # half of a logarithmic range lies below its middle
-    assert all(0.5 <= each["low"]["beta"] <= 0.9 for each in found)
-    assert {each["low"]["epochs"] for each in found} == {1, 2}
-
-
-def test_more_draws_than_a_grid_has_are_the_whole_grid():
-    grid = {"epochs": (1, 2, 3), "batch_size": (8, 16)}
-    drawn = {fingerprint(each) for each in settings(grid, PARTS, draw=100)}
-    assert drawn == {fingerprint(each) for each in settings(grid, PARTS)}
-
-
-def test_a_range_with_fewer_values_than_are_wanted_ends():
-    found = list(settings({"beta": ("uniform", 0.5, 0.502)}, PARTS, draw=50))
-    assert {each["low"]["beta"] for each in found} == {0.5, 0.501, 0.502}
-    assert len(list(settings({"epochs": (2, 2)}, PARTS, draw=2))) == 1
-
-
-def test_a_range_has_no_whole_grid():
-    with pytest.raises(InvalidInputError, match=r"learning_rate is a range.*tuning\.settings"):
-        list(settings({"learning_rate": ("log", 1e-3, 1e-1)}, PARTS))
-
-
-def test_a_method_has_its_own_grid_before_that_of_its_algorithm():
-    grids = {"finetune": {"epochs": (1,)}, "finetune_rum_f": {"epochs": (2,)}}
-    tuning = Tuning(seeds=(0,), grids=grids)
-    assert tuning.grid("finetune_rum_f", "finetune") == {"epochs": (2,)}
-    assert tuning.grid("other", "finetune") == {"epochs": (1,)}
-    assert tuning.grid("other", "salun") == {}
-
-
-def test_fingerprints_tell_settings_apart_whatever_the_order_of_keys():
-    first = {"all": {"learning_rate": 0.1, "epochs": 3}}
-    assert fingerprint(first) == fingerprint({"all": {"epochs": 3, "learning_rate": 0.1}})
-    assert fingerprint(first) != fingerprint({"all": {"epochs": 3, "learning_rate": 0.2}})
-
-
-# How it is judged
-
-
-@given(
-    st.lists(st.integers(0, 6), min_size=1, max_size=20),
-    st.lists(st.integers(0, 6), min_size=1, max_size=20),
-)
-@limited(deadline=None, max_examples=50)
-def test_the_area_under_the_curve_is_that_of_scikit_learn(positive, negative):
-    truth = np.repeat([1, 0], [len(positive), len(negative)])
-    expected = roc_auc_score(truth, [*positive, *negative])
-    found = area_under_curve(np.array(positive), np.array(negative))
-    assert found == pytest.approx(expected)
-
-
-def test_the_criterion_with_an_oracle_is_the_tug_of_war():
-    random = np.random.default_rng(0)
-    ours, oracle = (Answers(np.zeros(30), random.random(30) < p) for p in (0.8, 0.6))
-    sets = dict(zip(("forget", "retain", "test"), np.arange(30).reshape(3, 10), strict=True))
-
-    def accuracies(answers):
-        return Accuracies(*(answers.correct[each].mean() for each in sets.values()))
-
-    expected = tug_of_war(accuracies(ours), accuracies(oracle))
-    assert against_oracle(ours, oracle, sets) == expected
-
-
-def test_without_an_oracle_forgotten_images_should_look_like_validation_images():
-    sets = {"forget": np.arange(4), "validation": np.arange(4, 8)}
-    margins = np.array([1.0, 2, 3, 4, 1, 2, 3, 4])
-    right = np.ones(8, bool)
-    original = Answers(margins, right)
-    alike = on_validation(Answers(margins, right), original, sets)
-    told = margins + np.array([9.0] * 4 + [0.0] * 4)
-    apart = on_validation(Answers(told, right), original, sets)
-    half = right & (np.arange(8) % 2 == 0)
-    worse = on_validation(Answers(margins, half), original, sets)
-    assert (alike, apart, worse) == (1.0, 0.0, 0.5)
-
-
-# Searching
-
-
-@given(st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=4), min_size=1, max_size=4))
-@limited(deadline=None, max_examples=50)
-def test_coordinate_ascent_finds_the_best_of_a_sum(gains):
-    values = [range(len(each)) for each in gains]
-    asked = []
-
-    def evaluate(choices):
-        asked.extend(choices)
-        return [sum(each[at] for each, at in zip(gains, c, strict=True)) for c in choices]
-
-    start = tuple(0 for _ in gains)
-    best, score = ascend(start, values, evaluate, budget=1000)
-    everything = exhaust(start, values, evaluate, budget=1000)
-    assert score == everything[1] == sum(map(max, gains))
-    assert evaluate([best]) == [score]
-    few = ascend(start, values, evaluate, budget=3)
-    assert evaluate([start])[0] <= few[1] <= score
-
-
-def test_coordinate_ascent_keeps_to_its_budget_and_asks_for_nothing_twice():
-    random, asked = np.random.default_rng(0), []
-
-    def evaluate(choices):
-        asked.extend(choices)
-        return random.random(len(choices)).tolist()
-
-    ascend((0, 0, 0), [range(5)] * 3, evaluate, budget=17)
-    assert len(asked) == len(set(asked)) <= 17
-
-
-def test_an_exhaustive_search_says_beforehand_that_it_exceeds_its_budget():
-    with pytest.raises(InvalidInputError, match=r"125 selections exceed the budget of 100"):
-        exhaust((0, 0, 0), [range(5)] * 3, lambda _: pytest.fail("evaluated"), 100)
-
-
-# On models
 
 
 def config(place, methods, **tuned):

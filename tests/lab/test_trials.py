@@ -1,0 +1,49 @@
+"""How settings are judged: against an oracle, or by what is known without one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as limited
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from rumjax.lab.answers import Answers
+from rumjax.lab.trials import against_oracle, area_under_curve, on_validation
+from rumjax.metrics import Accuracies, tug_of_war
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=20),
+    st.lists(st.integers(0, 6), min_size=1, max_size=20),
+)
+@limited(deadline=None, max_examples=50)
+def test_the_area_under_the_curve_is_that_of_scikit_learn(positive, negative):
+    truth = np.repeat([1, 0], [len(positive), len(negative)])
+    expected = roc_auc_score(truth, [*positive, *negative])
+    found = area_under_curve(np.array(positive), np.array(negative))
+    assert found == pytest.approx(expected)
+
+
+def test_the_criterion_with_an_oracle_is_the_tug_of_war():
+    random = np.random.default_rng(0)
+    ours, oracle = (Answers(np.zeros(30), random.random(30) < p) for p in (0.8, 0.6))
+    sets = dict(zip(("forget", "retain", "test"), np.arange(30).reshape(3, 10), strict=True))
+
+    def accuracies(answers):
+        return Accuracies(*(answers.correct[each].mean() for each in sets.values()))
+
+    expected = tug_of_war(accuracies(ours), accuracies(oracle))
+    assert against_oracle(ours, oracle, sets) == expected
+
+
+def test_without_an_oracle_forgotten_images_should_look_like_validation_images():
+    sets = {"forget": np.arange(4), "validation": np.arange(4, 8)}
+    margins = np.array([1.0, 2, 3, 4, 1, 2, 3, 4])
+    right = np.ones(8, bool)
+    original = Answers(margins, right)
+    alike = on_validation(Answers(margins, right), original, sets)
+    told = margins + np.array([9.0] * 4 + [0.0] * 4)
+    apart = on_validation(Answers(told, right), original, sets)
+    half = right & (np.arange(8) % 2 == 0)
+    worse = on_validation(Answers(margins, half), original, sets)
+    assert (alike, apart, worse) == (1.0, 0.0, 0.5)
