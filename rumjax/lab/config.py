@@ -83,17 +83,17 @@ class Config:
 
     @property
     def gives_memorization(self) -> bool:
-        """Whether memorization comes from elsewhere, so that no bank estimates it."""
+        """Says whether memorization comes from elsewhere, so that no bank estimates it."""
         return self.scores is not None and self.scores.memorization is not None
 
     @property
     def adopts(self) -> bool:
-        """Whether the run uses the settings that its tuning finds best."""
+        """Says whether the run uses the settings that its tuning finds best."""
         return self.tuning is not None and self.tuning.adopt
 
     @property
     def is_proxy_study(self) -> bool:
-        """Whether the run compares proxies, so that it needs and times all of them."""
+        """Says whether the run compares proxies, so that it needs and times all of them."""
         return self.study is not None and self.study.kind == "proxies"
 
     def section(self, name: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Config:
 
     @property
     def unlearner_defaults(self) -> dict[str, Any]:
-        """What unlearners take over from training, and from the section `unlearning`."""
+        """Returns what unlearners take over from training, and from the section `unlearning`."""
         shared = ("batch_size", "augmentation")
         return {key: self.training[key] for key in shared if key in self.training} | {
             **self.unlearning

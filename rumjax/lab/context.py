@@ -18,7 +18,7 @@ from rumjax.types import Dataset, Key, Variables
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
-    """What every stage needs."""
+    """The objects that every stage needs."""
 
     run: Run
     work: WorkDirectory
@@ -57,7 +57,7 @@ class Context:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CaseContext(Context):
-    """What the stages of one case need."""
+    """The objects that the stages of one case need."""
 
     case: Case
     place: WorkDirectory

@@ -31,7 +31,7 @@ def claim(work: WorkDirectory, run: Run, recompute: Sequence[str] = ()) -> None:
       WorkDirectoryError: a stage that is to stay was made with another configuration.
     """
     # Find the stages that are to be made anew; each case comes later than the one it goes on from.
-    depends, made = dependencies(run), patterns(run)
+    depends, made = configurations(run), patterns(run)
     known = dict.fromkeys(start for stage in (*STAGES, *depends) for start in beginnings(stage))
     for name in recompute:
         check_choice("stage to recompute", name, known)
@@ -139,7 +139,7 @@ def case_patterns(case: Case, *, audited: bool) -> dict[str, tuple[str, ...]]:
     return by_stage
 
 
-def dependencies(run: Run) -> dict[str, Any]:
+def configurations(run: Run) -> dict[str, Any]:
     """Returns the part of the configuration that each stage's result depends on."""
     # Images count by their content, wherever they are.
     config = run.config
@@ -210,7 +210,7 @@ def content_of(forget: Forget) -> dict[str, Any]:
 
 def bank_header(run: Run) -> dict[str, Any]:
     """Returns what a bank's models depend on, and the sizes of its rows; see `ModelBank`."""
-    depends = dependencies(run)["bank"]
+    depends = configurations(run)["bank"]
     options = depends.pop("bank")
     examples = run.size + len(run.data.test.labels)
     return {**options, "size": run.size, "examples": examples, **depends}

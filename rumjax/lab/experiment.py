@@ -46,7 +46,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What all cases of a run share, and the cases in the order in which they are run."""
+    """A run: the objects that all its cases share, and the cases in their order."""
 
     name: str
     config: Config
@@ -77,17 +77,17 @@ class Run:
 
     @property
     def needs_bank(self) -> bool:
-        """Whether the run uses memorization scores that are not given to it."""
+        """Says whether the run uses memorization scores that are not given to it."""
         return "memorization" in self.scores_in_use and not self.config.gives_memorization
 
     @property
     def trains_bank(self) -> bool:
-        """Whether the run has a bank, for scores or for audits."""
+        """Says whether the run has a bank, for scores or for audits."""
         return self.needs_bank or self.config.audit is not None
 
     @property
     def keeps_bank(self) -> bool:
-        """Whether the models of the bank are kept, and not only their answers."""
+        """Says whether the models of the bank are kept, and not only their answers."""
         return self.config.audit is not None or self.config.bank.checkpoints
 
     @property

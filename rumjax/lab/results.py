@@ -1,4 +1,4 @@
-"""What stages leave for each other and for the report: rows of the results, and the forget set."""
+"""Results that stages leave for each other and for the report: rows, and the forget set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from rumjax.lab.workdir import WorkDirectory
 
 
 class Label(NamedTuple):
-    """What a row is about."""
+    """The model that a row is about."""
 
     name: str
     """The name of its files: a method's in the configuration, or an oracle's of `files.ORACLES`."""

@@ -79,7 +79,7 @@ class Forget:
 
     @property
     def size(self) -> int | None:
-        """How many examples each level has, where that is said."""
+        """The number of examples of each level, where that is said."""
         return self.options.get("size")
 
 
@@ -111,7 +111,7 @@ class GivenScores:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What is searched for one RUM: an algorithm for every part, and an order of the parts."""
+    """The search for one RUM: an algorithm for every part, and an order of the parts."""
 
     candidates: Sequence[str] = option("methods whose unlearners may be used for a part")
     search: Search = option("how combinations are searched", default="ascent")

@@ -28,7 +28,7 @@ Sets = Mapping[str, np.ndarray]
 
 
 class Criterion(NamedTuple):
-    """What settings are judged by."""
+    """A criterion that settings are judged by."""
 
     judge: Callable[[Answers, Answers, Sets], float]
     """Scores a model's answers beside those of a reference, 0…1, higher is better."""

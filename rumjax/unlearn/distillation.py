@@ -44,7 +44,7 @@ class Scrub(Sgd):
 
         def divergence(logits: Array, batch: Batch) -> Array:
             taught, _ = self.model.apply(teacher, batch.images, train=False)
-            return distillation(taught.logits, logits, batch.weights, self.temperature)
+            return distillation_loss(taught.logits, logits, batch.weights, self.temperature)
 
         def max_loss(variables: Variables, forget: Batch) -> tuple[Array, Variables]:
             outputs, variables = self.forward(variables, forget)
@@ -65,7 +65,7 @@ class Scrub(Sgd):
         return state, {**minimized, "max_loss": maximized["loss"], "diverged_at": diverged_at}
 
 
-def distillation(
+def distillation_loss(
     teacher_logits: Array, student_logits: Array, weights: Array, temperature: Array
 ) -> Array:
     """Returns T²·KL(softmax(teacher/T)‖softmax(student/T)), its mean over examples of weight 1.

@@ -18,7 +18,7 @@ import scipy.special
 from rumjax.training import Sgd
 from rumjax.types import task
 from rumjax.unlearn import base, chain, run
-from rumjax.unlearn.distillation import distillation
+from rumjax.unlearn.distillation import distillation_loss
 from rumjax.unlearn.relabelling import relabelled
 from tests.references import small, unlearning
 from tests.references.descent import sgd
@@ -267,11 +267,11 @@ def test_the_divergence_is_the_relative_entropy_at_a_temperature():
     weights = np.array([1, 1, 0, 1, 0, 1.0])
     tempered = [scipy.special.softmax(each / 2.5, axis=1) for each in (teacher, student)]
     entropy = scipy.special.rel_entr(*tempered).sum(axis=1)
-    found = distillation(
+    found = distillation_loss(
         jnp.float32(teacher), jnp.float32(student), jnp.float32(weights), jnp.float32(2.5)
     )
     assert found == pytest.approx(2.5**2 * entropy[weights == 1].mean(), rel=1e-5)
-    same = distillation(jnp.float32(teacher), jnp.float32(teacher), jnp.float32(weights), 2.5)
+    same = distillation_loss(jnp.float32(teacher), jnp.float32(teacher), jnp.float32(weights), 2.5)
     assert same == pytest.approx(0, abs=1e-6)
 
 

@@ -15,7 +15,7 @@ Effect: TypeAlias = Interval | Trend
 
 
 class Verdict(enum.Enum):
-    """What can be said of an effect."""
+    """The verdict on an effect."""
 
     HIGHER = enum.auto()
     """above zero, beyond chance"""
@@ -102,5 +102,5 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """What can be said of the difference."""
+        """The verdict on the difference."""
         return Verdict.UNDECIDED if self.difference is None else judge(self.difference)

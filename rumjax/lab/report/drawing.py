@@ -71,7 +71,7 @@ class Picture(NamedTuple):
 
 
 class Look(NamedTuple):
-    """How a method is drawn where color alone cannot tell methods apart."""
+    """The look of a method where color alone cannot tell methods apart."""
 
     color: str
     marker: str

@@ -20,7 +20,7 @@ from rumjax.lab.workdir import WorkDirectory
 
 
 class About(NamedTuple):
-    """What stands around a page, whatever it says."""
+    """The frame of a page, whatever the page says."""
 
     kind: str
     """of page, and the name of its files: "study" or "audit" """
@@ -33,7 +33,7 @@ class About(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a study or an audit says."""
+    """The contents of the page of a study or an audit."""
 
     title: str
     question: str

@@ -49,12 +49,12 @@ class Calibration(enum.Enum):
 
     @property
     def key(self) -> str:
-        """What files call it; a configuration may call the original models otherwise."""
+        """The name in files; a configuration may name the original models otherwise."""
         return "original" if self is Calibration.ORIGINAL else "_".join(self.value)
 
 
 class Line(NamedTuple):
-    """What a line of the summary is about."""
+    """The identity of a line of the summary."""
 
     name: str
     """what its files are called: a key of the configuration's methods"""

@@ -56,7 +56,7 @@ def audited_methods(context: CaseContext) -> list[Method]:
 
 
 class Assignment(NamedTuple):
-    """What one model of the bank is asked to forget."""
+    """The task of one model of the bank: what it saw, and what it is to forget."""
 
     model: int
     seen: np.ndarray
@@ -66,7 +66,7 @@ class Assignment(NamedTuple):
 
     @property
     def retain(self) -> np.ndarray:
-        """What it keeps, int32[n − f]."""
+        """The examples that it keeps, int32[n − f]."""
         return np.setdiff1d(self.seen, self.forget)
 
     def worlds(self, examples: int) -> np.ndarray:

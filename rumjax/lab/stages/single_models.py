@@ -26,7 +26,7 @@ RELEARN_EPOCHS = 10
 
 
 class Observation(NamedTuple):
-    """What is remembered of a model, to compare others with it."""
+    """The part of a model's outputs that others are compared with."""
 
     on_forget: np.ndarray
     """float32[S, K], softmax probabilities on S"""

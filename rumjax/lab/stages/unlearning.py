@@ -73,7 +73,7 @@ def check_method(
 
 
 class _Stage:
-    """What all methods of the stage share."""
+    """The objects that all methods of the stage share."""
 
     def __init__(
         self, context: CaseContext, scores: Mapping[str, Scores], forget_set: ForgetSet

@@ -37,7 +37,7 @@ class Headline(NamedTuple):
 
     @property
     def is_bounded(self) -> bool:
-        """Whether its interval need not lie around it alike, as an audit's, and no mean's."""
+        """Says whether its interval may lie around it unevenly, as those of audits do."""
         return bool(self.audit)
 
 
@@ -78,12 +78,12 @@ class Subject(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """Its name on the page."""
         return "retrained" if self.name == RETRAINED else wording.plain(self.name)
 
     @property
     def has_results(self) -> bool:
-        """Whether anything was measured of it."""
+        """Says whether anything was measured of it."""
         return bool(self.findings or self.columns)
 
     def value(self, headline: Headline) -> Interval | None:

@@ -15,7 +15,7 @@ from rumjax.metrics import Interval
 
 
 class Detection(NamedTuple):
-    """How many audits tell a method from retraining."""
+    """The number of audits that tell a method from retraining."""
 
     title: str
     """of the method"""
@@ -25,7 +25,7 @@ class Detection(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether any audit tells the method from retraining."""
+        """Says whether any audit tells the method from retraining."""
         return self.detecting > 0
 
 
@@ -96,7 +96,7 @@ class RankPair(NamedTuple):
 
     @property
     def distance(self) -> int:
-        """How far apart the two ranks are."""
+        """The distance between the two ranks."""
         return abs(self.population - self.single)
 
 
@@ -112,7 +112,7 @@ def rank_pairs(audited: Audited) -> list[RankPair]:
 
 
 class Judgement(NamedTuple):
-    """What the population attack and U-LiRA say of a method, with whole intervals."""
+    """The answers of the population attack and of U-LiRA on a method, with their intervals."""
 
     title: str
     """of the method"""
@@ -127,12 +127,12 @@ class Judgement(NamedTuple):
 
     @property
     def is_missed(self) -> bool:
-        """Whether the population attack does not see what U-LiRA sees."""
+        """Says whether the population attack does not see what U-LiRA sees."""
         return self.leaks and not self.population_detects
 
     @property
     def is_hidden(self) -> bool:
-        """Whether U-LiRA does not see what the population attack sees."""
+        """Says whether U-LiRA does not see what the population attack sees."""
         return self.population_detects and not self.single_detects
 
 
@@ -171,7 +171,7 @@ def agreements(audited: Audited) -> dict[str, float]:
 
 
 class Keeping(NamedTuple):
-    """How well U-LiRA tells examples that a method's models keep, and those they forgot."""
+    """The accuracy of U-LiRA on examples that models keep, and on those that they forgot."""
 
     title: str
     """of the method"""
@@ -180,7 +180,7 @@ class Keeping(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether what is kept leaks more than what was forgotten, beyond both intervals."""
+        """Says whether what is kept leaks more than what was forgotten, beyond both intervals."""
         return self.kept.low > self.forgotten.high
 
 
@@ -195,7 +195,7 @@ def keepings(audited: Audited) -> list[Keeping]:
 
 
 class Basis(NamedTuple):
-    """How many models and seeds the numbers of audits rest on; several if methods differ."""
+    """The numbers of models and seeds that audits rest on; several if methods differ."""
 
     models: Sequence[int]
     seeds: Sequence[int]

@@ -65,7 +65,7 @@ class Study(NamedTuple):
 
     @property
     def about(self) -> About:
-        """What stands around its page."""
+        """The frame of its page."""
         return About("study", self.name, self.facts, self.options.get("command"))
 
     @property

@@ -33,7 +33,7 @@ TITLES = {
 
 
 class Agreement(NamedTuple):
-    """How alike a proxy and memorization rank the training examples, and what the proxy cost."""
+    """The agreement of a proxy with memorization on the training examples, and its cost."""
 
     name: str
     spearman: Interval
@@ -41,7 +41,7 @@ class Agreement(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What the proxy is called."""
+        """The name of the proxy on the page."""
         return title_of(self.name)
 
 

@@ -176,7 +176,7 @@ def choices(case: Case, mixed: Mapping[str, str]) -> list[Comparison]:
 
 
 class Spread(NamedTuple):
-    """How far the orders of the parts spread a measure, against the spread over seeds."""
+    """The spread of a measure over the orders of the parts, and over seeds."""
 
     measure: str
     size: float
@@ -188,7 +188,7 @@ class Spread(NamedTuple):
 
     @property
     def holds(self) -> bool | None:
-        """Whether orders differ by more than seeds do; None for a single seed."""
+        """Says whether orders differ by more than seeds do; None for a single seed."""
         return None if math.isnan(self.width) else self.size > self.width
 
 
