@@ -75,28 +75,28 @@ def run_experiment(
     models = bank.train(context, process)
 
     # Score how memorized the examples are.
-    named = scores.score(context, models)
+    example_scores = scores.score(context, models)
 
     rows: list[dict[str, Any]] = []
     cases: list[Reported] = []
     for case in context.cases:
         # Choose the forget set S, and check that every method suits it.
-        forget_set = forget_sets.choose(case, named)
+        forget_set = forget_sets.choose(case, example_scores)
         for method in case.case.methods:
-            unlearning.check_method(case, method, named, forget_set)
+            unlearning.check_method(case, method, example_scores, forget_set)
         audited_models.announce(case)
 
         # Retrain models without S: the oracles θr that all others are compared with.
         oracles.train(case, forget_set)
 
         # Take over the settings that tuning finds best, if they are to be adopted.
-        case = tuning.adopt(case, named, forget_set, figures=figures)
+        case = tuning.adopt(case, example_scores, forget_set, figures=figures)
 
         # Unlearn S by every method on every seed.
-        unlearning.unlearn(case, named, forget_set)
+        unlearning.unlearn(case, example_scores, forget_set)
 
         # Audit the unlearned models one example at a time, if audits are asked for.
-        audits.audit(case, named, forget_set)
+        audits.audit(case, example_scores, forget_set)
 
         # Write the report of the case.
         reported = case_of(run, case.case)
@@ -145,10 +145,10 @@ def tune_experiment(
     """
     context = open_context(run, work, console or Console())
     originals.train(context)
-    named = scores.score(context, bank.train(context))
+    example_scores = scores.score(context, bank.train(context))
     return {
         case.case.name: tuning.tune(
-            case, named, forget_sets.choose(case, named), only, figures=figures
+            case, example_scores, forget_sets.choose(case, example_scores), only, figures=figures
         )
         for case in context.cases
         if case.before is None
@@ -196,8 +196,8 @@ def check(run: Run) -> None:
         return np.zeros((run.size, require_embeddings(outputs).shape[1]), np.float32)
 
     for case in run.cases:
-        named = dict.fromkeys((*SCORES, *run.config.own_scores), nothing)
-        forget_sets.choose_set(case.forget, labels, named, embeddings)
+        example_scores = dict.fromkeys((*SCORES, *run.config.own_scores), nothing)
+        forget_sets.choose_set(case.forget, labels, example_scores, embeddings)
 
 
 def environment() -> dict[str, Any]:

@@ -84,7 +84,7 @@ def choose_set(
 
 
 def describe(
-    context: CaseContext, named: Mapping[str, Scores], forget_set: ForgetSet
+    context: CaseContext, example_scores: Mapping[str, Scores], forget_set: ForgetSet
 ) -> dict[str, dict[str, Any]]:
     """Describes how hard S ("all") and its parts are to forget.
 
@@ -100,7 +100,7 @@ def describe(
     rows: dict[str, dict[str, Any]] = {}
     for name, part in {"all": forget_set.forget, **forget_set.parts}.items():
         rest = np.setdiff1d(np.arange(context.size), part)
-        row = {key: float(score.values[part].mean()) for key, score in named.items()}
+        row = {key: float(score.values[part].mean()) for key, score in example_scores.items()}
         if embeddings.shape[1]:
             sample = random.permutation(rest)[:MMD_SAMPLES]
             row["entanglement_score"] = scores.entanglement_score(embeddings, part, rest)
