@@ -49,8 +49,8 @@ def publish(work: WorkDirectory, about: About, page: Page) -> None:
         exports.write(work, table)
     for picture in page.pictures:
         picture.write(work)
-    work.write_text(f"{about.kind}.html", to_html(about, page))
-    work.write_text(f"{about.kind}.md", to_markdown(about, page))
+    work.write_text(files.page(about.kind, "html"), to_html(about, page))
+    work.write_text(files.page(about.kind, "md"), to_markdown(about, page))
 
 
 def to_html(about: About, page: Page) -> str:
