@@ -90,6 +90,7 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # else other files would run these programs too, and round otherwise
 
 
 @pytest.fixture(scope="session")
