@@ -108,6 +108,14 @@ class Config:
         return {"methods": {}, **shared, **own, "name": f"{self.name}, {name}"}
 
     @property
+    def gentle_sgd(self) -> dict[str, Any]:
+        """Returns options of fine-tuning at a tenth of the rate of training, in its batches."""
+        return {
+            "learning_rate": self.training.get("learning_rate", 0.1) / 10,
+            "batch_size": self.training.get("batch_size", 256),
+        }
+
+    @property
     def unlearner_defaults(self) -> dict[str, Any]:
         """Returns what unlearners take over from training, and from the section `unlearning`."""
         shared = ("batch_size", "augmentation")

@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from rumjax.errors import check_choice
 from rumjax.lab import files
 from rumjax.lab.experiment import Case, Run
@@ -14,7 +12,6 @@ from rumjax.lab.files import STAGES
 from rumjax.lab.methods import Method
 from rumjax.lab.sections import Forget
 from rumjax.lab.workdir import WorkDirectory
-from rumjax.types import Splits
 
 
 def claim(work: WorkDirectory, run: Run, recompute: Sequence[str] = ()) -> None:
@@ -145,7 +142,7 @@ def configurations(run: Run) -> dict[str, Any]:
     config = run.config
     data = {key: value for key, value in config.data.items() if key != "data_dir"}
     training = {
-        "data": {**data, "sha256": fingerprint(run.data)},
+        "data": {**data, "sha256": run.fingerprint},
         "model": config.model,
         "training": config.training,
     }
@@ -214,13 +211,3 @@ def bank_header(run: Run) -> dict[str, Any]:
     options = depends.pop("bank")
     examples = run.size + len(run.data.test.labels)
     return {**options, "size": run.size, "examples": examples, **depends}
-
-
-def fingerprint(data: Splits) -> str:
-    """Returns the beginning of a SHA-256 over D and T."""
-    total = hashlib.sha256()
-    for part in (*data.train, *data.test):
-        array = np.asarray(part)
-        total.update(f"{array.shape} {array.dtype}".encode())
-        total.update(np.ascontiguousarray(array).data)
-    return total.hexdigest()[:16]

@@ -5,8 +5,12 @@ or as many as its configuration has `cases`, which are then those of a study.
 """
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from rumjax import data, models
 from rumjax.errors import InvalidInputError, check_choice
@@ -60,6 +64,16 @@ class Run:
     def size(self) -> int:
         """N, the number of examples of D."""
         return len(self.data.train.labels)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """The beginning of a SHA-256 over D and T, which takes seconds for many images."""
+        total = hashlib.sha256()
+        for part in (*self.data.train, *self.data.test):
+            array = np.asarray(part)
+            total.update(f"{array.shape} {array.dtype}".encode())
+            total.update(np.ascontiguousarray(array).data)
+        return total.hexdigest()[:16]
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -124,7 +124,6 @@ def number_of(row_of_bank: str) -> int:
     return int(row_of_bank.rpartition("/")[2].removesuffix(".npz"))
 
 
-ANY_MODEL = "[0-9][0-9][0-9][0-9][0-9]*"
 ANY_FINGERPRINT = "?" * 12
 
 

@@ -27,13 +27,7 @@ def holdout_scores(context: Context, variables: Variables, seed: int) -> Scores:
             "hold-out retraining needs validation data, and there is none; set "
             "data.validation_fraction, or refine by another score"
         )
-    training = context.run.config.training
-    learner = finetune(
-        context.run.model,
-        epochs=1,
-        learning_rate=training.get("learning_rate", 0.1) / 10,
-        batch_size=training.get("batch_size", 256),
-    )
+    learner = finetune(context.run.model, epochs=1, **context.run.config.gentle_sgd)
     unseen = Dataset(jnp.asarray(held.images), jnp.asarray(held.labels))
     steps = chain(task([], len(held.labels)), learner)
     after = run(stage_key(seed, "holdout"), steps, variables, unseen)

@@ -287,19 +287,20 @@ def announce(context: CaseContext) -> None:
 
     # Whatever an earlier start made was made for the audit too.
     if not context.place.has(files.AUDITED_MODELS):
-        write_counts(context, reused={kind: count.there for kind, count in counts.items()})
+        write_counts(context, counts, {kind: count.there for kind, count in counts.items()})
 
 
-def write_counts(context: CaseContext, reused: Mapping[str, int] | None = None) -> None:
+def write_counts(
+    context: CaseContext, counts: Mapping[str, Count], reused: Mapping[str, int] | None = None
+) -> None:
     """Writes how many models the audit has trained or unlearned so far, and how many it reused.
 
     Args:
       context: of a case.
+      counts: by `census`, as things are now.
       reused: those that were there before the first audit; as written down earlier by default.
     """
     if reused is None:
         reused = context.place.read_json(files.AUDITED_MODELS, missing={}).get("reused", {})
-    trained = {
-        kind: max(0, count.there - reused.get(kind, 0)) for kind, count in census(context).items()
-    }
+    trained = {kind: max(0, count.there - reused.get(kind, 0)) for kind, count in counts.items()}
     context.place.write_json(files.AUDITED_MODELS, {"trained": trained, "reused": dict(reused)})

@@ -22,6 +22,7 @@ from rumjax.lab.stages.audited_models import (
     Assignment,
     assign,
     audited_methods,
+    census,
     make_models,
     write_counts,
 )
@@ -55,7 +56,7 @@ def audit(
     # Make the models of the bank that every method needs.
     assignments = assign(context, forget_set)
     make_models(context, scores, assignments)
-    write_counts(context)
+    write_counts(context, census(context))
 
     # Audit what was not audited with as many models.
     place = context.place

@@ -122,7 +122,6 @@ class Observer:
         return float(np.mean(logits.argmax(axis=1) == self.labels[self.forget]))
 
     def _relearn(self, name: str, seed: int, variables: Variables) -> float:
-        training = self.context.run.config.training
         (relearned,) = relearn_times(
             [f"{name}, seed {seed}"],
             stage_key(seed, f"relearn/{name}")[None],
@@ -130,10 +129,9 @@ class Observer:
             self.forget,
             self.context.data,
             model=self.context.run.model,
-            learning_rate=training.get("learning_rate", 0.1) / 10,
-            batch_size=training.get("batch_size", 256),
             epochs=RELEARN_EPOCHS,
             target=[self.original_accuracy(seed)],
+            **self.context.run.config.gentle_sgd,
         )
         return float(RELEARN_EPOCHS + 1 if relearned.epochs is None else relearned.epochs)
 

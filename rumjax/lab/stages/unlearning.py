@@ -55,8 +55,9 @@ def unlearn(context: CaseContext, scores: Mapping[str, Scores], forget_set: Forg
 
 def is_made(context: CaseContext, method: Method, seed: int) -> bool:
     """Says whether a model is measured, and kept if another case goes on from it."""
-    kept = context.place.has_model(files.unlearned(method.name, seed))
-    return is_measured(context, method.name, seed) and (kept or not context.case.goes_on)
+    return is_measured(context, method.name, seed) and (
+        not context.case.goes_on or context.place.has_model(files.unlearned(method.name, seed))
+    )
 
 
 def check_method(
