@@ -5,6 +5,7 @@ an image is [H, W, C]. D is the training set, S the forget set, R = D without S,
 """
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, dataclass_transform
 
@@ -19,6 +20,10 @@ AnyArray: TypeAlias = jax.Array | np.ndarray
 Key: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
 Metrics: TypeAlias = Mapping[str, Array]
+
+
+PARTS = ("train", "validation", "test")
+"""The parts of a data set, in D, V and T."""
 
 
 class Dataset(NamedTuple):
@@ -36,13 +41,32 @@ class Dataset(NamedTuple):
     """int32[N], in 0…K-1"""
 
 
+class Origin(NamedTuple):
+    """Where the examples of a data set come from: what their source calls them.
+
+    Examples:
+      >>> Origin("train", 100, np.array([3, 50])).rows[1]
+      np.int64(50)
+    """
+
+    part: str
+    """the part of the source that rows are counted in, one of `PARTS`"""
+    size: int
+    """how many rows that part has"""
+    rows: np.ndarray
+    """int64[N], the row of each example, from 0"""
+    names: np.ndarray | None = None
+    """str[size], the file of every row relative to `data_dir`, or its id; None without names"""
+
+
 class Splits(NamedTuple):
     """A data set with its three parts, on the host.
 
     Examples:
       >>> data = Dataset(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1], np.int32))
-      >>> Splits("mine", 2, ("cat", "dog"), train=data, validation=data, test=data).num_classes
-      2
+      >>> splits = Splits("mine", 2, ("cat", "dog"), train=data, validation=data, test=data)
+      >>> splits.num_classes, splits.origin("train").rows
+      (2, array([0, 1, 2, 3]))
     """
 
     name: str
@@ -54,6 +78,14 @@ class Splits(NamedTuple):
     """V: for tuning"""
     test: Dataset
     """T: never trained on"""
+    origins: Mapping[str, Origin] = types.MappingProxyType({})
+    """where the examples of "train", "validation" and "test" come from; by default rows are
+    counted in each of them as they are"""
+
+    def origin(self, part: str) -> Origin:
+        """Returns where the examples of "train", "validation" or "test" come from."""
+        count = len(getattr(self, part).labels)
+        return self.origins.get(part) or Origin(part, count, np.arange(count))
 
 
 class Batch(NamedTuple):

@@ -37,6 +37,7 @@ FORGET: dict[str, Callable[..., Parts]] = {
     "entanglement": forget_sets.by_entanglement,
     "random": forget_sets.at_random,
     "class": forget_sets.by_class,
+    "examples": forget_sets.from_examples,
     "file": forget_sets.from_file,
 }
 """What a forget set may be chosen by, and the function that chooses it."""
@@ -148,7 +149,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {
     "training": recipe,
 }
 """Sections that are keyword arguments of a function; the run itself adds some of them."""
-ADDED = {"data": (), "model": ("num_classes", "mean", "std"), "training": ("model",)}
+ADDED = {"data": ("keep",), "model": ("num_classes", "mean", "std"), "training": ("model",)}
 """Arguments of `FACTORIES` that no configuration gives."""
 
 
@@ -265,7 +266,7 @@ def describe() -> str:
             fields = [one for one in dataclasses.fields(RECORDS[section]) if one.name != "options"]
             lines.append(listing([(f"  {one.name}", one.metadata["about"]) for one in fields]))
         if section == "forget":
-            own = ("scores", "embeddings", "labels", "count")
+            own = ("scores", "embeddings", "labels", "count", "data", "class_names")
             choosers = {by: FORGET[by] for by in ("memorization", *FORGET) if by not in SCORES[1:]}
             options = {by: names_of(chooser) for by, chooser in choosers.items()}
             lines += [

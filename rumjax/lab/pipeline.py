@@ -23,6 +23,7 @@ from rumjax.lab.context import Context, on_device
 from rumjax.lab.experiment import Run
 from rumjax.lab.methods import SCORES
 from rumjax.lab.report.reported import Reported, case_of, whole
+from rumjax.lab.results import write_examples
 from rumjax.lab.stages import (
     audited_models,
     audits,
@@ -163,6 +164,8 @@ def open_context(
     dependencies.claim(work, run, recompute)
     work.write_json(files.CONFIG, run.config.written)
     work.write_json(files.ENVIRONMENT, environment())
+    if not work.has(files.EXAMPLES):
+        write_examples(work, run.data)
     return on_device(run, work, console)
 
 
@@ -190,14 +193,13 @@ def check(run: Run) -> None:
 
     # There are enough examples for each forget set; which ones depends on scores.
     nothing = Scores(np.zeros(run.size, np.float32))
-    labels = np.asarray(run.data.train.labels)
 
     def embeddings() -> np.ndarray:
         return np.zeros((run.size, require_embeddings(outputs).shape[1]), np.float32)
 
     for case in run.cases:
         example_scores = dict.fromkeys((*SCORES, *run.config.own_scores), nothing)
-        forget_sets.choose_set(case.forget, labels, example_scores, embeddings)
+        forget_sets.choose_set(case.forget, run.data, example_scores, embeddings)
 
 
 def environment() -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_arrays_of_other_names_are_left_alone(saved):
         ({"validation_images": np.zeros((2, 3, 4, 3), np.uint8)}, "lacks validation_labels"),
         ({"test_labels": np.full(8, 4)}, "test: 8 labels are outside 0…3"),
         ({"train_images": np.zeros((40, 3, 4, 3))}, "train: wanted images of uint8"),
-        ({"train_labels": np.array([None] * 40)}, "cannot be read as .npz: Object arrays"),
+        ({"train_labels": np.array([None] * 40)}, "cannot be read as .npz or .npy .*Object arrays"),
         ({"test_images": np.zeros((8, 5, 4, 3), np.uint8)}, r"of one shape .* test \[5, 4, 3\]"),
     ],
 )
@@ -101,13 +101,13 @@ def test_a_file_cut_anywhere_is_refused_by_name(saved):
     whole = path.read_bytes()
     for length in (0, 1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InvalidInputError, match=r"images\.npz cannot be read as \.npz"):
+        with pytest.raises(InvalidInputError, match=r"images\.npz cannot be read as \.npz or"):
             data.load("npz", data_dir=path)
 
 
 def test_a_single_array_is_no_npz(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(InvalidInputError, match=r"cannot be read as \.npz"):
+    with pytest.raises(InvalidInputError, match="is a single array"):
         data.load("npz", data_dir=tmp_path / "one.npy")
 
 
