@@ -231,7 +231,7 @@ def _example(what: str, example: Any) -> Example:
 
 def whole_number(text: str) -> int | None:
     """Returns the whole number that a text is, 12 or 12.0 for example."""
-    matched = re.fullmatch(r"(\d{1,18})(\.0*)?", text)
+    matched = re.fullmatch(r"(-?\d{1,18})(\.0*)?", text)
     return int(matched[1]) if matched else None
 
 

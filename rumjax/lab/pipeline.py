@@ -23,7 +23,6 @@ from rumjax.lab.context import Context, on_device
 from rumjax.lab.experiment import Run
 from rumjax.lab.methods import SCORES
 from rumjax.lab.report.reported import Reported, case_of, whole
-from rumjax.lab.results import write_examples
 from rumjax.lab.stages import (
     audited_models,
     audits,
@@ -164,8 +163,6 @@ def open_context(
     dependencies.claim(work, run, recompute)
     work.write_json(files.CONFIG, run.config.written)
     work.write_json(files.ENVIRONMENT, environment())
-    if not work.has(files.EXAMPLES):
-        write_examples(work, run.data)
     return on_device(run, work, console)
 
 

@@ -42,6 +42,9 @@ def test_memorization_is_counted_over_the_bank(finished):
 
 def test_forget_sets_are_disjoint_levels_and_what_is_left(finished):
     found = arrays(finished / "forget_sets.npz")
+    assert found.pop("source") == "npz"
+    assert len(found.pop("source_rows")) == SIZE
+    assert len(found.pop("forget_sha256")) == len(found["forget"])
     assert found.keys() == {"forget", "retain", "low", "medium", "high"}
     for part in found.values():
         assert part.dtype == np.int32
