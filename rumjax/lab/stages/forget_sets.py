@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from rumjax import forget_sets, scores
+from rumjax.data.origins import copies
 from rumjax.errors import InvalidInputError
 from rumjax.forget_files import OF_RUN
 from rumjax.forget_sets import ForgetSet, by_score
@@ -35,9 +36,24 @@ def choose(context: CaseContext, scores: Mapping[str, Scores]) -> ForgetSet:
             context.case.forget, context.run.data, scores, lambda: first_embeddings(context)
         )
         write_forget_set(place, forget_set, context.run.data)
+        if context.case.forget.by in ("examples", "file"):
+            warn_of_copies(context, forget_set)
     if not place.has(files.HARDNESS):
         place.write_json(files.HARDNESS, describe(context, scores, forget_set))
     return forget_set
+
+
+def warn_of_copies(context: CaseContext, forget_set: ForgetSet) -> None:
+    """Says how many images that somebody asked to forget are also retained, pixel by pixel."""
+    images = np.asarray(context.run.data.train.images)
+    retained = copies(images[forget_set.forget], images[forget_set.retain])
+    if retained.any():
+        context.console.print(
+            f"{retained.sum()} of {len(forget_set.forget)} images to forget have a copy, pixel by "
+            "pixel, among those that are retained: a model goes on learning from it. A request by "
+            "SHA-256 (rumjax.data.hashes) is of all copies with the same label.",
+            markup=False,
+        )
 
 
 def choose_set(
