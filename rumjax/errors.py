@@ -101,6 +101,55 @@ def check_floats(what: str, values: Any, *axes: str, finite: bool = True) -> np.
     return array
 
 
+def check_masks(what: str, values: Any, *axes: str) -> np.ndarray:
+    """Returns `values` as an array if they are booleans with these axes.
+
+    Raises:
+      InvalidInputError: no booleans, or other axes.
+
+    Examples:
+      >>> check_masks("member", [[True, False]], "models", "N").shape
+      (1, 2)
+    """
+    array = as_array(what, values)
+    if array.ndim != len(axes) or array.dtype != bool:
+        raise InvalidInputError(
+            f"{what}: wanted booleans [{', '.join(axes)}], got {array.dtype}{list(array.shape)}"
+        )
+    return array
+
+
+def check_share(what: str, value: float) -> float:
+    """Returns `value` as a float if it is between 0 and 1, neither of them.
+
+    Raises:
+      InvalidInputError: it is not.
+
+    Examples:
+      >>> check_share("level", 0.95)
+      0.95
+    """
+    number = float(check_scalar(what, value))
+    if not 0 < number < 1:
+        raise InvalidInputError(f"{what}: wanted a number between 0 and 1, got {value}")
+    return number
+
+
+def check_scalar(what: str, value: ArrayLike, *, most: float = np.inf) -> float:
+    """Returns `value` as a float if it is a single number in 0…`most`.
+
+    Raises:
+      InvalidInputError: an array, or what `check_number` refuses.
+
+    Examples:
+      >>> check_scalar("accuracy", np.float32(0.5), most=1.0)
+      0.5
+    """
+    if np.ndim(check_number(what, value, most=most)):
+        raise InvalidInputError(f"{what}: wanted a single number, got {value!s}")
+    return float(as_array(what, value))
+
+
 def check_labels(
     what: str, labels: Any, *, size: int | None = None, num_classes: int | None = None
 ) -> np.ndarray:

@@ -67,7 +67,7 @@ def shuffled(key: Key, subset: Subset) -> Array:
     """Returns the subset's indices in random order, int32[capacity], the padding last."""
     chex.assert_rank(subset.indices, 1)
     position = jnp.arange(subset.indices.shape[0])
-    noise = jax.random.uniform(key, position.shape)
+    noise = jax.random.uniform(key, position.shape, jnp.float32)
     return subset.indices[jnp.argsort(jnp.where(position < subset.size, noise, jnp.inf))]
 
 

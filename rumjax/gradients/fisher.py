@@ -53,7 +53,7 @@ def gradient_rows(
 
     def row(index: Array) -> Rows:
         plain, factors = factored(model, variables, data.images[index], data.labels[index])
-        ravelled = [jnp.zeros(0), *(leaf.ravel() for leaf in plain.values())]
+        ravelled = [jnp.zeros(0, jnp.float32), *(leaf.ravel() for leaf in plain.values())]
         return Rows(jnp.concatenate(ravelled), tuple(factors.values()))
 
     return jax.lax.map(row, indices, batch_size=micro_batch)
@@ -170,7 +170,7 @@ def fisher_solve(
     gram = gram_matrix(model, variables, data, chosen, micro_batch=micro_batch)
 
     # The system of N equations, and its solution carried back to the parameters.
-    system = gram + damping * chosen.size * jnp.eye(capacity)
+    system = gram + damping * chosen.size * jnp.eye(capacity, dtype=jnp.float32)
     solution = jax.scipy.linalg.solve(system, product, assume_a="pos")
     correction = weighted_gradient(
         model, variables, data, chosen, solution * weights, batch_size=micro_batch
