@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_indices
+from rumjax.errors import InvalidInputError, as_array, check_count, check_indices
 
 Array: TypeAlias = jax.Array
 AnyArray: TypeAlias = jax.Array | np.ndarray
@@ -228,39 +228,61 @@ def subset(indices: Any, *, capacity: int | None = None) -> Subset:
     """Makes a `Subset` of indices, padded to `capacity` (by default: no padding).
 
     Raises:
-      InvalidInputError: more indices than `capacity`.
+      InvalidInputError: no distinct integers from 0, or more of them than `capacity`.
 
     Examples:
       >>> chosen = subset([3, 5], capacity=3)
       >>> chosen.indices.tolist(), int(chosen.size)
       ([3, 5, 0], 2)
     """
-    indices = np.asarray(indices, np.int32)
-    capacity = len(indices) if capacity is None else capacity
-    if len(indices) > capacity:
-        raise InvalidInputError(f"subset: {len(indices)} indices exceed the capacity {capacity}")
-    padded = np.pad(indices, (0, capacity - len(indices)))
-    return Subset(jnp.asarray(padded), jnp.int32(len(indices)))
+    # The order is kept.
+    count = len(check_indices("subset", indices, None, allow_empty=True))
+    capacity = count if capacity is None else check_count("capacity", capacity, least=0)
+    if count > capacity:
+        raise InvalidInputError(f"subset: {count} indices exceed the capacity {capacity}")
+    padded = np.pad(as_array("subset", indices).astype(np.int32), (0, capacity - count))
+    return Subset(jnp.asarray(padded), jnp.int32(count))
 
 
-def task(forget: Any, size: int, *, capacity: int | None = None) -> Task:
+def task(
+    forget: Any, size: int, *, capacity: int | None = None, already_forgotten: Any = ()
+) -> Task:
     """Makes the task of forgetting `forget` out of examples 0…size-1 and retaining the others.
+
+    Of requests that come one after another, each names all that was forgotten before it: without
+    `already_forgotten`, the second would retain the examples of the first, and teach them again.
 
     Args:
       forget: distinct integers below `size`; may be empty, which is plain training.
       size: N, the number of examples of D.
       capacity: room for the forget set; tasks of equal capacity share a compilation.
+      already_forgotten: distinct integers below `size`, none of them in `forget`, which are neither
+        forgotten nor retained.
 
     Raises:
-      InvalidInputError: indices out of range or duplicated, or nothing left to retain.
+      InvalidInputError: indices out of range or duplicated, examples to forget that are already
+        forgotten, or nothing left to retain.
 
     Examples:
       >>> task([1, 3], 5).retain.indices.tolist()[:3]
       [0, 2, 4]
+      >>> second = task([0], 5, already_forgotten=[1, 3]).retain
+      >>> second.indices[: second.size].tolist()
+      [2, 4]
     """
-    # R is the rest of D.
+    # S, and what was forgotten before.
+    size = check_count("size", size, least=0)
     forget = check_indices("forget set", forget, size, allow_empty=True)
-    if len(forget) == size:
+    before = check_indices("already forgotten", already_forgotten, size, allow_empty=True)
+    again = np.intersect1d(forget, before)
+    if again.size:
+        raise InvalidInputError(
+            f"forget set: {again.size} examples are already forgotten, the first is {again[0]}; "
+            "name the new ones only"
+        )
+
+    # R is the rest of D.
+    retain = np.setdiff1d(np.arange(size), np.concatenate([forget, before]))
+    if not len(retain):
         raise InvalidInputError(f"forget set: it covers all {size} examples, nothing is retained")
-    retain = np.setdiff1d(np.arange(size), forget)
     return Task(subset(forget, capacity=capacity), subset(retain, capacity=size))
