@@ -15,8 +15,9 @@ import numpy as np
 from rumjax import data, models
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.lab import files
+from rumjax.lab.building import build_method, with_augmentation
 from rumjax.lab.config import Config, read, read_forget
-from rumjax.lab.methods import FLOOR, SCORES, Method, build_method, with_augmentation
+from rumjax.lab.methods import FLOOR, SCORES, Method
 from rumjax.lab.options import Options, call
 from rumjax.lab.sections import CaseSection, Forget
 from rumjax.models import Model
