@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+MOST_LISTED = 10
+"""Names that a message lists, at most."""
+
 
 class RumjaxError(Exception):
     """The root of every error that rumjax raises on purpose."""
@@ -36,7 +39,8 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     """Returns `name` if it is one of `choices`.
 
     Raises:
-      InvalidInputError: it is not; names the nearest choice and lists them all.
+      InvalidInputError: it is not; suggests the nearest choice, and lists them all, or the ten
+        nearest of more.
 
     Examples:
       >>> check_choice("schedule", "cosine", ("constant", "cosine"))
@@ -45,11 +49,19 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
       Traceback (most recent call last):
       rumjax.errors.InvalidInputError: unknown size 'smal'; did you mean 'small'? There are: small
     """
-    if name in choices:
+    if isinstance(name, str) and name in choices:
         return name
-    near = difflib.get_close_matches(str(name), list(choices), n=1)
+    # The nearest is one that it abbreviates, or else one of about the same letters.
+    names = [str(choice) for choice in choices]
+    initials = [one for one in names if "".join(word[:1] for word in one.split("_")) == name]
+    near = initials or difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise InvalidInputError(f"unknown {what} {name!r}{hint} There are: {', '.join(choices)}")
+    listed = "There are: "
+    if len(names) > MOST_LISTED:
+        names = difflib.get_close_matches(str(name), names, n=MOST_LISTED, cutoff=0)
+        listed = f"Of {len(choices)}, the nearest are: "
+    shown = f"{name!r:.100}"
+    raise InvalidInputError(f"unknown {what} {shown}{hint} {listed}{', '.join(names)}")
 
 
 def as_array(what: str, values: Any) -> np.ndarray:

@@ -21,7 +21,7 @@ from rumjax.lab import files
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.experiment import Run, build
 from rumjax.lab.workdir import WorkDirectory
-from rumjax.launch import argument_parser, configuration, guarded
+from rumjax.launch import argument_parser, configuration, guarded, parse
 from rumjax.types import Scores
 
 
@@ -39,7 +39,7 @@ def _run(argv: Sequence[str], console: Console) -> None:
         help="MNIST's kind of files of the same data, in whose order images are numbered; without "
         "it they are numbered in the order of the training set",
     )
-    arguments, overrides = parser.parse_known_args(argv)
+    arguments, overrides = parse(parser, argv, console)
     run = build(configuration(arguments.config, overrides))
     folder = arguments.workdir or f"runs/{run.name}"
     with WorkDirectory(folder, holder="publish") as work:

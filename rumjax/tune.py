@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rumjax.launch import argument_parser, configuration, guarded, settle
+from rumjax.launch import argument_parser, configuration, guarded, parse, settle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def _run(argv: Sequence[str], console: Console) -> None:
     parser.add_argument(
         "--method", action="append", metavar="NAME", help="only this one; may be repeated"
     )
-    arguments, overrides = parser.parse_known_args(argv)
+    arguments, overrides = parse(parser, argv, console)
     config = configuration(arguments.config, overrides)
     settle(arguments.cpu_devices)
     from rumjax.lab import experiment, pipeline, workdir

@@ -17,8 +17,9 @@ from rumjax.data.origins import Register, as_examples
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.forget_files import read_listed
 from rumjax.lab import files
+from rumjax.lab.building import build_method, with_augmentation
 from rumjax.lab.config import Config, read, read_forget
-from rumjax.lab.methods import FLOOR, SCORES, Method, build_method, with_augmentation
+from rumjax.lab.methods import FLOOR, SCORES, Method
 from rumjax.lab.options import Options, call
 from rumjax.lab.sections import CaseSection, Forget
 from rumjax.models import Model

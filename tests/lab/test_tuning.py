@@ -182,7 +182,7 @@ def test_without_an_oracle_none_is_trained(place, tmp_path):
         ({"like": {"fine": "other"}}, "fine is like"),
         ({"like": {"other": "fine"}}, r"tuning\.like"),
         ({"select": {"other": {}}}, r"tuning\.select"),
-        ({"select": {"fine": {}}}, "no candidates"),
+        ({"select": {"fine": {}}}, "missing a required argument: .candidates."),
         ({"select": {"fine": {"candidates": ("other",)}}}, "candidate"),
         ({"select": {"fine": {"candidates": ("fine",), "search": "luck"}}}, "ascent"),
         ({"select": {"fine": {"candidates": ("fine",), "orders": "some"}}}, "configured"),

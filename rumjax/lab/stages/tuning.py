@@ -16,11 +16,12 @@ import numpy as np
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress, report
+from rumjax.lab.building import build_method
 from rumjax.lab.config import Config
 from rumjax.lab.context import CaseContext
 from rumjax.lab.experiment import Case
 from rumjax.lab.grids import Setting, fingerprint, settings
-from rumjax.lab.methods import Method, build_method
+from rumjax.lab.methods import Method
 from rumjax.lab.search import SEARCHES, Choice
 from rumjax.lab.sections import Selection
 from rumjax.lab.stages import oracles, originals
