@@ -12,18 +12,19 @@ PACKAGE = ROOT / "rumjax"
 LIBRARY = {
     # Lowest first; a room may import what is named here, and itself.
     "errors": "",
+    "archives": "errors",
     "registry": "errors",
     "types": "errors",
     "mesh": "errors",
-    "data": "errors registry types",
+    "data": "errors archives registry types",
     "models": "errors registry types mesh",
     "training": "errors types mesh data models",
     "gradients": "types mesh models",
     "unlearn.base": "errors types",
     "unlearn": "errors types models training gradients unlearn.base",
     "refine": "errors types unlearn.base",
-    "scores": "errors types",
-    "forget_sets": "errors types refine scores",
+    "scores": "errors archives types",
+    "forget_sets": "errors archives types refine scores",
     "metrics": "errors forget_sets",
     "audits": "errors metrics",
     "ensemble": "errors types training unlearn.base",
@@ -80,7 +81,16 @@ ONLY = {
 }
 """packages that only some rooms know"""
 
-HOST = {"refine", "forget_sets", "scores", "metrics", "audits", "lab.report", "lab.progress"}
+HOST = {
+    "archives",
+    "refine",
+    "forget_sets",
+    "scores",
+    "metrics",
+    "audits",
+    "lab.report",
+    "lab.progress",
+}
 """rooms that are NumPy on the host"""
 
 FILES = sorted(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import fsspec
 from etils import epath
 
+from rumjax.archives import reason
 from rumjax.errors import WorkDirectoryError
 
 
@@ -117,9 +118,8 @@ class Folder:
 
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""
-        why = getattr(error, "strerror", None) or reason(error)
         return WorkDirectoryError(
-            f"{self.path / name} could not be written ({why}); "
+            f"{self.path / name} could not be written ({reason(error)}); "
             "make room or choose another --workdir, and start again to go on from here"
         )
 
@@ -211,8 +211,3 @@ class Bucket:
             f"{self.path / name} could not be {what} ({type(error).__name__}: {reason(error)}); "
             "see to the bucket, the network and the credentials, and start again to go on from here"
         )
-
-
-def reason(error: Exception) -> str:
-    """Returns the first line of an error's message, or its type where it has none."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -22,9 +22,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from rumjax.archives import Archive, reason
 from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
 from rumjax.lab import files
-from rumjax.lab.storage import Bucket, Folder, reason
+from rumjax.lab.storage import Bucket, Folder
 from rumjax.types import Variables
 
 
@@ -180,16 +181,12 @@ class WorkDirectory:
           WorkDirectoryError: the file is damaged.
         """
         try:
-            content = self._files.read(name)
-            with np.load(io.BytesIO(content)) as archive:
-                # zipfile does not compare how many members it finds with how many there are.
-                if len(archive.files) != int.from_bytes(content[-12:-10], "little"):
-                    raise ValueError("arrays are missing")
-                return {key: archive[key] for key in archive.files}
-        except WorkDirectoryError:
-            raise
-        except Exception as error:  # zipfile and NumPy each raise their own
+            content = io.BytesIO(self._files.read(name))
+            return dict(Archive(content, name))
+        except OSError as error:
             raise self._damaged(name, error) from error
+        except InvalidInputError as error:
+            raise self._damaged(name, error.__cause__ or error) from error
 
     # Models
 
@@ -269,7 +266,7 @@ class WorkDirectory:
         finally:
             logger.setLevel(level)
 
-    def _damaged(self, name: str, error: Exception) -> DamagedFileError:
+    def _damaged(self, name: str, error: BaseException) -> DamagedFileError:
         return DamagedFileError(
             f"{self.path / name} is damaged or of another model ({reason(error)}); "
             "delete it and start again: it will be made anew"
