@@ -51,9 +51,11 @@ def run(built, tmp_path):
         error = found.standard_error
         work.write_arrays(
             "scores.npz",
-            memorization=found.values,
-            memorization_se=error,
-            c_proxy=random.random(SIZE).astype(np.float32),
+            {
+                "memorization": found.values,
+                "memorization_se": error,
+                "c_proxy": random.random(SIZE).astype(np.float32),
+            },
         )
         yield work
 

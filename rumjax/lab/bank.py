@@ -106,7 +106,7 @@ class ModelBank:
         Raises:
           WorkDirectoryError: it cannot be written.
         """
-        self.work.write_arrays(files.bank_row(model), **to_arrays(answers, seconds=seconds))
+        self.work.write_arrays(files.bank_row(model), to_arrays(answers, seconds=seconds))
 
     def read(self, model: int) -> Row:
         """Reads a model's row.

@@ -47,7 +47,7 @@ def read_row(place: WorkDirectory, name: str, seed: int) -> dict[str, Any]:
 def write_forget_set(place: WorkDirectory, forget_set: ForgetSet) -> None:
     """Writes S as "forget", R as "retain", and the parts of S, to `forget_sets.npz`."""
     whole = {"forget": forget_set.forget, "retain": forget_set.retain}
-    place.write_arrays(files.FORGET_SETS, **whole, **forget_set.parts)
+    place.write_arrays(files.FORGET_SETS, whole | forget_set.parts)
 
 
 def read_forget_set(place: WorkDirectory) -> ForgetSet | None:

@@ -15,6 +15,7 @@ import logging
 import os
 import pathlib
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
@@ -169,10 +170,15 @@ class WorkDirectory:
         except (OSError, ValueError) as error:
             raise self._damaged(name, error) from error
 
-    def write_arrays(self, name: str, **arrays: Any) -> None:
-        """Writes an .npz file, with checksums and uncompressed: floats hardly become smaller."""
-        with self.writing(name) as file:
-            np.savez(file, **arrays)
+    def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Writes an .npz file, with checksums and uncompressed: floats hardly become smaller.
+
+        Arrays may have any name: `np.savez` would take some of them for its own arguments.
+        """
+        with self.writing(name) as file, zipfile.ZipFile(file, "w") as archive:
+            for key, array in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Reads an .npz file.

@@ -180,7 +180,7 @@ def test_another_process_trains_the_bank_for_an_audit_that_came_later(place, tmp
     with WorkDirectory(tmp_path / "run") as work:
         context = on_device(experiment.build(scored), work, QUIET)
         assert bank_stage.is_needed(context)
-        work.write_arrays("scores.npz", memorization=np.zeros(SIZE, np.float32))
+        work.write_arrays("scores.npz", {"memorization": np.zeros(SIZE, np.float32)})
         assert not bank_stage.is_needed(context)
         pipeline.train_share(experiment.build(audited), work, Process(1, 2), console=QUIET)
         assert all(work.has_model(files.bank_model(model)) for model in range(MODELS))

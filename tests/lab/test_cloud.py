@@ -85,7 +85,7 @@ def test_what_is_written_is_read_back_and_lies_in_the_bucket(work, bucket):
     work.write_text("deep/down/text.txt", "θ ↦ ü")
     work.write_json("value.json", {"a": [1, 2.5, None]})
     arrays = {"x": np.arange(3, dtype=np.int32), "y": np.float32(0.1), "z": np.zeros((0, 2), bool)}
-    work.write_arrays("arrays.npz", **arrays)
+    work.write_arrays("arrays.npz", arrays)
     assert work.read_json("value.json") == {"a": [1, 2.5, None]}
     assert work.read_json("none.json", missing=7) == 7
     found = work.read_arrays("arrays.npz")
@@ -152,7 +152,7 @@ def test_a_model_is_there_when_orbax_says_so(work):
 @pytest.mark.parametrize("damage", ["empty", "half", "flipped", "text"])
 def test_damaged_files_are_named(work, bucket, damage):
     work.write_json("value.json", {"a": 1})
-    work.write_arrays("arrays.npz", x=np.arange(1000))
+    work.write_arrays("arrays.npz", {"x": np.arange(1000)})
     for name, read in (("value.json", work.read_json), ("arrays.npz", work.read_arrays)):
         content = bytearray(objects(bucket)[f"bucket/a run/{name}"])
         content[len(content) // 2] ^= 0xFF
@@ -193,7 +193,7 @@ def test_a_bucket_out_of_reach_is_reported_and_nothing_is_taken_for_missing(
     work, bucket, monkeypatch, trouble
 ):
     work.write_json("stages.json", {"original": 1})
-    work.write_arrays("arrays.npz", x=np.zeros(3))
+    work.write_arrays("arrays.npz", {"x": np.zeros(3)})
     before = objects(bucket)
     monkeypatch.setattr(bucket, "trouble", trouble)
     uses = [
@@ -203,7 +203,7 @@ def test_a_bucket_out_of_reach_is_reported_and_nothing_is_taken_for_missing(
         lambda: work.read_json("stages.json", missing={}),
         lambda: work.read_arrays("arrays.npz"),
         lambda: work.write_text("stages.json", ""),
-        lambda: work.write_arrays("new.npz", x=np.zeros(3)),
+        lambda: work.write_arrays("new.npz", {"x": np.zeros(3)}),
         lambda: work.claim({"original": 2}),
         lambda: work.forget("*", stages=("original",)),
     ]

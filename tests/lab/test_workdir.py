@@ -79,7 +79,7 @@ def test_what_is_written_is_read_back(work):
     assert work.read_json("value.json") == {"a": [1, 2.5, None]}
     assert work.read_json("none.json", missing=7) == 7
     arrays = {"x": np.arange(3, dtype=np.int32), "y": np.float32(0.1), "z": np.zeros((0, 2), bool)}
-    work.write_arrays("arrays.npz", **arrays)
+    work.write_arrays("arrays.npz", arrays)
     found = work.read_arrays("arrays.npz")
     assert found.keys() == arrays.keys()
     same_bits(found, arrays)
@@ -108,15 +108,23 @@ def test_a_write_that_runs_out_of_room_leaves_the_old_file_or_none(work, name):
     assert (work.path / "old.bin").read_text() == "old"
 
 
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "self", "name", "a b/ü", "ä", ""])
+def test_arrays_may_have_any_name(work, name):
+    work.write_arrays("arrays.npz", {name: np.arange(3), "other": np.ones(2)})
+    arrays = work.read_arrays("arrays.npz")
+    assert arrays.keys() == {name, "other"}
+    np.testing.assert_array_equal(arrays[name], [0, 1, 2])
+
+
 @pytest.mark.parametrize("write", ["write_json", "write_text", "write_arrays"])
 def test_a_full_disk_is_reported_by_every_kind_of_write(work, monkeypatch, write):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    arguments = {} if write == "write_arrays" else {"write_json": [3], "write_text": ["x"]}[write]
+    value = {"write_json": 3, "write_text": "x", "write_arrays": {"x": 1}}[write]
     with pytest.raises(WorkDirectoryError, match="No space left on device"):
-        getattr(work, write)("some", *arguments)
+        getattr(work, write)("some", value)
     assert not files(work)
 
 
@@ -126,7 +134,7 @@ def test_a_device_without_room_leaves_neither_the_file_nor_a_part_of_it(work, co
     """Whether it is noticed when the file is written or when it is flushed."""
     (work.path / ".partial-main-x.npz").symlink_to("/dev/full")
     with pytest.raises(WorkDirectoryError, match="No space left on device") as raised:
-        work.write_arrays("x.npz", x=np.zeros(count))
+        work.write_arrays("x.npz", {"x": np.zeros(count)})
     message = f"{work.path}/x.npz could not be written (No space left on device); make room"
     assert str(raised.value).startswith(message)
     assert not list(work.path.glob("*x.npz"))
@@ -162,7 +170,7 @@ def test_what_a_killed_process_left_is_swept_away_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("damage", ["empty", "half", "flipped", "text"])
 def test_damaged_files_are_named(work, damage):
     work.write_json("value.json", {"a": 1})
-    work.write_arrays("arrays.npz", x=np.arange(1000))
+    work.write_arrays("arrays.npz", {"x": np.arange(1000)})
     for name, read in (("value.json", work.read_json), ("arrays.npz", work.read_arrays)):
         path = work.path / name
         content = bytearray(path.read_bytes())
@@ -184,7 +192,7 @@ def test_damaged_files_are_named(work, damage):
 
 def test_no_flipped_byte_of_an_array_file_goes_unseen(work):
     arrays = {"x": np.arange(24, dtype=np.float32), "y": np.zeros((0, 2), bool), "z": np.int8(3)}
-    work.write_arrays("arrays.npz", **arrays)
+    work.write_arrays("arrays.npz", arrays)
     path = work.path / "arrays.npz"
     content = path.read_bytes()
     start = content.index(arrays["x"].tobytes())

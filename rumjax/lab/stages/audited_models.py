@@ -172,7 +172,7 @@ def make_models(
                     context.console.print(f"{made.diverged} Audits leave it out.", markup=False)
                     answers = lost(len(context.data.labels))._replace(correct=answers.correct)
                 arrays = to_arrays(answers, seconds=made.times["seconds"])
-                place.write_arrays(files.audited_answers(name, made.job.seed), **arrays)
+                place.write_arrays(files.audited_answers(name, made.job.seed), arrays)
     return AuditedModels(tuple(steps), sum(map(len, missing.values())))
 
 

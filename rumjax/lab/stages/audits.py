@@ -76,7 +76,7 @@ def audit(
             results = populations.audit(name)
             about = {"name": name, "algorithm": algorithm, "strategy": strategy, **counts}
             findings = [finding._asdict() for one in results for finding in one.findings]
-            place.write_arrays(files.audit_arrays(name), **arrays_of(results, forget_set.forget))
+            place.write_arrays(files.audit_arrays(name), arrays_of(results, forget_set.forget))
             place.write_json(files.audit(name), {**about, "findings": findings})
             advance(name)
     return Audits(tuple(labels), len(missing))

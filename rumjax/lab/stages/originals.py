@@ -60,7 +60,7 @@ def train(context: Context, *, dynamics: bool = True) -> Originals:
                 proxy_scores = taken_in[made.job.name].scores()
                 values = {name: score.values for name, score in proxy_scores.items()}
                 losses = np.array([epoch["loss"] for epoch in made.curve])
-                work.write_arrays(files.dynamics(made.job.seed), loss=losses, **values)
+                work.write_arrays(files.dynamics(made.job.seed), {"loss": losses, **values})
                 work.save_model(files.original(made.job.seed), made.model)
     return Originals(run.seeds, len(jobs))
 

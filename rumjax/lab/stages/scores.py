@@ -36,7 +36,7 @@ def score(context: Context, bank: Bank | None) -> dict[str, Scores]:
     else:
         values, seconds = compute(context, bank)
         work.write_json(files.SCORE_SECONDS, seconds)
-        work.write_arrays(files.SCORES, **values)
+        work.write_arrays(files.SCORES, values)
     errors = {"memorization": values.get("memorization_se")}
     own = context.run.config.own_scores
     names = [name for name in (*SCORES, "entanglement", *own) if name in values]

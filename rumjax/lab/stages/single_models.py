@@ -65,7 +65,7 @@ class Observer:
         """
         # Keep the answers, which audits of all seeds need.
         answers = answers_on_host(np.asarray(outputs.logits), self.labels)
-        self.context.place.write_arrays(files.answers(name, seed), **to_arrays(answers))
+        self.context.place.write_arrays(files.answers(name, seed), to_arrays(answers))
 
         # Compare the outputs with those of the oracle and of an untrained model.
         model = self._observation(outputs, seed)
@@ -89,7 +89,7 @@ class Observer:
     def note_divergence(self, name: str, seed: int) -> None:
         """Writes that a method diverged on a seed: its margins are not finite."""
         answers = lost(len(self.labels))
-        self.context.place.write_arrays(files.answers(name, seed), **to_arrays(answers))
+        self.context.place.write_arrays(files.answers(name, seed), to_arrays(answers))
 
     def _is_probed(self, seed: int) -> bool:
         return seed in self.context.run.seeds[:PROBED_SEEDS]

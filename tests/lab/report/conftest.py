@@ -84,15 +84,15 @@ def work(tmp_path):
                 curve = [{"part": "all", "epoch": epoch, "loss": 1 / epoch} for epoch in (1, 2)]
                 work.write_json(f"rows/{name}_seed{seed}.json", {"row": row, "curve": curve})
         for seed in SEEDS:
-            work.write_arrays(f"dynamics/seed{seed}.npz", loss=np.array([2.0, 1.0, 0.5]))
+            work.write_arrays(f"dynamics/seed{seed}.npz", {"loss": np.array([2.0, 1.0, 0.5])})
         memorization = random.beta(0.3, 1.0, 120).astype(np.float32)
         proxy = memorization + random.normal(0, 0.1, 120).astype(np.float32) - 1
-        work.write_arrays("scores.npz", memorization=memorization, c_proxy=proxy)
+        work.write_arrays("scores.npz", {"memorization": memorization, "c_proxy": proxy})
         ordered = np.argsort(memorization).astype(np.int32)
         parts = {"low": ordered[:10], "medium": ordered[55:65], "high": ordered[-10:]}
         forget = np.sort(np.concatenate(list(parts.values())))
         retain = np.setdiff1d(np.arange(120), forget)
-        work.write_arrays("forget_sets.npz", forget=forget, retain=retain, **parts)
+        work.write_arrays("forget_sets.npz", {"forget": forget, "retain": retain, **parts})
         work.write_json("environment.json", {"jax": "0.10", "devices": ["cpu: cpu"]})
         yield work
 

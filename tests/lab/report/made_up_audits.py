@@ -92,7 +92,9 @@ def write_audit(work, name, accuracy):
     curves |= {f"{attack}_tpr": rates**0.5 for attack in method_figures.ROC}
     each = np.clip(accuracy + np.linspace(-0.2, 0.2, len(EXAMPLES)), 0, 1)
     each[0] = np.nan
-    work.write_arrays(f"audit/{name}.npz", examples=EXAMPLES, u_lira_per_example=each, **curves)
+    work.write_arrays(
+        f"audit/{name}.npz", {"examples": EXAMPLES, "u_lira_per_example": each, **curves}
+    )
 
 
 def fill(work, methods=METHODS, seeds=SEEDS):
@@ -102,10 +104,10 @@ def fill(work, methods=METHODS, seeds=SEEDS):
             write_row(work, "retrain_second" if name == "retrain" else name, gap, seed)
     counts = {"trained": {"bank": 1000, "oracles": 128}, "reused": {"bank": 192}}
     work.write_json("audit/models.json", counts)
-    work.write_arrays("scores.npz", memorization=np.linspace(-0.1, 1, 60))
+    work.write_arrays("scores.npz", {"memorization": np.linspace(-0.1, 1, 60)})
     forget = {"low": EXAMPLES[:15], "high": EXAMPLES[15:]}
     retain = np.setdiff1d(np.arange(60), EXAMPLES)
-    work.write_arrays("forget_sets.npz", forget=EXAMPLES, retain=retain, **forget)
+    work.write_arrays("forget_sets.npz", {"forget": EXAMPLES, "retain": retain, **forget})
 
 
 def collected(work, methods=METHODS, seeds=SEEDS, audit=()):

@@ -195,10 +195,12 @@ def test_a_single_method_of_one_seed_with_numbers_that_are_none_has_a_page(fresh
     nothing = np.full(3, np.nan)
     fresh.write_arrays(
         "audit/fine.npz",
-        examples=EXAMPLES[:3],
-        u_lira_per_example=nothing,
-        u_lira_fpr=rates,
-        u_lira_tpr=rates,
+        {
+            "examples": EXAMPLES[:3],
+            "u_lira_per_example": nothing,
+            "u_lira_fpr": rates,
+            "u_lira_tpr": rates,
+        },
     )
     about = fresh.read_json("audit/fine.json")
     for each in about["findings"]:

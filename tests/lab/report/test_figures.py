@@ -121,7 +121,7 @@ def test_scores_that_are_all_equal_have_no_correlation(scored, drawn):
 
 
 def test_without_a_bank_the_scores_shown_are_the_proxy(work, experiment, drawn):
-    work.write_arrays("scores.npz", c_proxy=work.read_arrays("scores.npz")["c_proxy"])
+    work.write_arrays("scores.npz", {"c_proxy": work.read_arrays("scores.npz")["c_proxy"]})
     results, _ = tables.collect(work, experiment)
     drawn = {
         each.name: each for each in figures.draw(results, report.read_scored(work, experiment))
