@@ -40,7 +40,7 @@ def read_row(place: WorkDirectory, name: str, seed: int) -> dict[str, Any]:
     Raises:
       WorkDirectoryError: the file is damaged.
     """
-    row: dict[str, Any] = place.read_json(files.row(name, seed))["row"]
+    row: dict[str, Any] = place.read_json(files.row(name, seed), keys=("row",))["row"]
     return row
 
 
@@ -58,6 +58,6 @@ def read_forget_set(place: WorkDirectory) -> ForgetSet | None:
     """
     if not place.has(files.FORGET_SETS):
         return None
-    arrays = place.read_arrays(files.FORGET_SETS)
+    arrays = place.read_arrays(files.FORGET_SETS, keys=("forget", "retain"))
     forget, retain = arrays.pop("forget"), arrays.pop("retain")
     return ForgetSet(arrays, forget, retain)

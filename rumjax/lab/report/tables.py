@@ -136,7 +136,7 @@ def collect(work: WorkDirectory, reported: Reported) -> tuple[Results, list[Row]
     missing = []
     for line in lines(reported):
         for seed in reported.seeds:
-            piece = work.read_json(files.row(line.name, seed))
+            piece = work.read_json(files.row(line.name, seed), keys=("row", "curve"))
             if piece is None:
                 missing.append((line, seed))
                 continue
@@ -162,7 +162,7 @@ def original_epochs(work: WorkDirectory, seeds: Iterable[int]) -> list[Row]:
     for seed in seeds:
         if not work.has(files.dynamics(seed)):
             continue
-        losses = work.read_arrays(files.dynamics(seed))["loss"]
+        losses = work.read_arrays(files.dynamics(seed), keys=("loss",))["loss"]
         identity = {"method": "original", "strategy": "training", "seed": seed, "name": "original"}
         rows += [
             {**identity, "part": "D", "epoch": epoch, "loss": float(loss)}
