@@ -44,6 +44,15 @@ def read_row(place: WorkDirectory, name: str, seed: int) -> dict[str, Any]:
     return row
 
 
+def has_diverged(place: WorkDirectory, name: str, seed: int) -> bool:
+    """Says whether the model that a row of the results is about has diverged.
+
+    Raises:
+      WorkDirectoryError: the file is damaged.
+    """
+    return bool(read_row(place, name, seed).get("diverged"))
+
+
 def write_forget_set(place: WorkDirectory, forget_set: ForgetSet) -> None:
     """Writes S as "forget", R as "retain", and the parts of S, to `forget_sets.npz`."""
     whole = {"forget": forget_set.forget, "retain": forget_set.retain}
