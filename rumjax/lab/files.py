@@ -71,6 +71,11 @@ def bank_row(model: int | str) -> str:
     return f"bank/{_five(model)}.npz"
 
 
+def bank_divergence(model: int | str) -> str:
+    """Names the note that a model of the bank has diverged."""
+    return f"bank/{_five(model)}_diverged.json"
+
+
 def claim(process: int | str) -> str:
     """Names the sign of life of a process that trains the bank."""
     return f"bank/claims/{process}.json"
@@ -121,9 +126,9 @@ def audited_answers(name: str, model: int | str) -> str:
     return f"audit/models/{name}/{_five(model)}.npz"
 
 
-def number_of(row_of_bank: str) -> int:
-    """Returns the model that a file of `bank_row` is about."""
-    return int(row_of_bank.rpartition("/")[2].removesuffix(".npz"))
+def number_of(file_of_bank: str) -> int:
+    """Returns the model that a file of `bank_row` or `bank_divergence` is about."""
+    return int(file_of_bank.rpartition("/")[2].removesuffix(".npz").removesuffix("_diverged.json"))
 
 
 ANY_FINGERPRINT = "?" * 12

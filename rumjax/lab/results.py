@@ -47,7 +47,7 @@ def read_row(place: WorkDirectory, name: str, seed: int) -> dict[str, Any]:
     Raises:
       WorkDirectoryError: the file is damaged.
     """
-    row: dict[str, Any] = place.read_json(files.row(name, seed))["row"]
+    row: dict[str, Any] = place.read_json(files.row(name, seed), keys=("row",))["row"]
     return row
 
 
@@ -109,6 +109,15 @@ def write_examples(work: WorkDirectory, data: Splits) -> None:
     work.write_arrays(files.EXAMPLES, arrays)
 
 
+def has_diverged(place: WorkDirectory, name: str, seed: int) -> bool:
+    """Says whether the model that a row of the results is about has diverged.
+
+    Raises:
+      WorkDirectoryError: the file is damaged.
+    """
+    return bool(read_row(place, name, seed).get("diverged"))
+
+
 def read_forget_set(place: WorkDirectory) -> ForgetSet | None:
     """Reads S, R and the parts of S from `forget_sets.npz`; None before they are chosen.
 
@@ -117,6 +126,6 @@ def read_forget_set(place: WorkDirectory) -> ForgetSet | None:
     """
     if not place.has(files.FORGET_SETS):
         return None
-    arrays = place.read_arrays(files.FORGET_SETS)
+    arrays = place.read_arrays(files.FORGET_SETS, keys=("forget", "retain"))
     parts = {name: array for name, array in arrays.items() if name not in OF_RUN}
     return ForgetSet(parts, arrays["forget"], arrays["retain"])

@@ -104,7 +104,7 @@ class MethodForm:
 class Choice:
     """The section `forget`: options of the functions of `rumjax.forget_sets`."""
 
-    by: str = option("a score, entanglement, random, class, examples, file, or your own")
+    by: str = option("a score, entanglement, random, class, examples, file, or yours")
     size: int | None = option("examples of each level, or of a random set", default=None)
     levels: Sequence[str] | None = option("which of low, medium and high", default=None)
     center: float | str | None = option("the score that medium is nearest to", default=None)

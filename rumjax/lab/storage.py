@@ -19,27 +19,39 @@ from rumjax.archives import reason
 from rumjax.errors import WorkDirectoryError
 
 
+class LocalPath(epath.gpath.PosixGPath):
+    """A local path that Orbax takes literally, whatever signs it has.
+
+    The one of etils takes `[`, `*` and `?` of the whole path for patterns, and a folder `/gs` for
+    buckets.
+    """
+
+    _uri_scheme = None
+
+    def glob(self, pattern: str) -> Iterator["LocalPath"]:
+        """Yields the files and folders below that match a pattern."""
+        return map(type(self), pathlib.Path(self).glob(pattern))
+
+
 class Folder:
     """Holds the files of a local directory, which it locks."""
 
     committed = "0"
     """The name that is there once Orbax has saved a model to the end."""
-    failures: tuple[type[Exception], ...] = (OSError, ValueError)
-    """The exceptions that Orbax raises if it cannot write."""
 
     def __init__(self, path: str | os.PathLike[str], holder: str) -> None:
         """Creates the folder if need be, and locks it under the name of its holder."""
-        self.path = pathlib.Path(path).expanduser().resolve()
         self.holder = holder
 
         # Open the lock file, which shows whether the folder can be written.
-        lock = self.path / (".lock" if holder == "main" else f".lock-{holder}")
+        name = ".lock" if holder == "main" else f".lock-{holder}"
         try:
+            self.path = pathlib.Path(path).expanduser().resolve()
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(lock, "w")  # noqa: SIM115 (held until close)
-        except OSError as error:
+            self._lock = open(self.path / name, "w")  # noqa: SIM115 (held until close)
+        except (OSError, ValueError, RuntimeError) as error:  # the last: a ~user that is not there
             raise WorkDirectoryError(
-                f"work directory {self.path} cannot be written ({error.strerror}); "
+                f"work directory {os.fspath(path)!r} cannot be written ({reason(error)}); "
                 "choose another one with --workdir"
             ) from error
 
@@ -116,6 +128,10 @@ class Folder:
         else:
             path.unlink(missing_ok=True)
 
+    def for_orbax(self, name: str) -> LocalPath:
+        """Returns the path of a folder as Orbax wants it."""
+        return LocalPath(self.path / name)
+
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""
         return WorkDirectoryError(
@@ -128,8 +144,6 @@ class Bucket:
     """Holds objects below a folder of a bucket in Google Cloud Storage."""
 
     committed = "0/commit_success.txt"
-    # gcsfs, aiohttp, Google's packages and TensorStore have each their own.
-    failures: tuple[type[Exception], ...] = (Exception,)
 
     def __init__(self, uri: str) -> None:
         """Opens the bucket; nothing is locked, since buckets know no locks."""
@@ -191,6 +205,10 @@ class Bucket:
         """Deletes a file, or a folder with all that is in it."""
         with contextlib.suppress(FileNotFoundError), self._reached(name):
             self.system.rm(f"{self.root}/{name}", recursive=True)
+
+    def for_orbax(self, name: str) -> epath.Path:
+        """Returns the path of a folder as Orbax wants it."""
+        return self.path / name
 
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""

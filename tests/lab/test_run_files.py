@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import rumjax
+from rumjax import data as sources
 from rumjax import launch
 from rumjax.lab import experiment
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.scores import PROXIES, random_subset
-from tests.runs import LINES, arrays, table
-from tests.tiny import LEVEL, SIZE
+from tests.runs import LINES, arrays, start, table
+from tests.tiny import LEVEL, SIZE, write_config
 
 
 def test_scores_are_one_number_per_training_example(finished):
@@ -155,14 +156,14 @@ def test_requests_by_row_forget_those_images_from_the_command_line_a_file_and_py
         assert [int(line["row"]) for line in table(work / "forget_sets.csv")] == sorted(rows)
 
         # By pixels: D is what was loaded with the same images kept.
-        splits = data.load("npz", data_dir=tmp_path / "data.npz", keep=rows)
+        splits = sources.load("npz", data_dir=tmp_path / "data.npz", keep=rows)
         assert len(splits.validation.labels) == 12
         np.testing.assert_array_equal(splits.train.images[forget["forget"]], images[sorted(rows)])
-        np.testing.assert_array_equal(data.locate(splits, rows), forget["forget"])
+        np.testing.assert_array_equal(sources.locate(splits, rows), forget["forget"])
 
         # Every example of D, V and T says where it comes from.
         examples = arrays(work / "examples.npz")
         both = np.concatenate([examples["train_rows"], examples["validation_rows"]])
         assert sorted(both) == list(range(SIZE))
-        hashes = data.hashes(splits.train).tolist()
+        hashes = sources.hashes(splits.train).tolist()
         assert [bytes(row).hex() for row in examples["train_sha256"]] == hashes

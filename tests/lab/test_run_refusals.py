@@ -25,19 +25,6 @@ def test_training_that_diverges_leaves_nothing_and_may_be_mended(place, finished
     same_results(work, finished)
 
 
-@pytest.mark.usefixtures("no_figures")
-def test_unlearning_that_diverges_leaves_no_row_and_may_be_mended(place, finished, run, capsys):
-    (run / "rows" / "finetune_rum_f_seed0.json").unlink()
-    rows = set((run / "rows").iterdir())
-    select = "--config.methods.finetune_rum_f.select.medium.learning_rate=1e30"
-    assert start(place / "tiny.py", run, select) == 1
-    error = capsys.readouterr().err
-    assert "DivergenceError: finetune rum_f: Finetune (medium, seed 0) diverged" in error
-    assert set((run / "rows").iterdir()) == rows
-    assert start(place / "tiny.py", run) == 0
-    same_results(run, finished)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -144,7 +144,7 @@ def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path):
         tried = pieces(work, "chosen")
         best = work.read_json("tuning/chosen.json")
     # A setting that was found may diverge on another seed, and does not stop the run.
-    assert wild["tow"] == wild["tow_mia"] == 0.0
+    assert "tow" not in wild
     assert wild["diverged"] == 1.0
     assert epochs["fine"] == epochs["backwards"] == 3 * 2
     assert epochs["five"] == 5 * 2
