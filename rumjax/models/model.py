@@ -82,7 +82,8 @@ class Model:
           InvalidInputError: the module does not take the images, returns anything but logits and
             embeddings, or trains as it predicts although it has batch norm or dropout.
         """
-        return _signature(self, tuple(images.shape[1:]), str(images.dtype))
+        dtype = jax.dtypes.canonicalize_dtype(images.dtype)
+        return _signature(self, tuple(images.shape[1:]), str(dtype))
 
     def init(self, key: Key, images: AnyArray | jax.ShapeDtypeStruct) -> Variables:
         """Returns fresh variables for images of this shape and dtype; pixels do not matter.
