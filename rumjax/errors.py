@@ -45,7 +45,7 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
       Traceback (most recent call last):
       rumjax.errors.InvalidInputError: unknown size 'smal'; did you mean 'small'? There are: small
     """
-    if name in choices:
+    if isinstance(name, str) and name in choices:
         return name
     near = difflib.get_close_matches(str(name), list(choices), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -214,7 +214,7 @@ def check_indices(
       array([2, 5], dtype=int32)
     """
     # Integers of one dimension.
-    array = as_array(what, indices)
+    array = as_array(what, list(indices) if isinstance(indices, set | frozenset) else indices)
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int32)
         if not allow_empty:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rumjax.checks import check_keys
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, as_array
 from rumjax.training import Recipe
 from rumjax.types import Key, PyTree, Subset, Task, Variables
 from rumjax.unlearn.base import Step
@@ -67,11 +66,15 @@ def training(recipe: Recipe, names: Sequence[str], keys: Key, subsets: np.ndarra
       >>> work.steps[0].task.retain.indices.shape
       (2, 2)
     """
-    chex.assert_rank(subsets, 2)
-    chex.assert_type(subsets, int)
+    subsets = as_array("subsets", subsets)
+    if subsets.ndim != 2 or subsets.dtype.kind not in "iu" or len(subsets) != len(names):
+        raise InvalidInputError(
+            f"subsets: wanted indices [{len(names)}, n], a row for each name, got "
+            f"{subsets.dtype}{list(subsets.shape)}"
+        )
     # Nothing is forgotten, and each model's own row is retained.
     none = np.zeros((len(subsets), 0), np.int32)
-    retain = Subset(jnp.asarray(subsets), jnp.int32(subsets.shape[1]))
+    retain = Subset(jnp.asarray(subsets, jnp.int32), jnp.int32(subsets.shape[1]))
     task = Task(forget=Subset(jnp.asarray(none), jnp.int32(0)), retain=retain)
     return Work(names, keys, [Step("training", stacked([recipe] * len(names)), task)], None)
 

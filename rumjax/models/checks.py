@@ -28,6 +28,22 @@ def is_traced(tree: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
+def check_model(model: Any) -> Model:
+    """Returns a model, if it is one.
+
+    Raises:
+      InvalidInputError: a bare module, or anything else.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> check_model(Model(Cnn(2))) == Model(Cnn(2))
+      True
+    """
+    if not isinstance(model, Model):
+        raise InvalidInputError(f"model: wanted rumjax.Model(module), got {type(model).__name__}")
+    return model
+
+
 def check_images(what: str, images: Any) -> AnyArray:
     """Returns images as [N, H, W, C], if they are uint8, or floats of a scale that models take.
 
