@@ -214,6 +214,12 @@ def rum(
             "give it the scores or labels of all of these"
         )
 
+    if not callable(refine) or not isinstance(order, list | tuple | None):
+        raise InvalidInputError(
+            "rum: wanted a function for refine, rumjax.whole() for instance, and a list of names "
+            f"or None for order, got {refine!r} and {order!r}"
+        )
+
     # The parts, their order, and an unlearner for each of them.
     parts = _check_parts(refine(forget), forget)
     order = _check_names("order", tuple(parts) if order is None else tuple(order), parts)

@@ -67,6 +67,8 @@ def training(recipe: Recipe, names: Sequence[str], keys: Key, subsets: np.ndarra
       (2, 2)
     """
     subsets = as_array("subsets", subsets)
+    if not names:
+        raise InvalidInputError("work: there are no models; at least one is needed")
     if subsets.ndim != 2 or subsets.dtype.kind not in "iu" or len(subsets) != len(names):
         raise InvalidInputError(
             f"subsets: wanted indices [{len(names)}, n], a row for each name, got "
@@ -106,6 +108,8 @@ def together(
       >>> together(["a", "b"], keys, steps, [None, None]).steps[0].unlearner.learning_rate
       array([0.1, 0.5], dtype=float32)
     """
+    if not names:
+        raise InvalidInputError("work: there are no models; at least one is needed")
     alike = [_together(names, models) for models in zip(*steps, strict=True)]
     # Without variables there is nothing to stack, and the result is None.
     return Work(names, keys, alike, stacked(variables))
