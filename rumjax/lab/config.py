@@ -42,6 +42,8 @@ from rumjax.lab.values import converted, plain
 from rumjax.refine import Parts
 from rumjax.registry import resolve
 
+STUDY_NEEDS = {**STUDIES, "requests": ()}
+"""The options that a study of each kind cannot do without."""
 SCORE_ARRAYS = ("memorization_se", "bank_seconds", "bank_seconds_compiling")
 """What lies beside scores in their file."""
 MEASURED = ("outputs", "oracle", "labels", "forget_set")
@@ -149,8 +151,9 @@ def read(config: Mapping[str, Any]) -> Config:
     for section in set(config) - {"name", "seed", "seeds"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
-    if not (isinstance(config["name"], str) and config["name"]):
-        raise InvalidInputError(f"name: wanted some text, got {config['name']!r}")
+    name = config["name"]
+    if not isinstance(name, str) or not name.isprintable() or not name.strip() or "/" in name:
+        raise InvalidInputError(f"name: wanted some text without /, got {name!r}")
 
     # Scores of one's own have names of their own, which the sections after them may use.
     scores = call("scores", GivenScores, config["scores"]) if "scores" in config else None

@@ -124,7 +124,7 @@ def number_of(row_of_bank: str) -> int:
     return int(row_of_bank.rpartition("/")[2].removesuffix(".npz"))
 
 
-ANY_FINGERPRINT = "?" * 12
+ANY_FINGERPRINT = "[0-9a-f]" * 12
 
 
 def _five(model: int | str) -> str:

@@ -164,8 +164,10 @@ class Tuning:
         """Checks the values."""
         for seed in self.seeds:
             check_seed("tuning.seeds", seed)
-        if not self.seeds:
-            raise InvalidInputError("tuning.seeds: there must be one")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InvalidInputError(
+                f"tuning.seeds: wanted one or more, all different, got {self.seeds}"
+            )
         if self.settings is not None:
             check_count("tuning.settings", self.settings)
 
