@@ -10,7 +10,7 @@ from rumjax.data.augment import augmentation
 from rumjax.errors import InvalidInputError
 from rumjax.lab import files
 from rumjax.lab.methods import FLOOR, REFINEMENTS, Method
-from rumjax.lab.options import Options, accepted, call, call_with, names_of, typed
+from rumjax.lab.options import Options, accepted, attempt, call, call_with, names_of, typed
 from rumjax.lab.schema import MethodForm
 from rumjax.models import Model
 from rumjax.refine import Refine, at_random, by_class, by_score, whole
@@ -78,8 +78,13 @@ def check_form(
             f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.lab.methods"
         )
     form = typed(where, MethodForm, options)
+    if not form["strategy"].strip() or not form["strategy"].isprintable():
+        raise InvalidInputError(f"{where}.strategy: wanted a word, got {form['strategy']!r}")
     known = dict.fromkeys((*REFINEMENTS, *own_scores), by_score)
     resolve(f"refinement in {where}", form["refine"], known)
+
+    if len(set(form["parts"])) != len(form["parts"]):
+        raise InvalidInputError(f"{where}.parts: a name occurs twice: {', '.join(form['parts'])}")
 
     # Parts by class are those of the forget set's classes, whatever `parts` says.
     parts = form["order"] if form["refine"] == "class" else form["parts"]
@@ -89,8 +94,6 @@ def check_form(
                 f"{where}.{key}: names {', '.join(form[key])}, "
                 f"but the parts are {', '.join(parts)}, each once"
             )
-    if len(set(form["parts"])) != len(form["parts"]):
-        raise InvalidInputError(f"{where}.parts: a name occurs twice: {', '.join(form['parts'])}")
     return form
 
 
@@ -151,13 +154,14 @@ def refinement(
         return by_class(labels)
     if is_import_path(method.refine):
         factory = resolve("refinement", method.refine, {})
+        where = f"methods.{method.name}.refine"
         own: Refine = call_with(
-            f"methods.{method.name}.refine",
-            factory,
-            scores=scores,
-            labels=labels,
-            parts=method.parts,
-            seed=seed,
+            where, factory, scores=scores, labels=labels, parts=method.parts, seed=seed
         )
-        return own
+        if not callable(own):
+            raise InvalidInputError(
+                f"{where}: {method.refine} returned {type(own).__name__}; wanted a function from "
+                "S to parts by name"
+            )
+        return lambda forget: attempt(where, own, {}, forget)
     return by_score(scores[method.refine], parts=method.parts)

@@ -130,7 +130,8 @@ def check_cases(run: Run, example_scores: Mapping[str, Scores], outputs: Outputs
     labels = np.asarray(run.data.train.labels)
 
     def embeddings() -> np.ndarray:
-        return np.zeros((run.size, require_embeddings(outputs).shape[1]), np.float32)
+        require_embeddings(outputs)
+        return np.zeros((run.size, 1), np.float32)
 
     # Which examples are chosen may depend on scores that are not known yet; how many, not.
     by_score = {name: score for name, score in example_scores.items() if name != "entanglement"}

@@ -44,6 +44,8 @@ from rumjax.registry import resolve
 
 STUDY_NEEDS = {**STUDIES, "requests": ()}
 """The options that a study of each kind cannot do without."""
+MOST_SEEDS = 10_000
+"""Seeds of a run, at most."""
 SCORE_ARRAYS = ("memorization_se", "bank_seconds", "bank_seconds_compiling")
 """What lies beside scores in their file."""
 MEASURED = ("outputs", "oracle", "labels", "forget_set")
@@ -169,7 +171,7 @@ def read(config: Mapping[str, Any]) -> Config:
     return Config(
         name=config["name"],
         seed=check_seed("seed", config["seed"]),
-        seeds=check_count("seeds", converted("seeds", int, config["seeds"])),
+        seeds=check_seeds(config["seeds"]),
         data=typed("data", Data, config["data"]),
         model=typed("model", Network, config["model"]),
         training=typed("training", Training, config["training"]),
@@ -186,6 +188,18 @@ def read(config: Mapping[str, Any]) -> Config:
         measures=measures,
         written=config,
     )
+
+
+def check_seeds(value: Any) -> int:
+    """Returns a number of seeds, if so many models can be trained.
+
+    Raises:
+      InvalidInputError: it is none, or too many.
+    """
+    seeds = check_count("seeds", converted("seeds", int, value))
+    if seeds > MOST_SEEDS:
+        raise InvalidInputError(f"seeds: wanted at most {MOST_SEEDS}, got {seeds}")
+    return seeds
 
 
 def is_absent(section: str, value: Any) -> bool:

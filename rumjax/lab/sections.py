@@ -210,6 +210,8 @@ class Audit:
     def __post_init__(self) -> None:
         """Checks the values."""
         check_count("audit.models", self.models, least=LEAST_AUDITED)
+        if self.methods is not None and not self.methods:
+            raise InvalidInputError("audit.methods: there is none; None stands for all of them")
         if not 0 < self.share < 1:
             raise InvalidInputError(
                 f"audit.share: wanted a number between 0 and 1, got {self.share}"

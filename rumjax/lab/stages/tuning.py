@@ -22,10 +22,12 @@ from rumjax.lab.context import CaseContext
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import Setting, fingerprint, settings
 from rumjax.lab.methods import Method
+from rumjax.lab.report.tuning import options as varied_options
 from rumjax.lab.search import SEARCHES, Choice
 from rumjax.lab.sections import Selection
 from rumjax.lab.stages import oracles, originals
 from rumjax.lab.trials import Trials
+from rumjax.lab.values import is_number
 from rumjax.types import Scores
 
 
@@ -132,6 +134,13 @@ def tune(
     place.write_text(files.TUNING, table(rows))
     place.write_text(files.TUNED_METHODS, fragment([method for method, _ in best.values()]))
     report.write_tuning(place, rows, figures=figures)
+
+    # A best value at the edge of a grid asks for a wider one.
+    for name, (method, score) in best.items():
+        context.console.print(f"{name}: best score {score:.4f}", markup=False, soft_wrap=True)
+        if config.tuning.selection(name) is None:
+            for edge in edges(method, [row for row in rows if row["method"] == name]):
+                context.console.print(f"  at the edge: {edge}", markup=False, soft_wrap=True)
     return {name: method.options for name, (method, _) in best.items()}
 
 
@@ -252,6 +261,26 @@ def rebuilt(run: Run, method: Method, select: Mapping[str, Any], order: Sequence
 
 
 # What is left of it
+
+
+def edges(best: Method, tried: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says which numbers of the best setting are the smallest or the largest that were tried.
+
+    Args:
+      best: the method with its best setting.
+      tried: a row for every setting, as its file holds it.
+    """
+    notes = []
+    settings = [dict(varied_options(row)) for row in tried]
+    for key, value in varied_options({"options": best.options}):
+        numbers = {setting[key] for setting in settings if is_number(setting.get(key))}
+        if not is_number(value) or len(numbers) < 2:
+            continue
+        if value == min(numbers):
+            notes.append(f"{key} {value:g} is the smallest that was tried; try smaller ones too")
+        elif value == max(numbers):
+            notes.append(f"{key} {value:g} is the largest that was tried; try larger ones too")
+    return notes
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
