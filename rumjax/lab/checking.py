@@ -27,6 +27,8 @@ from rumjax.refine import rum
 from rumjax.registry import is_import_path, resolve
 from rumjax.types import Outputs, Scores
 
+MOST_BATCH = 2**14
+"""Examples of a batch that any data may have."""
 OF_DATA = ("class", "random", "file")
 """The ways to choose S that need nothing but the data."""
 SCORED = ("model", "variables", "data")
@@ -44,6 +46,7 @@ def check(run: Run) -> None:
         methods that do not suit it, or a search, a study or an attack that could not be finished.
     """
     outputs = check_model(run)
+    check_batches(run)
     check_bank(run)
     check_validation(run)
     example_scores = check_scores(run)
@@ -65,6 +68,21 @@ def check_model(run: Run) -> Outputs:
     if "entanglement" in run.scores_in_use:
         require_embeddings(outputs)
     return outputs
+
+
+def check_batches(run: Run) -> None:
+    """Checks that no batch is far larger than the data, whose examples it would repeat."""
+    most = max(run.size, MOST_BATCH)
+    sizes = {"training": run.recipe.batch_size}
+    for method in run.methods:
+        for part, unlearner in method.select.items():
+            where = f"methods.{method.name}.select.{part}"
+            sizes[where] = getattr(unlearner, "batch_size", 1)
+    for where, size in sizes.items():
+        if size > most:
+            raise InvalidInputError(
+                f"{where}.batch_size: wanted at most {most} for {run.size} examples, got {size}"
+            )
 
 
 def check_bank(run: Run) -> None:

@@ -174,6 +174,8 @@ def test_numbers_of_numpy_are_the_same_run(whole):
             rum({"a": FINETUNE}, refine="class", parts=("a",)),
             "order: names a, but",
         ),
+        ("training/batch_size", 2**30, "training.batch_size: wanted at most 16384 for 60"),
+        ("audit/methods", (), "audit.methods: there is none"),
         ("seeds", True, "seeds: wanted a whole number, got True"),
         ("seed", 2**40, "seed: wanted a seed of at most"),
         ("training/momentum", float("nan"), "training.momentum: wanted a finite number, got nan"),
