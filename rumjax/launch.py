@@ -33,8 +33,8 @@ from rumjax.lab.values import plain
 PACKAGED = pathlib.Path(rumjax.__file__).parent
 PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
 
-START_AGAIN, INTERRUPTED = 75, 130
-"""Exit statuses: EX_TEMPFAIL of sysexits.h, and the one that shells give for Ctrl-C."""
+DIVERGED, START_AGAIN, INTERRUPTED = 4, 75, 130
+"""Exit statuses: rumjax's own, EX_TEMPFAIL of sysexits.h, and what shells give for Ctrl-C."""
 
 MOST_DEVICES = 1024
 """Devices that a CPU is split into, at most."""
@@ -64,12 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status.
 
     It is 0 when all is done, 1 after an error that starting again cannot mend, 2 for unknown
-    arguments, 75 when told to stop by SIGTERM, 130 when interrupted.
+    arguments, 4 when all is done and some models diverged, 75 when told to stop by SIGTERM, 130
+    when interrupted.
     """
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 
-def _run(argv: Sequence[str], console: Console) -> None:
+def _run(argv: Sequence[str], console: Console) -> int:
     parser = argument_parser("python -m rumjax.launch", __doc__ or "")
     parser.add_argument(
         "--recompute",
@@ -107,6 +108,12 @@ def _run(argv: Sequence[str], console: Console) -> None:
                 run, work, console=console, recompute=arguments.recompute, process=process
             )
 
+        # What diverged is in the report, and in the status for scripts.
+        diverged = pipeline.diverged_models(run, work)
+    if diverged:
+        console.print(f"diverged: {', '.join(diverged)}", markup=False, soft_wrap=True)
+    return DIVERGED if diverged else 0
+
 
 def parse(
     parser: argparse.ArgumentParser, argv: Sequence[str], console: Console
@@ -129,12 +136,16 @@ def parse(
     return parser.parse_known_args(argv)
 
 
-def guarded(body: Callable[[Sequence[str], Console], None], argv: Sequence[str]) -> int:
-    """Calls the body of a command, and turns errors that users can mend into one message."""
+def guarded(body: Callable[[Sequence[str], Console], int | None], argv: Sequence[str]) -> int:
+    """Calls the body of a command, and turns errors that users can mend into one message.
+
+    Returns:
+      The exit status, which is the body's unless something went wrong.
+    """
     console = Console(stderr=True)
     try:
         with terminable():
-            body(argv, Console())
+            return body(argv, Console()) or 0
     except RumjaxError as error:
         console.print(f"[red]error:[/red] {type(error).__name__}: ", end="")
         # Left to the terminal to wrap, so that paths can be copied.
@@ -146,7 +157,6 @@ def guarded(body: Callable[[Sequence[str], Console], None], argv: Sequence[str])
     except Terminated:
         console.print("told to stop; start the same command again to go on")
         return START_AGAIN
-    return 0
 
 
 class Terminated(BaseException):

@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from rumjax import ensemble
+from rumjax.checks import check_data, check_keys
 from rumjax.errors import (
     DivergenceError,
     InvalidInputError,
@@ -105,6 +106,7 @@ def relearn_times(
             f"relearn: {len(set(names))} different names of {count}, {len(keys)} keys, "
             f"{len(variables)} models and {len(target)} targets; wanted as many of each, at least 1"
         )
+    data, keys = check_data("relearn, data", data, model), check_keys("relearn, keys", keys, count)
     check_number("target", np.asarray(target, np.float64), most=1.0)
     check_number("margin", margin, most=1.0)
     check_count("per_device", per_device)

@@ -12,22 +12,25 @@ PACKAGE = ROOT / "rumjax"
 LIBRARY = {
     # Lowest first; a room may import what is named here, and itself.
     "errors": "",
+    "archives": "errors",
     "registry": "errors",
     "types": "errors",
     "mesh": "errors",
-    "data": "errors registry types",
+    "data": "errors archives registry types",
     "models": "errors registry types mesh",
+    "checks": "errors types models",
     "training": "errors types mesh data models",
-    "gradients": "types mesh models",
-    "unlearn.base": "errors types",
-    "unlearn": "errors types models training gradients unlearn.base",
+    "gradients": "errors types mesh models checks",
+    "unlearn.base": "errors types models checks",
+    "unlearn": "errors types models checks training gradients unlearn.base",
     "refine": "errors types unlearn.base",
-    "scores": "errors types",
-    "forget_sets": "errors types refine scores",
+    "scores": "errors archives data types",
+    "forget_files": "errors archives data types",
+    "forget_sets": "errors data types refine scores forget_files",
     "metrics": "errors forget_sets",
     "audits": "errors metrics",
-    "ensemble": "errors types training unlearn.base",
-    "relearn": "errors types models training unlearn ensemble",
+    "ensemble": "errors types checks training unlearn.base",
+    "relearn": "errors types checks models training unlearn ensemble",
     "": "errors types mesh data models metrics unlearn refine forget_sets scores",
 }
 """the partial order of the library's rooms; "" is rumjax/__init__.py"""
@@ -86,7 +89,16 @@ ONLY = {
 }
 """packages that only some rooms know"""
 
-HOST = {"refine", "forget_sets", "scores", "metrics", "audits", "lab.report", "lab.progress"}
+HOST = {
+    "archives",
+    "refine",
+    "forget_sets",
+    "scores",
+    "metrics",
+    "audits",
+    "lab.report",
+    "lab.progress",
+}
 """rooms that are NumPy on the host"""
 
 FILES = sorted(

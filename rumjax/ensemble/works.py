@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rumjax.checks import check_keys
 from rumjax.errors import InvalidInputError
 from rumjax.training import Recipe
 from rumjax.types import Key, PyTree, Subset, Task, Variables
@@ -133,7 +134,7 @@ def work_of(jobs: Sequence[Job]) -> Work:
     """Returns jobs as one work; reads the variables that are functions."""
     return together(
         [job.name for job in jobs],
-        jnp.stack([job.key for job in jobs]),
+        jnp.stack([check_keys(f"{job.name}, key", job.key) for job in jobs]),
         [job.steps for job in jobs],
         [job.variables() if callable(job.variables) else job.variables for job in jobs],
     )

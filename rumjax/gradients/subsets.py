@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rumjax.checks import check_point
+from rumjax.errors import check_count
 from rumjax.gradients.examples import example_losses, per_example_gradients
 from rumjax.mesh import across_devices
 from rumjax.models import Model
@@ -25,6 +27,7 @@ def weighted_gradient(
 
     The result is like the parameters.
     """
+    variables, data = check_point("weighted gradient", model, variables, data, chosen)
     chex.assert_equal_shape([chosen.indices, coefficients])
 
     def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
@@ -49,6 +52,7 @@ def mean_gradient_magnitude(
     model: Model, variables: Variables, data: Dataset, chosen: Subset, *, batch_size: int
 ) -> PyTree:
     """Returns the mean over a subset of every example's |∇_θ CE|; like the parameters."""
+    variables, data = check_point("gradient magnitude", model, variables, data, chosen)
 
     # Magnitudes are taken before the sum, so gradients are needed example by example.
     def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
@@ -88,6 +92,7 @@ def sum_over(
       batch_size: examples at a time.
     """
     chex.assert_equal_shape([chosen.indices, coefficients])
+    check_count("batch_size", batch_size)
     capacity = chosen.indices.shape[0]
 
     def body(step: Array, total: PyTree) -> PyTree:

@@ -18,7 +18,7 @@ from scipy import stats
 from rumjax import ensemble, forget_sets, scores
 from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
 from rumjax.lab import files
-from rumjax.lab.answers import Answers, from_arrays, keeper, reader, to_arrays
+from rumjax.lab.answers import Answers, from_arrays, keeper, lost, reader, to_arrays
 from rumjax.lab.claims import HEARTBEAT, STALE, Claims
 from rumjax.lab.cluster import ALONE, Process
 from rumjax.lab.workdir import WorkDirectory, differences
@@ -43,7 +43,8 @@ class ModelBank:
     """Holds the rows of a bank in a work directory.
 
     4 000 models of 70 000 examples take 1.2 GB on disk. Reading takes the memory of one row, but
-    for `stack`, which reads rows together.
+    for `stack`, which reads rows together. A model that diverged has a row too, of which nothing
+    is computed, and a note of why.
     """
 
     def __init__(self, work: WorkDirectory, header: Mapping[str, Any]) -> None:
@@ -89,6 +90,14 @@ class ModelBank:
         """Lists the models that have a row, in ascending order."""
         return sorted(map(files.number_of, self.work.names(files.bank_row("[0-9]*"))))
 
+    def diverged(self) -> dict[int, str]:
+        """Returns the models that diverged, in ascending order, with the reason of each."""
+        notes = self.work.names(files.bank_divergence("[0-9]*"))
+        return {
+            files.number_of(note): self.work.read_json(note, keys=("reason",))["reason"]
+            for note in notes
+        }
+
     def subset(self, model: int) -> np.ndarray:
         """Returns the examples that a model sees, int32[round(fraction · N)], ascending."""
         header = self.header
@@ -100,12 +109,17 @@ class ModelBank:
         member[self.subset(model)] = True
         return member
 
-    def write(self, model: int, answers: Answers, seconds: float) -> None:
-        """Writes a model's row.
+    def write(
+        self, model: int, answers: Answers, seconds: float, diverged: str | None = None
+    ) -> None:
+        """Writes a model's row, after a note of why it diverged if it did.
 
         Raises:
           WorkDirectoryError: it cannot be written.
         """
+        if diverged is not None:
+            self.work.write_json(files.bank_divergence(model), {"reason": diverged})
+            answers = lost(self.header["examples"])
         self.work.write_arrays(files.bank_row(model), to_arrays(answers, seconds=seconds))
 
     def read(self, model: int) -> Row:
@@ -127,8 +141,10 @@ class ModelBank:
         return Row(self.member(model), margins, correct, seconds)
 
     def rows(self, models: Iterable[int] | None = None) -> Iterator[Row]:
-        """Reads rows one at a time: those of some models, or of all that have one."""
-        return (self.read(model) for model in (self.done() if models is None else models))
+        """Reads rows one at a time, of some models or of all; leaves out those that diverged."""
+        diverged = self.diverged()
+        wanted = self.done() if models is None else models
+        return (self.read(model) for model in wanted if model not in diverged)
 
     def stack(self, models: Iterable[int] | None = None) -> Row:
         """Reads rows together: member [M, N], margins and correct [M, N + T], and all seconds."""
@@ -160,9 +176,11 @@ class ModelBank:
         if changes := differences(self.header, other.header):
             raise InvalidInputError(f"banks that cannot be merged: {'; '.join(changes)}")
         copied = sorted(set(other.done()) - set(self.done()))
+        diverged = other.diverged()
         for model in copied:
             row = other.read(model)
-            self.write(model, Answers(row.margins, row.correct), row.seconds)
+            answers = Answers(row.margins, row.correct)
+            self.write(model, answers, row.seconds, diverged.get(model))
         return copied
 
     # What is computed from the rows
@@ -263,7 +281,6 @@ def train(
       Seconds of compilation.
 
     Raises:
-      DivergenceError: a model's loss or parameters are not finite; names the model.
       WorkDirectoryError: a row cannot be written.
     """
     # What is read of a model, and the name it has in messages.
@@ -283,15 +300,18 @@ def train(
             for chosen in _remaining(bank, models, size, process, claims, checkpoints)
         )
 
-        # A model is kept before its row, which says that it is done.
-        for made in ensemble.run(works, data, read=read, per_device=per_device):
+        # A model is kept before its row, which says that it is done; if it diverged, as a note.
+        for made in ensemble.run(works, data, read=read, per_device=per_device, diverging="noted"):
             for position, name in enumerate(made.names):
                 model = numbers[name]
                 answers = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
+                error = made.diverged[position]
                 if checkpoints:
                     answers, variables = answers
-                    bank.work.save_model(files.bank_model(model), variables)
-                bank.write(model, answers, made.seconds)
+                    if error is None:
+                        bank.work.save_model(files.bank_model(model), variables)
+                reason = None if error is None else str(error)
+                bank.write(model, answers, made.seconds, reason)
             compile_seconds = made.compile_seconds
             if on_made is not None:
                 on_made(made)
@@ -300,11 +320,15 @@ def train(
 
 def lacking(bank: ModelBank, models: int, *, checkpoints: bool = False) -> list[int]:
     """Lists those of the first M models that have no row, or are to be kept and are not."""
-    done = set(bank.done())
+    done, diverged = set(bank.done()), bank.diverged()
+
+    def is_kept(model: int) -> bool:
+        return model in diverged or bank.work.has_model(files.bank_model(model))
+
     return [
         model
         for model in range(models)
-        if model not in done or (checkpoints and not bank.work.has_model(files.bank_model(model)))
+        if model not in done or (checkpoints and not is_kept(model))
     ]
 
 

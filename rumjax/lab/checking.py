@@ -145,7 +145,6 @@ def check_attack(run: Run) -> None:
 
 def check_cases(run: Run, example_scores: Mapping[str, Scores], outputs: Outputs) -> None:
     """Checks that forget sets can be made of the data, and that the methods suit them."""
-    labels = np.asarray(run.data.train.labels)
 
     def embeddings() -> np.ndarray:
         require_embeddings(outputs)
@@ -155,7 +154,7 @@ def check_cases(run: Run, example_scores: Mapping[str, Scores], outputs: Outputs
     by_score = {name: score for name, score in example_scores.items() if name != "entanglement"}
     chosen: dict[str, ForgetSet] = {}
     for case in run.cases:
-        forget_set = choose_set(case.forget, labels, by_score, embeddings)
+        forget_set = choose_set(case.forget, run.data, by_score, embeddings)
         chosen[case.name] = forget_set
         before = None if case.after is None else chosen[case.after.name]
         for method in case.methods:

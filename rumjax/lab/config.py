@@ -46,7 +46,10 @@ STUDY_NEEDS = {**STUDIES, "requests": ()}
 """The options that a study of each kind cannot do without."""
 MOST_SEEDS = 10_000
 """Seeds of a run, at most."""
-SCORE_ARRAYS = ("memorization_se", "bank_seconds", "bank_seconds_compiling")
+SCORE_ARRAYS = (
+    *("memorization_se", "bank_seconds", "bank_seconds_compiling"),
+    *("source", "source_rows", "source_names"),
+)
 """What lies beside scores in their file."""
 MEASURED = ("outputs", "oracle", "labels", "forget_set")
 """What measures of the user's own may take; see `rumjax.lab.measuring.own_measures`."""
@@ -55,6 +58,7 @@ FORGET: dict[str, Callable[..., Parts]] = {
     "entanglement": forget_sets.by_entanglement,
     "random": forget_sets.at_random,
     "class": forget_sets.by_class,
+    "examples": forget_sets.from_examples,
     "file": forget_sets.from_file,
 }
 """What a forget set may be chosen by, and the function that chooses it."""

@@ -35,7 +35,9 @@ ORACLES = {"reference": "retrain_reference", "second": "retrain_second"}
 
 SCORES = "scores.npz"
 SCORE_SECONDS = "scores.json"
+EXAMPLES = "examples.npz"
 FORGET_SETS = "forget_sets.npz"
+FORGET_TABLE = "forget_sets.csv"
 HARDNESS = "forget_sets.json"
 BANK = "bank/bank.json"
 STABILITY = "bank/stability.json"
@@ -67,6 +69,11 @@ def bank_model(model: int | str) -> str:
 def bank_row(model: int | str) -> str:
     """Names the answers of a model of the bank."""
     return f"bank/{_five(model)}.npz"
+
+
+def bank_divergence(model: int | str) -> str:
+    """Names the note that a model of the bank has diverged."""
+    return f"bank/{_five(model)}_diverged.json"
 
 
 def claim(process: int | str) -> str:
@@ -119,9 +126,9 @@ def audited_answers(name: str, model: int | str) -> str:
     return f"audit/models/{name}/{_five(model)}.npz"
 
 
-def number_of(row_of_bank: str) -> int:
-    """Returns the model that a file of `bank_row` is about."""
-    return int(row_of_bank.rpartition("/")[2].removesuffix(".npz"))
+def number_of(file_of_bank: str) -> int:
+    """Returns the model that a file of `bank_row` or `bank_divergence` is about."""
+    return int(file_of_bank.rpartition("/")[2].removesuffix(".npz").removesuffix("_diverged.json"))
 
 
 ANY_FINGERPRINT = "[0-9a-f]" * 12
@@ -164,7 +171,9 @@ REPORT_FILES = (
 OTHER_FILES = (
     LeftFile(SCORES, "memorization, its standard error, and its proxies"),
     LeftFile(SCORE_SECONDS, "the seconds that each score took"),
+    LeftFile(EXAMPLES, "rows or files of all examples in their source, and their SHA-256"),
     LeftFile(FORGET_SETS, "indices of the forget set, its parts, and the retain set"),
+    LeftFile(FORGET_TABLE, "the forget set by rows or files of the source, and by SHA-256"),
     LeftFile(HARDNESS, "how memorized and how entangled the forget set and its parts are"),
     LeftFile("checkpoints/*", "the original models, the oracles, and others that are kept"),
     LeftFile("dynamics/*", "losses and proxies of the original models' training"),

@@ -21,6 +21,7 @@ from rumjax.lab.cluster import ALONE, Process
 from rumjax.lab.context import Context, on_device
 from rumjax.lab.experiment import Run
 from rumjax.lab.report.reported import Reported, case_of, whole
+from rumjax.lab.results import has_diverged
 from rumjax.lab.stages import (
     audited_models,
     audits,
@@ -95,7 +96,8 @@ def run_experiment(
         audits.audit(case, example_scores, forget_set)
 
         # Write the report of the case.
-        reported = case_of(run, case.case)
+        diverged = len(work.names(files.bank_divergence("[0-9]*")))
+        reported = case_of(run, case.case, diverged)
         rows += report.write_case(case.place, reported, case.console, figures=figures)
         cases.append(reported)
 
@@ -103,6 +105,22 @@ def run_experiment(
     if run.config.study is not None:
         report.write_study(work, whole(run), cases, context.console, figures=figures)
     return rows
+
+
+def diverged_models(run: Run, work: WorkDirectory) -> list[str]:
+    """Lists the models of a run that diverged: those of the bank, then methods by case and seed."""
+    notes = work.names(files.bank_divergence("[0-9]*"))
+    models = [f"model {files.number_of(note)} of the bank" for note in notes]
+    for case in run.cases:
+        place = work.below(case.folder) if case.folder else work
+        where = f"{case.name}: " if case.folder else ""
+        models += [
+            f"{where}{method.name} on seed {seed}"
+            for method in case.methods
+            for seed in run.seeds
+            if place.has(files.row(method.name, seed)) and has_diverged(place, method.name, seed)
+        ]
+    return models
 
 
 def train_share(

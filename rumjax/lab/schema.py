@@ -104,14 +104,17 @@ class MethodForm:
 class Choice:
     """The section `forget`: options of the functions of `rumjax.forget_sets`."""
 
-    by: str = option("a score, entanglement, random, class, file, or a function of your own")
+    by: str = option("a score, entanglement, random, class, examples, file, or yours")
     size: int | None = option("examples of each level, or of a random set", default=None)
     levels: Sequence[str] | None = option("which of low, medium and high", default=None)
     center: float | str | None = option("the score that medium is nearest to", default=None)
     groups: int | None = option("equal groups that D is cut into, by entanglement", default=None)
     centers: Sequence[int] | None = option("the groups of low, medium and high", default=None)
-    classes: Sequence[int | str] | None = option("labels of the classes to forget", default=None)
+    classes: Sequence[int | str] | None = option(
+        "labels or names of the classes to forget", default=None
+    )
     fraction: float | None = option("of each class, 0…1", default=None)
+    examples: Sequence[int | str] | None = option("rows, files or SHA-256", default=None)
     path: str | None = option("the file that names the examples", default=None)
     seed: int | None = option("of ties, or of the choice", default=None)
     requests: int | None = option("how many requests S is dealt out to", default=None)
@@ -175,6 +178,7 @@ FORGET_OPTIONS = {
     "entanglement": ("size", "groups", "centers", "levels", "seed"),
     "random": ("size", "seed"),
     "class": ("classes", "fraction", "seed"),
+    "examples": ("examples",),
     "file": ("path",),
 }
 """What may be said besides `by`, for each way to choose; other scores are like memorization."""

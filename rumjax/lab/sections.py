@@ -83,7 +83,8 @@ class Forget:
     """The section `forget`: how S is chosen."""
 
     by: str = option(
-        "what S is chosen by: a score, entanglement, random, class, file, or a function of your own"
+        "what S is chosen by: a score, entanglement, random, class, examples, file, or a function "
+        "of your own"
     )
     options: Options = option("of the function that chooses it, `FORGET[by]`")
     requests: int | None = option("how many requests S is dealt out to", default=None)

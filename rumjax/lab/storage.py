@@ -15,7 +15,22 @@ from collections.abc import Iterator
 import fsspec
 from etils import epath
 
+from rumjax.archives import reason
 from rumjax.errors import WorkDirectoryError
+
+
+class LocalPath(epath.gpath.PosixGPath):
+    """A local path that Orbax takes literally, whatever signs it has.
+
+    The one of etils takes `[`, `*` and `?` of the whole path for patterns, and a folder `/gs` for
+    buckets.
+    """
+
+    _uri_scheme = None
+
+    def glob(self, pattern: str) -> Iterator["LocalPath"]:
+        """Yields the files and folders below that match a pattern."""
+        return map(type(self), pathlib.Path(self).glob(pattern))
 
 
 class Folder:
@@ -23,22 +38,20 @@ class Folder:
 
     committed = "0"
     """The name that is there once Orbax has saved a model to the end."""
-    failures: tuple[type[Exception], ...] = (OSError, ValueError)
-    """The exceptions that Orbax raises if it cannot write."""
 
     def __init__(self, path: str | os.PathLike[str], holder: str) -> None:
         """Creates the folder if need be, and locks it under the name of its holder."""
-        self.path = pathlib.Path(path).expanduser().resolve()
         self.holder = holder
 
         # Open the lock file, which shows whether the folder can be written.
-        lock = self.path / (".lock" if holder == "main" else f".lock-{holder}")
+        name = ".lock" if holder == "main" else f".lock-{holder}"
         try:
+            self.path = pathlib.Path(path).expanduser().resolve()
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(lock, "w")  # noqa: SIM115 (held until close)
-        except OSError as error:
+            self._lock = open(self.path / name, "w")  # noqa: SIM115 (held until close)
+        except (OSError, ValueError, RuntimeError) as error:  # the last: a ~user that is not there
             raise WorkDirectoryError(
-                f"work directory {self.path} cannot be written ({error.strerror}); "
+                f"work directory {os.fspath(path)!r} cannot be written ({reason(error)}); "
                 "choose another one with --workdir"
             ) from error
 
@@ -115,11 +128,14 @@ class Folder:
         else:
             path.unlink(missing_ok=True)
 
+    def for_orbax(self, name: str) -> LocalPath:
+        """Returns the path of a folder as Orbax wants it."""
+        return LocalPath(self.path / name)
+
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""
-        why = getattr(error, "strerror", None) or reason(error)
         return WorkDirectoryError(
-            f"{self.path / name} could not be written ({why}); "
+            f"{self.path / name} could not be written ({reason(error)}); "
             "make room or choose another --workdir, and start again to go on from here"
         )
 
@@ -128,8 +144,6 @@ class Bucket:
     """Holds objects below a folder of a bucket in Google Cloud Storage."""
 
     committed = "0/commit_success.txt"
-    # gcsfs, aiohttp, Google's packages and TensorStore have each their own.
-    failures: tuple[type[Exception], ...] = (Exception,)
 
     def __init__(self, uri: str) -> None:
         """Opens the bucket; nothing is locked, since buckets know no locks."""
@@ -192,6 +206,10 @@ class Bucket:
         with contextlib.suppress(FileNotFoundError), self._reached(name):
             self.system.rm(f"{self.root}/{name}", recursive=True)
 
+    def for_orbax(self, name: str) -> epath.Path:
+        """Returns the path of a folder as Orbax wants it."""
+        return self.path / name
+
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""
         return self._unreached(name, "written", error)
@@ -211,8 +229,3 @@ class Bucket:
             f"{self.path / name} could not be {what} ({type(error).__name__}: {reason(error)}); "
             "see to the bucket, the network and the credentials, and start again to go on from here"
         )
-
-
-def reason(error: Exception) -> str:
-    """Returns the first line of an error's message, or its type where it has none."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -12,20 +12,22 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from rumjax.archives import Archive, reason
 from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
 from rumjax.lab import files
-from rumjax.lab.storage import Bucket, Folder, reason
+from rumjax.lab.storage import Bucket, Folder
 from rumjax.types import Variables
 
 
@@ -55,6 +57,7 @@ class WorkDirectory:
         self._files = Bucket(os.fspath(path)) if remote else Folder(path, holder)
         self.path = self._files.path
         self.holder = holder
+        self._read_back: set[Any] = set()
 
     def below(self, folder: str) -> "WorkDirectory":
         """Returns a folder of this directory, which need not be there yet.
@@ -150,23 +153,33 @@ class WorkDirectory:
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file, UTF-8."""
         with self.writing(name) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))  # names of files may be any bytes
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file."""
-        self.write_text(name, json.dumps(value, indent=2) + "\n")
+        """Writes a JSON file, with null for what is not finite, which JSON cannot say."""
+        self.write_text(name, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
-    def read_json(self, name: str, *, missing: Any = None) -> Any:
-        """Reads a JSON file; `missing` where there is none.
+    def read_json(self, name: str, *, missing: Any = None, keys: Collection[str] = ()) -> Any:
+        """Reads a JSON file.
+
+        Args:
+          name: of the file.
+          missing: returned where there is none; the value in the file must be of its type.
+          keys: that the object in the file must have.
 
         Raises:
           WorkDirectoryError: the file is damaged.
         """
         try:
-            return json.loads(self._files.read(name).decode())
+            value = json.loads(self._files.read(name).decode())
+            wanted = dict if keys or missing is None else type(missing)
+            if not isinstance(value, wanted):
+                raise ValueError(f"it holds {type(value).__name__}, not {wanted.__name__}")
+            _check_keys(value, keys)
+            return value
         except FileNotFoundError:
             return missing
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._damaged(name, error) from error
 
     def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
@@ -179,33 +192,34 @@ class WorkDirectory:
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
-    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+    def read_arrays(self, name: str, *, keys: Collection[str] = ()) -> dict[str, np.ndarray]:
         """Reads an .npz file.
+
+        Args:
+          name: of the file.
+          keys: of arrays that the file must have.
 
         Raises:
           WorkDirectoryError: the file is damaged.
         """
         try:
-            content = self._files.read(name)
-            with np.load(io.BytesIO(content)) as archive:
-                # zipfile does not compare how many members it finds with how many there are.
-                if len(archive.files) != int.from_bytes(content[-12:-10], "little"):
-                    raise ValueError("arrays are missing")
-                return {key: archive[key] for key in archive.files}
-        except WorkDirectoryError:
-            raise
-        except Exception as error:  # zipfile and NumPy each raise their own
-            raise self._damaged(name, error) from error
+            content = io.BytesIO(self._files.read(name))
+            arrays = dict(Archive(content, name))
+            _check_keys(arrays, keys)
+            return arrays
+        except (OSError, ValueError) as error:
+            raise self._damaged(name, error.__cause__ or error) from error
 
     # Models
 
     def save_model(self, name: str, variables: Variables) -> None:
         """Saves a model under `checkpoints/name` by Orbax, with a digest of its contents.
 
-        A model that is already there is replaced.
+        A model that is already there is replaced. The first one in each folder is read back, so
+        that a path or a file system that Orbax cannot read from is found out at once.
 
         Raises:
-          WorkDirectoryError: it could not be written.
+          WorkDirectoryError: it could not be written, or not be read back.
         """
         target = files.checkpoint(name)
         state = {"params": variables.params, "batch_stats": variables.batch_stats}
@@ -219,9 +233,13 @@ class WorkDirectory:
                         digest=ocp.args.JsonSave({"sha256": digest(variables)}),
                     ),
                 )
-        except self._files.failures as error:
-            with contextlib.suppress(*self._files.failures):
+            if self.path not in self._read_back:
+                self._check_readable(name, variables)
+        except Exception as error:  # Orbax, TensorStore and buckets raise many kinds
+            with contextlib.suppress(Exception):
                 self._files.delete(target)
+            if isinstance(error, WorkDirectoryError):
+                raise
             raise self._files.unwritten(target, error) from error
 
     def has_model(self, name: str) -> bool:
@@ -261,6 +279,18 @@ class WorkDirectory:
             raise self._damaged(target, error) from error
         return variables
 
+    def _check_readable(self, name: str, variables: Variables) -> None:
+        """Reads a model back that was just saved in this folder, the first one."""
+        try:
+            self.load_model(name, variables)
+        except DamagedFileError as error:
+            raise WorkDirectoryError(
+                f"{self.path / files.checkpoint(name)} was written and cannot be read back "
+                f"({reason(error.__cause__ or error)}); choose another --workdir, whose path has "
+                "letters, digits and the like only, or which is on another file system"
+            ) from error
+        self._read_back.add(self.path)
+
     @contextlib.contextmanager
     def _manager(self, name: str) -> Iterator[ocp.CheckpointManager]:
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
@@ -270,12 +300,12 @@ class WorkDirectory:
         logger.setLevel(logging.CRITICAL)
         logger.addFilter(_no_traceback_of_orbax)
         try:
-            with ocp.CheckpointManager(self.path / name, options=options) as manager:
+            with ocp.CheckpointManager(self._files.for_orbax(name), options=options) as manager:
                 yield manager
         finally:
             logger.setLevel(level)
 
-    def _damaged(self, name: str, error: Exception) -> DamagedFileError:
+    def _damaged(self, name: str, error: BaseException) -> DamagedFileError:
         return DamagedFileError(
             f"{self.path / name} is damaged or of another model ({reason(error)}); "
             "delete it and start again: it will be made anew"
@@ -294,6 +324,30 @@ def digest(variables: Variables) -> str:
         total.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
+
+
+def _check_keys(value: Any, keys: Collection[str]) -> None:
+    """Checks that a mapping has these keys.
+
+    Raises:
+      ValueError: it lacks one.
+    """
+    if missing := [key for key in keys if key not in value]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+
+
+def finite(value: Any) -> Any:
+    """Returns a JSON-like value with None for numbers that are not finite.
+
+    Examples:
+      >>> finite({"loss": [0.5, float("nan")]})
+      {'loss': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -60,7 +60,9 @@ class Scrub(Sgd):
         size = jnp.where(state.epoch < self.max_epochs, task.forget.size, 0)
         state, maximized = self.descend(state, data, (task.forget._replace(size=size),), max_loss)
         state, minimized = self.descend(state, data, (task.retain,), min_loss)
+        # Batches are counted through both passes.
         first, second = maximized["diverged_at"], minimized["diverged_at"]
+        second = jnp.where(second >= 0, second + -(-size // self.batch_size), second)
         diverged_at = jnp.where(first >= 0, first, second)
         return state, {**minimized, "max_loss": maximized["loss"], "diverged_at": diverged_at}
 

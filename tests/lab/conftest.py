@@ -1,5 +1,6 @@
 """A finished run of `tests.tiny`, and what keeps a test from drawing or training."""
 
+import gc
 import pathlib
 import re
 import shutil
@@ -67,3 +68,10 @@ def made(monkeypatch):
     monkeypatch.setattr(WorkDirectory, "save_model", save)
     monkeypatch.setattr(WorkDirectory, "writing", write)
     return names
+
+
+@pytest.fixture
+def collected():
+    """No complaint of what Orbax leaves behind reaches a later test."""
+    yield
+    gc.collect()

@@ -305,8 +305,7 @@ EMBEDDINGS = np.random.default_rng(2).normal(size=(SIZE, 3)).astype(np.float32)
 def forget(config, **options):
     made = build({**config, "forget": options})
     named = dict.fromkeys(SCORES, Scores(MEMORY))
-    labels = np.asarray(made.data.train.labels)
-    return choose_set(made.cases[0].forget, labels, named, lambda: EMBEDDINGS).parts
+    return choose_set(made.cases[0].forget, made.data, named, lambda: EMBEDDINGS).parts
 
 
 @pytest.mark.parametrize("by", [*SCORES, "entanglement"])

@@ -33,7 +33,7 @@ def kind_of(annotation):
 @pytest.mark.parametrize(
     ("record", "function", "given_by_the_run"),
     [
-        (schema.Data, data.load, ()),
+        (schema.Data, data.load, ("keep",)),
         (schema.Network, models.build, ("num_classes", "mean", "std")),
         (schema.Training, recipe, ("model",)),
     ],
@@ -67,7 +67,7 @@ def test_options_of_unlearning_are_those_of_all_algorithms():
 
 
 def test_ways_to_choose_a_forget_set_have_their_options():
-    needs = {"scores", "embeddings", "labels", "count"}
+    needs = {"scores", "embeddings", "labels", "count", "data", "class_names"}
     choice = {field.name for field in dataclasses.fields(schema.Choice)}
     for by, names in schema.FORGET_OPTIONS.items():
         assert set(names) == set(types_of(FORGET[by])) - needs, by

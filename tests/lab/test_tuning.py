@@ -19,7 +19,9 @@ from rumjax.lab.stages.tuning import with_setting
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 from rumjax.metrics import tug_of_war
+from rumjax.types import Dataset
 from rumjax.unlearn import run
+from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -75,7 +77,8 @@ def test_each_setting_scores_what_it_does_on_its_own(searched):
                 steps = steps_of(context, tried, {}, forget_set, seed)
                 start = load_original(context, seed)
                 key = stage_key(seed, "unlearn/fine")
-                after = run(key, steps, start, context.data)
+                only_train = Dataset(*(part[: tiny.SIZE] for part in context.data))
+                after = run(key, steps, start, only_train)
                 measured = measure(context, forget_set, seed, look(context, after))
                 oracle = measure_oracle(context, forget_set, seed)
                 expected = tug_of_war(measured.accuracies, oracle.accuracies)
@@ -141,7 +144,7 @@ def test_a_run_adopts_what_it_finds_and_others_take_it_over(place, tmp_path):
         tried = pieces(work, "chosen")
         best = work.read_json("tuning/chosen.json")
     # A setting that was found may diverge on another seed, and does not stop the run.
-    assert wild["tow"] == wild["tow_mia"] == 0.0
+    assert "tow" not in wild
     assert wild["diverged"] == 1.0
     assert epochs["fine"] == epochs["backwards"] == 3 * 2
     assert epochs["five"] == 5 * 2

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import gc
 import json
 import pathlib
 import resource
@@ -23,13 +22,6 @@ def orbax_fails(test):
     """Threads and coroutines that Orbax leaves behind when it fails complain of each other."""
     test = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")(test)
     return pytest.mark.usefixtures("collected")(test)
-
-
-@pytest.fixture
-def collected():
-    """No complaint reaches a later test."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from rumjax.lab import files
 from rumjax.lab.report import (
     audits,
     columns,
+    conclusions,
     drawing,
     exports,
     run_page,
@@ -84,6 +85,8 @@ def write(
 
     # The summary, and where to find the rest.
     console.print(columns.terminal_table(results, reported.name))
+    for sentence in conclusions.say_diverged({reported.name: results}):
+        console.print(sentence, markup=False, highlight=False)
     if results.missing:
         console.print(f"{len(results.missing)} runs are missing: the report is a partial one.")
     for name in (files.REPORT, files.RESULTS):

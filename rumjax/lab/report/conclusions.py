@@ -26,7 +26,8 @@ def conclude(results: Results) -> list[str]:
     """Says which method is best by ToW, and what RUM gains; the first sentence is the answer."""
     best = leader(results)
     if best is None:
-        return ["There are no results of unlearning methods yet."]
+        nothing = "There are no results of unlearning methods yet."
+        return [nothing, *say_diverged({"": results})]
     sentences = [say_leader(best)]
     second = runner_up(results)
     if second is not None:
@@ -34,7 +35,8 @@ def conclude(results: Results) -> list[str]:
     refinement = refinement_claim(results)
     if refinement.effects:
         sentences.append(say_refinement(refinement))
-    return sentences + [say_mixture(mixture) for mixture in mixtures(results)]
+    sentences += [say_mixture(mixture) for mixture in mixtures(results)]
+    return sentences + say_diverged({"": results})
 
 
 # Claims
@@ -178,34 +180,40 @@ def say_mixture(mixture: Comparison) -> str:
 
 
 def caveats(results: Mapping[str, Results]) -> list[str]:
-    """Warns of runs that diverged, and of runs not made yet.
+    """Warns of models that diverged, and of runs not made yet.
 
     Args:
       results: of a run, or of a study's cases by name; names of cases are only given if there are
         several.
     """
-    # What is wrong, with where it is if there are several cases.
-    diverged: list[str] = []
     missing: list[str] = []
     for name, own in results.items():
-        place = f" on {wording.plain(name)}" if len(results) > 1 else ""
-        for summary in own.summaries:
-            count = sum(row.get("diverged", 0) > 0 for row in summary.rows)
-            if count:
-                method = wording.plain(summary.line.name)
-                diverged.append(f"{method}{place} ({count} of {len(summary.rows)})")
         lines = dict.fromkeys(line.name for line, _ in own.missing)
-        missing += [f"{wording.plain(line)}{place}" for line in lines]
-
-    # A sentence for each kind.
-    sentences = []
-    if diverged:
-        sentences.append(
-            "Some runs diverged. Each counts as a ToW and a ToW-MIA of 0, and other means are "
-            f"over the seeds that are left: {wording.listing(diverged)}."
-        )
+        missing += [f"{wording.plain(line)}{_place(name, results)}" for line in lines]
+    sentences = say_diverged(results)
     if missing:
         sentences.append(
             f"This page is partial. Not all seeds have been run of {wording.listing(missing)}."
         )
     return sentences
+
+
+def say_diverged(results: Mapping[str, Results]) -> list[str]:
+    """Says which methods have models that diverged, in one sentence if any."""
+    methods = [
+        f"{wording.plain(summary.line.name)}{_place(name, results)} "
+        f"({summary.diverged} of {len(summary.rows)})"
+        for name, own in results.items()
+        for summary in own.summaries
+        if summary.diverged
+    ]
+    if not methods:
+        return []
+    return [
+        "Some models diverged, and their methods have no means, since those over the other seeds "
+        f"would flatter them: {wording.listing(methods)}."
+    ]
+
+
+def _place(name: str, results: Mapping[str, Results]) -> str:
+    return f" on {wording.plain(name)}" if len(results) > 1 else ""

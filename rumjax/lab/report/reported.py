@@ -25,15 +25,18 @@ class Reported(NamedTuple):
     """What the forget set was chosen by; empty where there are several."""
     bank: Mapping[str, Any] | None = None
     """The section `bank`, where memorization scores come from it."""
+    diverged: int = 0
+    """How many models of the bank diverged, and are left out."""
     folder: str = ""
     """The folder of a case in the work directory; empty where the run has a single case."""
     audit: Audit | None = None
     study: Study | None = None
 
 
-def case_of(run: Run, case: Case) -> Reported:
-    """Returns what the report of a case is about."""
+def case_of(run: Run, case: Case, diverged: int = 0) -> Reported:
+    """Returns what the report of a case is about; `diverged` counts models of the bank."""
     return whole(run)._replace(
+        diverged=diverged,
         name=case.name,
         methods=case.methods,
         written=case.written,

@@ -124,6 +124,8 @@ def facts(reported: Reported, forget_set: ForgetSet | None) -> dict[str, str]:
         )
     if reported.bank is not None:
         lines["Scores"] = f"memorization from a bank: {_options(reported.bank)}"
+        if reported.diverged:
+            lines["Scores"] += f"; {reported.diverged} of its models diverged and are left out"
     return lines
 
 

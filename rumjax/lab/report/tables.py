@@ -71,11 +71,20 @@ class Line(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A line's measures over its seeds: means and their Student-t intervals."""
+    """A line's measures over its seeds: means and their Student-t intervals.
+
+    If a model diverged, there are only those measures that it has too: means over the other seeds
+    would make its method look better than it is.
+    """
 
     line: Line
     rows: tuple[Row, ...]
     measures: Mapping[str, Interval]
+
+    @property
+    def diverged(self) -> int:
+        """How many of its models diverged."""
+        return sum(has_diverged(row) for row in self.rows)
 
 
 class Results(NamedTuple):
@@ -136,18 +145,24 @@ def collect(work: WorkDirectory, reported: Reported) -> tuple[Results, list[Row]
     missing = []
     for line in lines(reported):
         for seed in reported.seeds:
-            piece = work.read_json(files.row(line.name, seed))
+            piece = work.read_json(files.row(line.name, seed), keys=("row", "curve"))
             if piece is None:
                 missing.append((line, seed))
                 continue
             identity = {"method": line.method, "strategy": line.strategy, "seed": seed}
-            rows.append({**piece["row"], **identity, "name": line.name})
+            own = {key: math.nan if cell is None else cell for key, cell in piece["row"].items()}
+            rows.append({**own, **identity, "name": line.name})
             epochs += [{**identity, "name": line.name, **epoch} for epoch in piece["curve"]]
 
     # Measures are all columns but those that say which run a row is about.
-    measures = ordered_columns(rows)[3:-1]
+    measures = [name for name in ordered_columns(rows)[3:-1] if name != "diverged"]
     summaries = summarize(rows, lines(reported), measures)
     return Results(rows, summaries, tuple(measures), missing), epochs
+
+
+def has_diverged(row: Row) -> bool:
+    """Says whether the model that a row is about has diverged."""
+    return bool(row.get("diverged"))
 
 
 def parts(work: WorkDirectory) -> dict[str, np.ndarray]:
@@ -162,7 +177,7 @@ def original_epochs(work: WorkDirectory, seeds: Iterable[int]) -> list[Row]:
     for seed in seeds:
         if not work.has(files.dynamics(seed)):
             continue
-        losses = work.read_arrays(files.dynamics(seed))["loss"]
+        losses = work.read_arrays(files.dynamics(seed), keys=("loss",))["loss"]
         identity = {"method": "original", "strategy": "training", "seed": seed, "name": "original"}
         rows += [
             {**identity, "part": "D", "epoch": epoch, "loss": float(loss)}
@@ -182,9 +197,11 @@ def summarize(rows: Sequence[Row], lines: Sequence[Line], measures: Sequence[str
     """Averages over seeds; leaves out lines without rows and measures that no row has."""
     summaries = []
     for line in lines:
-        # Some measures do not apply to all lines.
+        # Some measures do not apply to all lines, and few to a model that diverged.
         own = tuple(row for row in rows if row["name"] == line.name)
-        values = {name: [row[name] for row in own if name in row] for name in measures}
+        lost = [row for row in own if has_diverged(row)]
+        shared = [name for name in measures if all(name in row for row in lost)]
+        values = {name: [row[name] for row in own if name in row] for name in shared}
         intervals = {name: seed_interval(some) for name, some in values.items() if some}
         if own:
             summaries.append(Summary(line, own, intervals))
@@ -202,8 +219,11 @@ def paired_difference(one: Summary, other: Summary, measure: str) -> Interval | 
     """Computes by how much one line is above another, over the seeds that both have.
 
     Returns:
-      The mean of the differences and its interval; None if the lines share no seed.
+      The mean of the differences and its interval; None if the lines share no seed, or a model of
+      either diverged.
     """
+    if one.diverged or other.diverged:
+        return None
     # Only seeds that both lines have are compared.
     values = {row["seed"]: row[measure] for row in other.rows if measure in row}
     differences = [
@@ -222,10 +242,15 @@ def results_csv(results: Results) -> str:
 def summary_csv(results: Results) -> str:
     """Returns `summary.csv`: for every measure its mean and half-width over `seeds` seeds."""
     columns = [column for name in results.measures for column in (name, f"{name}_half_width")]
+    if any(summary.diverged for summary in results.summaries):
+        columns.append("diverged")
     rows = []
-    for line, own, measures in results.summaries:
+    for summary in results.summaries:
+        line, own, measures = summary
         row: Row = {"method": line.method, "strategy": line.strategy, "name": line.name}
         row["seeds"] = len(own)
+        if summary.diverged:
+            row["diverged"] = summary.diverged
         for name, interval in measures.items():
             row |= {name: interval.value, f"{name}_half_width": interval.half_width}
         rows.append(row)

@@ -78,11 +78,17 @@ class Assignment(NamedTuple):
         return worlds
 
 
+def sound_models(context: CaseContext) -> list[int]:
+    """Returns the models of the bank that are audited: all that are to be, and did not diverge."""
+    diverged = ModelBank(context.work, bank_header(context.run)).diverged()
+    return [model for model in range(audit_section(context).models) if model not in diverged]
+
+
 def assign(context: CaseContext, forget_set: ForgetSet) -> list[Assignment]:
     """Assigns to each model of the bank some of the examples of S that it saw, to be forgotten.
 
     They depend on the bank's seed, on S and on the model's number alone, so that an audit can be
-    extended to more models.
+    extended to more models. Models that diverged are left out.
 
     Raises:
       InvalidInputError: a model saw fewer of them than it is to forget.
@@ -91,7 +97,7 @@ def assign(context: CaseContext, forget_set: ForgetSet) -> list[Assignment]:
     models = ModelBank(context.work, bank_header(context.run))
     count = round(audit.share * options.fraction * len(forget_set.forget))
     assignments = []
-    for model in range(audit.models):
+    for model in sound_models(context):
         seen = models.subset(model)
         candidates = np.intersect1d(seen, forget_set.forget)
         if not 0 < count <= len(candidates):
@@ -221,9 +227,9 @@ class Count(NamedTuple):
 def census(context: CaseContext) -> dict[str, Count]:
     """Counts the models of a case's audit by kind."""
     run, work, place = context.run, context.work, context.place
-    models, seeds = range(audit_section(context).models), run.seeds
+    models, seeds = sound_models(context), run.seeds
     rows = ModelBank(work, bank_header(run))
-    lacking = set(bank.lacking(rows, len(models), checkpoints=True))
+    lacking = set(bank.lacking(rows, audit_section(context).models, checkpoints=True))
     methods = [method for method in audited_methods(context) if method.name != files.ORIGINAL]
 
     def count(there: Sequence[bool], passes: Sequence[float]) -> Count:

@@ -28,6 +28,9 @@ from rumjax.lab.stages.audited_models import (
 )
 from rumjax.types import Scores
 
+NOTHING = Audited((), {}, np.empty(0, int), {})
+"""The findings of an audit of models that have all diverged."""
+
 
 class Audits(NamedTuple):
     """The audits of a case, whose findings lie in its directory."""
@@ -124,12 +127,14 @@ class Populations:
         is_retrained = name == files.RETRAIN
         unlearned, finite = without_diverged(self.of_bank(name))
         oracles = None if is_retrained else self.retrained()
-        by_bank = audits.audit(unlearned, oracles, shadows=self.shadows, left_out=finite)
+        by_bank = NOTHING
+        if finite.size:
+            by_bank = audits.audit(unlearned, oracles, shadows=self.shadows, left_out=finite)
         if is_retrained:
             by_bank = with_halves(by_bank, unlearned)
         row = files.ORACLES["second"] if is_retrained else name
-        of_seeds, _ = without_diverged(self.of_seeds(row))
-        return by_bank, audits.audit(of_seeds, self.oracles())
+        of_seeds, seeds = without_diverged(self.of_seeds(row))
+        return by_bank, audits.audit(of_seeds, self.oracles()) if seeds.size else NOTHING
 
     def of_bank(self, name: str) -> Population:
         """Returns the models of the bank after a method."""

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from rumjax import ensemble
+from rumjax.errors import DivergenceError
 from rumjax.lab import bank, files, progress
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.cluster import ALONE, Process
@@ -30,6 +31,9 @@ def train(context: Context, process: Process = ALONE) -> Bank | None:
     Args:
       context: the run's.
       process: which of how many processes this is; each returns when the bank is complete.
+
+    Raises:
+      DivergenceError: more than half of the models diverged.
     """
     if not is_needed(context):
         return None
@@ -58,5 +62,15 @@ def train(context: Context, process: Process = ALONE) -> Bank | None:
             process=process,
             checkpoints=run.keeps_bank,
             on_made=on_made,
+        )
+
+    # Models that diverged are left out, unless they are so many that the recipe is to blame.
+    diverged = models.diverged()
+    for reason in diverged.values():
+        context.console.print(f"{reason} The bank goes on without it.", markup=False)
+    if 2 * len(diverged) > options.models:
+        raise DivergenceError(
+            f"{len(diverged)} of the {options.models} models of the bank diverged, the first: "
+            f"{next(iter(diverged.values()))}"
         )
     return Bank(models, compile_seconds)

@@ -78,7 +78,7 @@ def first_of(case: Case) -> Case:
 def read_tuned(context: CaseContext) -> dict[str, Any]:
     """Reads the options that tuning has found best for a case, by method."""
     names = searched_methods(context.case, context.run.config)
-    pieces = {name: context.place.read_json(files.tuned(name)) for name in names}
+    pieces = {name: context.place.read_json(files.tuned(name), keys=("options",)) for name in names}
     return {name: piece["options"] for name, piece in pieces.items() if piece is not None}
 
 

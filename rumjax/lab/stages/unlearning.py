@@ -2,12 +2,13 @@
 
 import functools
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rumjax import metrics
+from rumjax.errors import DivergenceError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.context import CaseContext, load_start, stage_key
@@ -15,7 +16,7 @@ from rumjax.lab.making import Job, Made, make, steps_of
 from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
-from rumjax.lab.results import Label, read_row, write_row
+from rumjax.lab.results import Label, has_diverged, read_row, write_row
 from rumjax.lab.stages.single_models import Observer, is_measured
 from rumjax.types import Scores
 
@@ -25,39 +26,40 @@ class Unlearned(NamedTuple):
 
     made: int
     """How many of them were made now."""
-    diverged: int
-    """How many of those diverged, which is noted and not raised."""
 
 
 def unlearn(context: CaseContext, scores: Mapping[str, Scores], forget_set: ForgetSet) -> Unlearned:
     """Runs every method on every seed that has no row yet, and measures the models.
 
-    Settings that were found by tuning may suit one seed and not another: a model that diverges then
-    has a ToW of 0. Otherwise it stops the run.
+    A model that diverges has a row that says so, without measures, and the others go on. So has
+    one that would go on from a model that diverged in an earlier case.
     """
     missing = {
         method.name: [seed for seed in context.run.seeds if not is_made(context, method, seed)]
         for method in context.case.methods
     }
     stage = _Stage(context, scores, forget_set)
-    diverging = "noted" if context.run.config.adopts else "stops"
     total = sum(len(missing[method.name]) * method.epochs for method in context.case.methods)
-    diverged = 0
     with progress.stage(context.console, "Unlearning", total, "epochs") as advance:
         for method in context.case.methods:
-            jobs = [stage.job(method, seed) for seed in missing[method.name]]
-            name = f"{method.algorithm} {method.strategy}"
-            for made in make(context, jobs, advance, name, diverging=diverging):
+            jobs = stage.jobs(method, missing[method.name])
+            for made in make(context, jobs, advance, method.name, diverging="noted"):
                 stage.write(method, made)
-                diverged += made.diverged is not None
-    return Unlearned(sum(map(len, missing.values())), diverged)
+    return Unlearned(sum(map(len, missing.values())))
 
 
 def is_made(context: CaseContext, method: Method, seed: int) -> bool:
     """Says whether a model is measured, and kept if another case goes on from it."""
     return is_measured(context, method.name, seed) and (
-        not context.case.goes_on or context.place.has_model(files.unlearned(method.name, seed))
+        not context.case.goes_on
+        or context.place.has_model(files.unlearned(method.name, seed))
+        or has_diverged(context.place, method.name, seed)
     )
+
+
+def is_lost(context: CaseContext, method: Method, seed: int) -> bool:
+    """Says whether the model that a method goes on from has diverged."""
+    return context.before is not None and has_diverged(context.before.place, method.name, seed)
 
 
 def check_method(
@@ -85,6 +87,22 @@ class _Stage:
         self.score_seconds = context.work.read_json(files.SCORE_SECONDS, missing={})
         self.rescoring_seconds: dict[tuple[str, int], float] = {}
 
+    def jobs(self, method: Method, seeds: Sequence[int]) -> list[Job]:
+        """Returns the jobs of a method; notes the seeds on which there is nothing to start from."""
+        jobs = []
+        for seed in seeds:
+            # A model that has diverged before cannot forget more.
+            if is_lost(self.context, method, seed):
+                why = f"{method.name}, seed {seed}: its model of the case before has diverged"
+                self.note_divergence(method, seed, {}, [], why)
+                continue
+            # Training may diverge that makes scores anew.
+            try:
+                jobs.append(self.job(method, seed))
+            except DivergenceError as error:
+                self.note_divergence(method, seed, {}, [], str(error))
+        return jobs
+
     def job(self, method: Method, seed: int) -> Job:
         """Returns the job of a method on a seed; scores of the model's own are made for it."""
         start = load_start(self.context, method, seed)
@@ -96,24 +114,45 @@ class _Stage:
 
     def write(self, method: Method, made: Made) -> None:
         """Measures a model, and writes its row."""
-        context, seed, audited = self.context, made.job.seed, self.context.run.config.audit
-        if made.diverged is None:
-            outputs = look(context, made.model)
-            measured = measure(context, self.forget_set, seed, outputs)
-            row = metrics.compare(measured, self.oracle(seed))
-            row |= own_measures(context, self.forget_set, seed, outputs)
-            if audited is not None:
-                row |= self.observer.observe(method.name, seed, made.model, outputs)
-        else:
-            context.console.print(f"{made.diverged} Its ToW counts as 0.", markup=False)
-            row = {"tow": 0.0, "tow_mia": 0.0, "diverged": 1.0}
-            if audited is not None:
-                self.observer.note_divergence(method.name, seed)
-        row |= made.times | self.relative_times(method, seed, made.times["seconds"])
+        context, seed = self.context, made.job.seed
+        times = made.times | self.relative_times(method, seed, made.times["seconds"])
+        if made.diverged is not None:
+            self.note_divergence(method, seed, times, made.curve, str(made.diverged))
+            return
+
+        # Parameters may be finite, and too large to predict anything.
+        outputs = look(context, made.model)
+        if not np.isfinite(outputs.logits).all():
+            why = f"{method.name}, seed {seed}: its logits are not finite"
+            self.note_divergence(method, seed, times, made.curve, why)
+            return
+        measured = measure(context, self.forget_set, seed, outputs)
+        row = metrics.compare(measured, self.oracle(seed))
+        row |= own_measures(context, self.forget_set, seed, outputs)
+        if context.run.config.audit is not None:
+            row |= self.observer.observe(method.name, seed, made.model, outputs)
+        row |= times
         if context.case.goes_on:
             context.place.save_model(files.unlearned(method.name, seed), made.model)
         label = Label(method.name, method.algorithm, method.strategy)
         write_row(context.place, label, seed, row, made.curve)
+
+    def note_divergence(
+        self,
+        method: Method,
+        seed: int,
+        times: Mapping[str, float],
+        curve: Sequence[Mapping[str, Any]],
+        why: str,
+    ) -> None:
+        """Writes the row of a model that diverged, which has no measures, and says so."""
+        context = self.context
+        words = f"{why.rstrip('.')}. Its row has no measures, and the others go on."
+        context.console.print(words, markup=False)
+        if context.run.config.audit is not None:
+            self.observer.note_divergence(method.name, seed)
+        label = Label(method.name, method.algorithm, method.strategy)
+        write_row(context.place, label, seed, {"diverged": 1.0, **times}, curve)
 
     def relative_times(self, method: Method, seed: int, seconds: float) -> dict[str, float]:
         """Returns the time relative to retraining, without and with that of the scores."""

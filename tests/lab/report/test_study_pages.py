@@ -34,7 +34,7 @@ def test_runs_that_diverged_or_are_missing_are_told_of(work):
     cases = {**made.cases, "memorization_high": hard._replace(results=results)}
     page = write(work, made._replace(cases=cases), figures=False)
     diverged, absent = page.answers[-2:]
-    assert diverged.endswith("left: scrub on memorization high (2 of 3).")
+    assert diverged.endswith("flatter them: scrub on memorization high (2 of 3).")
     assert absent.endswith("run of salun vanilla on memorization high.")
     whole = {name: case.results for name, case in difficulty(scrub=[0.9] * 3).cases.items()}
     assert conclusions.caveats(whole) == []

@@ -67,7 +67,7 @@ def slope(cases: list[Case], line: str | Calibration) -> Interval | None:
         summary = summary_of(case, line)
         if summary is not None:
             for row in summary.rows:
-                points.setdefault(row["seed"], []).append((number, row["tow"]))
+                points.setdefault(row["seed"], []).append((number, row.get("tow", math.nan)))
 
     # A line through each course, and the mean of their slopes.
     slopes = []
