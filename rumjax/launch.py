@@ -36,6 +36,9 @@ PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "conf
 DIVERGED, START_AGAIN, INTERRUPTED = 4, 75, 130
 """Exit statuses: rumjax's own, EX_TEMPFAIL of sysexits.h, and what shells give for Ctrl-C."""
 
+MOST_DEVICES = 1024
+"""Devices that a CPU is split into, at most."""
+
 EPILOG = """\
 configurations:
   {names}
@@ -224,7 +227,8 @@ def settle(devices: int) -> None:
     Raises:
       InvalidInputError: fewer than one device.
     """
-    check_count("--cpu_devices", devices)
+    if check_count("--cpu_devices", devices) > MOST_DEVICES:
+        raise InvalidInputError(f"--cpu_devices: wanted at most {MOST_DEVICES}, got {devices}")
     import jax
 
     with contextlib.suppress(RuntimeError):  # JAX has looked at its devices already
@@ -247,9 +251,10 @@ def find_configuration(name: str) -> pathlib.Path:
     """
     given = pathlib.Path(name).expanduser()
     for path in (given, *(place / given for place in PLACES)):
-        for each in (path, pathlib.Path(f"{path}.py")):
-            if each.is_file():
-                return each
+        for candidate in (path, pathlib.Path(f"{path}.py")):
+            with contextlib.suppress(OSError):  # a name that no file can have
+                if candidate.is_file():
+                    return candidate
     check_choice("configuration", name, known_configurations())
     raise InvalidInputError(f"configuration {name!r}: there is no such file")
 
@@ -268,7 +273,10 @@ def configuration(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     arguments = [setting] if setting else []
     try:
         config = runpy.run_path(str(path))["get_config"](*arguments)
+        if config is None:
+            raise TypeError("get_config() returned nothing")
         config = dict(config) if isinstance(config, dict) else ConfigDict(config)
+        plain(config)
     except InvalidInputError:
         raise
     except (Exception, SystemExit) as error:  # whatever the file's author got wrong

@@ -10,7 +10,8 @@ from rumjax.data.augment import augmentation
 from rumjax.errors import InvalidInputError
 from rumjax.lab import files
 from rumjax.lab.methods import FLOOR, REFINEMENTS, Method
-from rumjax.lab.options import Options, accepted, call, call_with, names_of
+from rumjax.lab.options import Options, accepted, attempt, call, call_with, names_of, typed
+from rumjax.lab.schema import MethodForm
 from rumjax.models import Model
 from rumjax.refine import Refine, at_random, by_class, by_score, whole
 from rumjax.registry import is_import_path, resolve
@@ -41,7 +42,7 @@ def build_method(
         parts, order and selection that do not name the same.
     """
     where = f"methods.{name}"
-    check_form(where, name, options, own_scores)
+    options = check_form(where, name, options, own_scores)
     select, resolved = {}, {}
     for part, given in options["select"].items():
         select[part], resolved[part] = unlearner(
@@ -60,30 +61,40 @@ def build_method(
     )
 
 
-def check_form(where: str, name: str, options: Options, own_scores: Collection[str] = ()) -> None:
-    """Checks everything of a method but its unlearners.
+def check_form(
+    where: str, name: str, options: Options, own_scores: Collection[str] = ()
+) -> dict[str, Any]:
+    """Returns the form of a method, if all of it but its unlearners is in order.
 
     Raises:
       InvalidInputError: a name that cannot be a file's, not made by `vanilla` or its siblings, an
         unknown refinement, or parts, order and selection that do not name the same.
     """
-    if not re.fullmatch(r"\w[\w.+-]*", name) or name in files.ORACLES.values():
+    reserved = name in files.ORACLES.values() or "_seed" in name
+    if not re.fullmatch(r"\w[\w.+-]*", name) or reserved:
         raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
     if not isinstance(options, Mapping) or options.keys() != FLOOR.keys():
         raise InvalidInputError(
             f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.lab.methods"
         )
+    form = typed(where, MethodForm, options)
+    if not form["strategy"].strip() or not form["strategy"].isprintable():
+        raise InvalidInputError(f"{where}.strategy: wanted a word, got {form['strategy']!r}")
     known = dict.fromkeys((*REFINEMENTS, *own_scores), by_score)
-    resolve(f"refinement in {where}", options["refine"], known)
+    resolve(f"refinement in {where}", form["refine"], known)
+
+    if len(set(form["parts"])) != len(form["parts"]):
+        raise InvalidInputError(f"{where}.parts: a name occurs twice: {', '.join(form['parts'])}")
 
     # Parts by class are those of the forget set's classes, whatever `parts` says.
-    parts = options["order"] if options["refine"] == "class" else options["parts"]
+    parts = form["order"] if form["refine"] == "class" else form["parts"]
     for key in ("order", "select"):
-        if sorted(options[key]) != sorted(set(parts)):
+        if sorted(form[key]) != sorted(set(parts)):
             raise InvalidInputError(
-                f"{where}.{key}: names {', '.join(options[key])}, "
+                f"{where}.{key}: names {', '.join(form[key])}, "
                 f"but the parts are {', '.join(parts)}, each once"
             )
+    return form
 
 
 def unlearner(
@@ -104,8 +115,14 @@ def unlearner(
     options = {key: value for key, value in defaults.items() if key in known} | dict(given)
     extra = {"num_classes": num_classes} if "num_classes" in known else {}
     arguments = {key: value for key, value in options.items() if key != "algorithm"}
+    arguments = typed(where, factory, arguments, without=("model", *extra))
     made = call(where, factory, with_augmentation(arguments), model=model, **extra)
-    return made, options
+    if not all(hasattr(made, name) for name in ("init", "epoch", "finish", "epochs")):
+        raise InvalidInputError(
+            f"{where}: {options['algorithm']} made {type(made).__name__}; wanted an unlearner, "
+            "with init, epoch, finish and epochs"
+        )
+    return made, options | arguments
 
 
 def with_augmentation(options: Options) -> dict[str, Any]:
@@ -137,13 +154,14 @@ def refinement(
         return by_class(labels)
     if is_import_path(method.refine):
         factory = resolve("refinement", method.refine, {})
+        where = f"methods.{method.name}.refine"
         own: Refine = call_with(
-            f"methods.{method.name}.refine",
-            factory,
-            scores=scores,
-            labels=labels,
-            parts=method.parts,
-            seed=seed,
+            where, factory, scores=scores, labels=labels, parts=method.parts, seed=seed
         )
-        return own
+        if not callable(own):
+            raise InvalidInputError(
+                f"{where}: {method.refine} returned {type(own).__name__}; wanted a function from "
+                "S to parts by name"
+            )
+        return lambda forget: attempt(where, own, {}, forget)
     return by_score(scores[method.refine], parts=method.parts)

@@ -42,6 +42,10 @@ from rumjax.lab.values import converted, plain
 from rumjax.refine import Parts
 from rumjax.registry import resolve
 
+STUDY_NEEDS = {**STUDIES, "requests": ()}
+"""The options that a study of each kind cannot do without."""
+MOST_SEEDS = 10_000
+"""Seeds of a run, at most."""
 SCORE_ARRAYS = (
     *("memorization_se", "bank_seconds", "bank_seconds_compiling"),
     *("source", "source_rows", "source_names"),
@@ -153,8 +157,9 @@ def read(config: Mapping[str, Any]) -> Config:
     for section in set(config) - {"name", "seed", "seeds"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
-    if not (isinstance(config["name"], str) and config["name"]):
-        raise InvalidInputError(f"name: wanted some text, got {config['name']!r}")
+    name = config["name"]
+    if not isinstance(name, str) or not name.isprintable() or not name.strip() or "/" in name:
+        raise InvalidInputError(f"name: wanted some text without /, got {name!r}")
 
     # Scores of one's own have names of their own, which the sections after them may use.
     scores = call("scores", GivenScores, config["scores"]) if "scores" in config else None
@@ -170,7 +175,7 @@ def read(config: Mapping[str, Any]) -> Config:
     return Config(
         name=config["name"],
         seed=check_seed("seed", config["seed"]),
-        seeds=check_count("seeds", converted("seeds", int, config["seeds"])),
+        seeds=check_seeds(config["seeds"]),
         data=typed("data", Data, config["data"]),
         model=typed("model", Network, config["model"]),
         training=typed("training", Training, config["training"]),
@@ -187,6 +192,18 @@ def read(config: Mapping[str, Any]) -> Config:
         measures=measures,
         written=config,
     )
+
+
+def check_seeds(value: Any) -> int:
+    """Returns a number of seeds, if so many models can be trained.
+
+    Raises:
+      InvalidInputError: it is none, or too many.
+    """
+    seeds = check_count("seeds", converted("seeds", int, value))
+    if seeds > MOST_SEEDS:
+        raise InvalidInputError(f"seeds: wanted at most {MOST_SEEDS}, got {seeds}")
+    return seeds
 
 
 def is_absent(section: str, value: Any) -> bool:

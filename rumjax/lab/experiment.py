@@ -249,6 +249,11 @@ def build_methods(run: Run, methods: Mapping[str, Options]) -> tuple[Method, ...
       InvalidInputError: see `build_method`.
     """
     config, classes = run.config, run.data.num_classes
+    if files.ORIGINAL in methods:
+        raise InvalidInputError(
+            f"methods.{files.ORIGINAL}: this is the name of the model that is not unlearned; "
+            "choose another"
+        )
     defaults = config.unlearner_defaults
     return tuple(
         build_method(name, options, defaults, run.model, classes, config.own_scores)

@@ -131,7 +131,7 @@ def number_of(file_of_bank: str) -> int:
     return int(file_of_bank.rpartition("/")[2].removesuffix(".npz").removesuffix("_diverged.json"))
 
 
-ANY_FINGERPRINT = "?" * 12
+ANY_FINGERPRINT = "[0-9a-f]" * 12
 
 
 def _five(model: int | str) -> str:

@@ -107,14 +107,14 @@ def check_arguments(
         raise InvalidInputError(f"{where}: {error}{hint}") from error
 
 
-def attempt(where: str, function: Callable[..., Any], arguments: Options) -> Any:
+def attempt(where: str, function: Callable[..., Any], options: Options, *arguments: Any) -> Any:
     """Calls a function, which may be someone else's, and says where it fails.
 
     Raises:
       InvalidInputError: it raises an exception that is none of rumjax's.
     """
     try:
-        return function(**arguments)
+        return function(*arguments, **options)
     except RumjaxError:
         raise
     except Exception as error:  # whatever the configuration or the function's author got wrong
@@ -138,7 +138,9 @@ def types_of(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         parameters = _signature(function).parameters.values()
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{function!r}: its arguments cannot be told: {error}") from error
+        raise InvalidInputError(
+            f"{function!r}: its arguments cannot be told ({error}); write a function around it"
+        ) from error
     types: dict[str, Any] = {}
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:

@@ -165,8 +165,10 @@ class Tuning:
         """Checks the values."""
         for seed in self.seeds:
             check_seed("tuning.seeds", seed)
-        if not self.seeds:
-            raise InvalidInputError("tuning.seeds: there must be one")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InvalidInputError(
+                f"tuning.seeds: wanted one or more, all different, got {self.seeds}"
+            )
         if self.settings is not None:
             check_count("tuning.settings", self.settings)
 
@@ -209,6 +211,8 @@ class Audit:
     def __post_init__(self) -> None:
         """Checks the values."""
         check_count("audit.models", self.models, least=LEAST_AUDITED)
+        if self.methods is not None and not self.methods:
+            raise InvalidInputError("audit.methods: there is none; None stands for all of them")
         if not 0 < self.share < 1:
             raise InvalidInputError(
                 f"audit.share: wanted a number between 0 and 1, got {self.share}"

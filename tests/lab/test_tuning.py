@@ -73,7 +73,7 @@ def test_each_setting_scores_what_it_does_on_its_own(searched):
         for seed, score in zip((7, 8), piece["scores"], strict=True):
             expected = 0.0
             if options["learning_rate"] < 1e30:
-                tried = with_setting(context, built.methods[1], {"all": options})
+                tried = with_setting(built, built.methods[1], {"all": options})
                 steps = steps_of(context, tried, {}, forget_set, seed)
                 start = load_original(context, seed)
                 key = stage_key(seed, "unlearn/fine")

@@ -13,7 +13,7 @@ from rumjax.lab.context import Context, load_original
 from rumjax.lab.experiment import Run
 from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.methods import SCORES
-from rumjax.lab.options import call_with
+from rumjax.lab.options import attempt, call_with
 from rumjax.lab.rescoring import holdout_scores
 from rumjax.lab.results import source_arrays
 from rumjax.lab.stages.bank import Bank
@@ -130,7 +130,7 @@ def own_score(context: Context, name: str) -> np.ndarray:
     variables = load_original(context, context.run.seeds[0])
     data = Dataset(context.data.images[:size], context.data.labels[:size])
     score = call_with(where, function, model=context.run.model, variables=variables, data=data)
-    values = np.asarray(score, np.float32)
+    values = attempt(where, np.asarray, {"dtype": np.float32}, score)
     if values.shape != (size,) or not np.isfinite(values).all():
         raise InvalidInputError(
             f"scores.own.{name}: {path} returned {values.dtype}{list(values.shape)}; wanted a "
