@@ -17,7 +17,6 @@ from rumjax.launch import configuration
 from tests.runs import stamps, start, table
 from tests.tiny import SIZE, TESTS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 1}
 WILD = "--config.methods.finetune_rum_f.select.medium.learning_rate=1e30"
 
