@@ -36,6 +36,7 @@ LIBRARY = {
 LAB = (
     "lab",
     "lab.cluster",
+    "lab.output",
     "lab.progress",
     "lab.grids",
     "lab.search",

@@ -29,6 +29,7 @@ LABELS = {
 }
 
 
+@drawing.forgiving
 def tug_of_war(results: Results) -> Picture:
     """Draws ToW and ToW-MIA of every method, between floor and ceiling."""
     measures = {"tow": "ToW", "tow_mia": "ToW-MIA"}
@@ -43,6 +44,7 @@ def tug_of_war(results: Results) -> Picture:
     )
 
 
+@drawing.forgiving
 def accuracies(results: Results) -> Picture:
     """Draws the accuracy of every method on S, R and T, against the oracle's."""
     sets = {"forget": "forget set S", "retain": "retain set R", "test": "test set T"}
@@ -57,6 +59,7 @@ def accuracies(results: Results) -> Picture:
     )
 
 
+@drawing.forgiving
 def by_part(results: Results, measures: Sequence[str]) -> Picture:
     """Draws ToW of every method on each part of S, or on the first five of many.
 
@@ -75,6 +78,7 @@ def by_part(results: Results, measures: Sequence[str]) -> Picture:
     return Picture("parts", "ToW by part of the forget set", caption, drawn)
 
 
+@drawing.forgiving
 def times(results: Results) -> Picture:
     """Draws ToW against the time that a method takes."""
     figure = Figure(figsize=(10, 4.8), layout="constrained")
@@ -212,4 +216,4 @@ def _legend_handles(results: Results, marks: Sequence[Calibration]) -> list[Line
 
 
 def _wrapped(name: str, width: int) -> str:
-    return textwrap.fill(drawing.label(name), width)
+    return drawing.label(textwrap.fill(name, width))

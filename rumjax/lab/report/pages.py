@@ -68,19 +68,18 @@ def to_html(about: About, page: Page) -> str:
 def to_markdown(about: About, page: Page) -> str:
     """Returns the page as Markdown, with figures by relative links."""
     # The question and its answers come first, then what they rest on.
-    lines = [f"# {page.title}", "", f"*{about.name}*", "", page.question, ""]
-    lines += [f"- {sentence}" for sentence in page.answers]
-    lines += ["", "## Setting", "", *(f"- {key}: {value}" for key, value in about.facts.items())]
+    literal = exports.literal
+    lines = [f"# {page.title}", "", f"*{literal(about.name)}*", "", page.question, ""]
+    lines += [f"- {literal(sentence)}" for sentence in page.answers]
+    facts = (f"- {key}: {literal(value)}" for key, value in about.facts.items())
+    lines += ["", "## Setting", "", *facts]
 
     # Figures, tables, and how to run it again.
     for picture in page.pictures:
-        lines += [
-            "",
-            f"## {picture.title}",
-            "",
-            f"![{picture.title}]({files.figure(picture.name, 'png')})",
-        ]
-        lines += ["", picture.caption]
+        lines += ["", f"## {picture.title}", ""]
+        if picture.drawn is not None:
+            lines += [f"![{picture.title}]({files.figure(picture.name, 'png')})", ""]
+        lines.append(picture.caption)
     for table in page.tables:
         lines += ["", f"## {table.title}", "", exports.markdown(table), table.note]
     if about.command:
@@ -103,7 +102,9 @@ def engine() -> jinja2.Environment:
 
 
 def encode(picture: Picture) -> str:
-    """Encodes a figure's PNG, to be put into a page."""
+    """Encodes a figure's PNG, to be put into a page; "" where it could not be drawn."""
+    if picture.drawn is None:
+        return ""
     return base64.b64encode(picture.drawn.png).decode()
 
 

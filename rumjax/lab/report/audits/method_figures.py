@@ -38,6 +38,7 @@ def attacks(audited: Audited) -> list[str]:
     return [name for name in ROC if audited.with_array(f"{name}_tpr")]
 
 
+@drawing.forgiving
 def roc(audited: Audited) -> Picture:
     """Draws ROC curves of attacks on single examples, both rates on logarithmic axes."""
     names, styles = attacks(audited), looks(audited)
@@ -99,6 +100,7 @@ def _draw_curve(panel: Axes, subject: Subject, attack: str, look: Look) -> list[
 # Methods
 
 
+@drawing.forgiving
 def ranking(audited: Audited) -> Picture:
     """Draws every audit's number of every method, in panels."""
     headlines, methods, styles = audited.headlines, audited.ordered, looks(audited)
@@ -142,6 +144,7 @@ def compared(audited: Audited) -> list[Subject]:
     return sorted(methods, key=lambda method: accuracies[method.name])
 
 
+@drawing.forgiving
 def disagreement(audited: Audited) -> Picture:
     """Draws the population attack's gap against the accuracy of U-LiRA."""
     figure = Figure(figsize=(10, 5), layout="constrained")

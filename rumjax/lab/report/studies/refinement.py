@@ -335,6 +335,7 @@ def gains_table(case: Case, strategies: Mapping[str, Mapping[str, str]]) -> Tabl
     )
 
 
+@drawing.forgiving
 def draw(case: Case, key: str, group: Group) -> Picture:
     """Draws ToW, ToW-MIA and the MIA gap of a group of methods."""
     return Picture(

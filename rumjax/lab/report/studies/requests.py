@@ -168,6 +168,7 @@ def with_slopes(table: Table, cases: list[Case], names: list[str]) -> Table:
 # The figure
 
 
+@drawing.forgiving
 def draw(cases: list[Case], names: list[str]) -> Picture:
     """Draws measures over the number of requests."""
     return Picture(
