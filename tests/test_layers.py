@@ -38,6 +38,7 @@ LAB = (
     "lab.cluster",
     "lab.output",
     "lab.progress",
+    "lab.costs",
     "lab.grids",
     "lab.search",
     "lab.files",

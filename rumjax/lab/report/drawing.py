@@ -31,6 +31,10 @@ SHADES = ("#56B4E9", "#F0E442", "#D55E00")
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 INK, GRAY, PALE = "#222222", "#777777", "#CCCCCC"
 MARKERS = "osD^vPXph<>d"
+SHARES = ("tow", "mia", "forget_accuracy", "retain_accuracy", "test_accuracy", "disagreement")
+"""beginnings of the names of measures that lie between 0 and 1, or between 0 % and 100 %"""
+SEEDS_SHOWN = "Of fewer than five seeds, small circles are the seeds."
+"""the end of captions of figures that show them"""
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10.0,
@@ -157,6 +161,33 @@ def label_rows(panel: Axes, labels: Sequence[str]) -> None:
     """Labels the rows of a panel, the first of which is on top."""
     panel.set_yticks(range(len(labels)), labels)
     panel.set_ylim(len(labels) - 0.5, -0.5)
+
+
+def cut(measure: str, interval: Interval | None) -> Interval | None:
+    """Returns an interval without what lies beyond the values that a measure can have.
+
+    Student's intervals of few seeds know no bounds, and would stretch an axis from −3 to 5.
+
+    Examples:
+      >>> cut("tow", Interval(0.5, -2.0, 3.0))
+      Interval(value=0.5, low=0.0, high=1.0)
+      >>> cut("rge", Interval(0.5, -2.0, 3.0))
+      Interval(value=0.5, low=-2.0, high=3.0)
+    """
+    if interval is None or not measure.startswith(SHARES):
+        return interval
+    most = 100.0 if measure == "disagreement" else 1.0
+    low, high = np.clip([interval.low, interval.high], 0.0, most)
+    return Interval(interval.value, float(low), float(high))
+
+
+def draw_seeds(
+    panel: Axes, seeds: Sequence[float], place: float, color: str, *, horizontal: bool = True
+) -> None:
+    """Draws the values of single seeds as small circles, in a row or one above the other."""
+    places = [place] * len(seeds)
+    x, y = (seeds, places) if horizontal else (places, seeds)
+    panel.plot(x, y, ls="", marker="o", ms=3.5, mfc="white", mec=color, mew=0.8, zorder=3)
 
 
 def error_bar(interval: Interval) -> list[list[float]]:

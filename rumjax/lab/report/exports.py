@@ -56,11 +56,11 @@ def summary(results: Results) -> Table:
     return Table(
         "summary",
         "Results",
-        ("Method", "Strategy", *(column.title for column in shown)),
+        ("Method", "What it runs", *(column.title for column in shown)),
         [
             (
-                wording.method_name(line),
-                wording.strategy_name(line),
+                line.name,
+                wording.runs(line),
                 *(measures.get(column.measure) for column in shown),
             )
             for line, _, measures in results.summaries

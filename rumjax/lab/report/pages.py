@@ -41,11 +41,13 @@ class Page(NamedTuple):
     """sentences computed from the numbers, the most important first"""
     tables: Sequence[Table]
     pictures: Sequence[Picture] = ()
+    answer: Table | None = None
+    """the answers as a table, which is shown right below them"""
 
 
 def publish(work: WorkDirectory, about: About, page: Page) -> None:
     """Writes a page as HTML and Markdown, with its `tables/*` and `figures/*`."""
-    for table in page.tables:
+    for table in page.tables if page.answer is None else (page.answer, *page.tables):
         exports.write(work, table)
     for picture in page.pictures:
         picture.write(work)
@@ -71,6 +73,8 @@ def to_markdown(about: About, page: Page) -> str:
     literal = exports.literal
     lines = [f"# {page.title}", "", f"*{literal(about.name)}*", "", page.question, ""]
     lines += [f"- {literal(sentence)}" for sentence in page.answers]
+    if page.answer is not None:
+        lines += ["", exports.markdown(page.answer), page.answer.note]
     facts = (f"- {key}: {literal(value)}" for key, value in about.facts.items())
     lines += ["", "## Setting", "", *facts]
 

@@ -71,7 +71,7 @@ def leaks(audited: Audited) -> Picture:
     panels = drawing.grid(figure, len(examples), columns)
     data: list[Row] = []
     for panel, index, accuracy in zip(panels, map(int, examples), accuracies, strict=True):
-        parts = [wording.plain(name) for name, part in scored.parts.items() if index in part]
+        parts = [name for name, part in scored.parts.items() if index in part]
         score = float(scored.values[index])
 
         # The title: what the example is, and how well it is told.
