@@ -15,9 +15,8 @@ in full.
 
 from ml_collections import ConfigDict
 
-from rumjax.lab.methods import vanilla
+from rumjax.lab.methods import LEVELS, vanilla
 from rumjax.lab.settings import first, setting
-from rumjax.refine import LEVELS
 
 COMMAND = "python -m rumjax.launch --config=difficulty.py"
 

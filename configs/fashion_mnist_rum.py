@@ -8,8 +8,7 @@ Model: a small convolutional network. Hardware: two CPU cores are enough.
 
 from ml_collections import ConfigDict
 
-from rumjax.lab.methods import SHUFFLED, rum, rum_f, shuffle, vanilla
-from rumjax.refine import LEVELS
+from rumjax.lab.methods import LEVELS, SHUFFLED, rum, rum_f, shuffle, vanilla
 
 
 def finetune(learning_rate, epochs):

@@ -16,9 +16,8 @@ import itertools
 
 from ml_collections import ConfigDict
 
-from rumjax.lab.methods import rum, rum_f, strategies
+from rumjax.lab.methods import LEVELS, rum, rum_f, strategies
 from rumjax.lab.settings import first, setting
-from rumjax.refine import LEVELS
 
 COMMAND = "python -m rumjax.launch --config=refinement.py"
 ALGORITHMS = ("finetune", "l1_sparse", "neggrad_plus", "salun", "scrub")

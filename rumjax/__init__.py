@@ -4,26 +4,42 @@ The main path, on arrays of one's own, is a few calls: `retrain` gives the origi
 `rum` turns a forget set into steps, `run` runs them, and `rumjax.metrics` judges the result.
 """
 
-from rumjax import data, errors, forget_sets, mesh, metrics, models, scores
-from rumjax.models import Model
-from rumjax.refine import at_random, by_class, by_score, rum, whole
-from rumjax.types import Dataset, Scores, Splits, Subset, Task, Unlearner, Variables, subset, task
-from rumjax.unlearn import (
-    ALGORITHMS,
-    Step,
-    chain,
-    finetune,
-    influence,
-    l1_sparse,
-    neggrad,
-    neggrad_plus,
-    original,
-    random_label,
-    retrain,
-    run,
-    salun,
-    scrub,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rumjax import data, errors, forget_sets, mesh, metrics, models, scores
+    from rumjax.models import Model
+    from rumjax.refine import at_random, by_class, by_score, rum, whole
+    from rumjax.types import (
+        Dataset,
+        Scores,
+        Splits,
+        Subset,
+        Task,
+        Unlearner,
+        Variables,
+        subset,
+        task,
+    )
+    from rumjax.unlearn import (
+        ALGORITHMS,
+        Step,
+        chain,
+        finetune,
+        grid,
+        influence,
+        l1_sparse,
+        neggrad,
+        neggrad_plus,
+        original,
+        random_label,
+        retrain,
+        run,
+        run_pure,
+        salun,
+        scrub,
+    )
 
 __version__ = "0.1.0"
 
@@ -46,6 +62,7 @@ __all__ = [
     "errors",
     "finetune",
     "forget_sets",
+    "grid",
     "influence",
     "l1_sparse",
     "mesh",
@@ -58,6 +75,7 @@ __all__ = [
     "retrain",
     "rum",
     "run",
+    "run_pure",
     "salun",
     "scores",
     "scrub",
@@ -65,3 +83,37 @@ __all__ = [
     "task",
     "whole",
 ]
+
+_HOMES = {
+    "models": ("Model",),
+    "refine": ("at_random", "by_class", "by_score", "rum", "whole"),
+    "types": (
+        "Dataset",
+        "Scores",
+        "Splits",
+        "Subset",
+        "Task",
+        "Unlearner",
+        "Variables",
+        "subset",
+        "task",
+    ),
+}
+"""The modules that define names; the others are modules themselves, or of `rumjax.unlearn`."""
+_MODULES = ("data", "errors", "forget_sets", "mesh", "metrics", "models", "scores")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name when it is first used, so that a command line can be refused at once."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _MODULES:
+        return importlib.import_module(f"rumjax.{name}")
+    home = next((module for module, names in _HOMES.items() if name in names), "unlearn")
+    value = getattr(importlib.import_module(f"rumjax.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+MOST_LISTED = 10
+"""Names that a message lists, at most."""
+
 
 class RumjaxError(Exception):
     """The root of every error that rumjax raises on purpose."""
@@ -36,7 +39,8 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     """Returns `name` if it is one of `choices`.
 
     Raises:
-      InvalidInputError: it is not; names the nearest choice and lists them all.
+      InvalidInputError: it is not; suggests the nearest choice, and lists them all, or the ten
+        nearest of more.
 
     Examples:
       >>> check_choice("schedule", "cosine", ("constant", "cosine"))
@@ -45,20 +49,173 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
       Traceback (most recent call last):
       rumjax.errors.InvalidInputError: unknown size 'smal'; did you mean 'small'? There are: small
     """
-    if name in choices:
+    if isinstance(name, str) and name in choices:
         return name
-    near = difflib.get_close_matches(str(name), list(choices), n=1)
+    # The nearest is one that it abbreviates, or else one of about the same letters.
+    names = [str(choice) for choice in choices]
+    initials = [one for one in names if "".join(word[:1] for word in one.split("_")) == name]
+    near = initials or difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise InvalidInputError(f"unknown {what} {name!r}{hint} There are: {', '.join(choices)}")
+    listed = "There are: "
+    if len(names) > MOST_LISTED:
+        names = difflib.get_close_matches(str(name), names, n=MOST_LISTED, cutoff=0)
+        listed = f"Of {len(choices)}, the nearest are: "
+    shown = f"{name!r:.100}"
+    raise InvalidInputError(f"unknown {what} {shown}{hint} {listed}{', '.join(names)}")
 
 
-def check_indices(what: str, indices: Any, size: int, *, allow_empty: bool = False) -> np.ndarray:
+def as_array(what: str, values: Any) -> np.ndarray:
+    """Returns values as a NumPy array; bfloat16 as float32.
+
+    Raises:
+      InvalidInputError: a ragged list, an array that is still to be computed inside `jax.jit`, or
+        anything else that is no array.
+
+    Examples:
+      >>> as_array("labels", [0, 1]).shape
+      (2,)
+    """
+    try:
+        array = np.asarray(values)
+    except Exception as error:
+        raise InvalidInputError(
+            f"{what}: wanted an array, got {type(values).__name__}: {error}"
+        ) from error
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def check_floats(what: str, values: Any, *axes: str, finite: bool = True) -> np.ndarray:
+    """Returns `values` as an array if they are numbers with these axes.
+
+    Args:
+      what: the name used in messages, for example "scores".
+      values: any array-like of real numbers.
+      *axes: the names of the axes.
+      finite: refuses numbers that are not finite.
+
+    Raises:
+      InvalidInputError: no numbers, other axes, or numbers that are not finite.
+
+    Examples:
+      >>> check_floats("scores", [0.5, 1], "N")
+      array([0.5, 1. ])
+    """
+    array = as_array(what, values)
+    if array.ndim != len(axes) or array.dtype.kind not in "fiu":
+        raise InvalidInputError(
+            f"{what}: wanted numbers [{', '.join(axes)}], got {array.dtype}{list(array.shape)}"
+        )
+    if finite and not np.isfinite(array).all():
+        raise InvalidInputError(
+            f"{what}: {np.count_nonzero(~np.isfinite(array))} of {array.size} are not finite; has "
+            "the model diverged?"
+        )
+    return array
+
+
+def check_masks(what: str, values: Any, *axes: str) -> np.ndarray:
+    """Returns `values` as an array if they are booleans with these axes.
+
+    Raises:
+      InvalidInputError: no booleans, or other axes.
+
+    Examples:
+      >>> check_masks("member", [[True, False]], "models", "N").shape
+      (1, 2)
+    """
+    array = as_array(what, values)
+    if array.ndim != len(axes) or array.dtype != bool:
+        raise InvalidInputError(
+            f"{what}: wanted booleans [{', '.join(axes)}], got {array.dtype}{list(array.shape)}"
+        )
+    return array
+
+
+def check_share(what: str, value: float) -> float:
+    """Returns `value` as a float if it is between 0 and 1, neither of them.
+
+    Raises:
+      InvalidInputError: it is not.
+
+    Examples:
+      >>> check_share("level", 0.95)
+      0.95
+    """
+    number = float(check_scalar(what, value))
+    if not 0 < number < 1:
+        raise InvalidInputError(f"{what}: wanted a number between 0 and 1, got {value}")
+    return number
+
+
+def check_scalar(what: str, value: ArrayLike, *, most: float = np.inf) -> float:
+    """Returns `value` as a float if it is a single number in 0…`most`.
+
+    Raises:
+      InvalidInputError: an array, or what `check_number` refuses.
+
+    Examples:
+      >>> check_scalar("accuracy", np.float32(0.5), most=1.0)
+      0.5
+    """
+    if np.ndim(check_number(what, value, most=most)):
+        raise InvalidInputError(f"{what}: wanted a single number, got {value!s}")
+    return float(as_array(what, value))
+
+
+def check_labels(
+    what: str, labels: Any, *, size: int | None = None, num_classes: int | None = None
+) -> np.ndarray:
+    """Returns `labels` as int32[N] if they are integers from 0.
+
+    Args:
+      what: the name used in messages, for example "labels".
+      labels: integers [N] or [N, 1].
+      size: N; None allows any.
+      num_classes: K; None allows any.
+
+    Raises:
+      InvalidInputError: no integers, other axes, another number than `size`, or labels that are
+        negative or not below `num_classes`.
+
+    Examples:
+      >>> check_labels("labels", [[2], [0]], num_classes=3)
+      array([2, 0], dtype=int32)
+    """
+    # Integers, one for each example.
+    array = as_array(what, labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        hint = "; of one-hot labels take labels.argmax(axis=1)" if array.ndim == 2 else ""
+        raise InvalidInputError(
+            f"{what}: wanted integers [N], got {array.dtype}{list(array.shape)}{hint}"
+        )
+    if size is not None and len(array) != size:
+        raise InvalidInputError(
+            f"{what}: {len(array)} labels for {size} examples; each example needs one"
+        )
+
+    # Within the classes.
+    most = np.iinfo(np.int32).max if num_classes is None else num_classes
+    outside = np.flatnonzero((array < 0) | (array >= most))
+    if outside.size:
+        raise InvalidInputError(
+            f"{what}: {outside.size} labels are outside 0…{most - 1}, the first is "
+            f"{array[outside[0]]} of example {outside[0]}; number the classes from 0, and leave "
+            "out examples without a label"
+        )
+    return array.astype(np.int32)
+
+
+def check_indices(
+    what: str, indices: Any, size: int | None, *, allow_empty: bool = False
+) -> np.ndarray:
     """Returns `indices` as int32, ascending, if they are distinct positions below `size`.
 
     Args:
       what: the name used in messages, for example "forget set".
       indices: integers, any array-like of one dimension.
-      size: the number of examples that may be pointed at.
+      size: the number of examples that may be pointed at; None if it is not known.
       allow_empty: accepts no index at all.
 
     Raises:
@@ -69,17 +226,19 @@ def check_indices(what: str, indices: Any, size: int, *, allow_empty: bool = Fal
       array([2, 5], dtype=int32)
     """
     # Integers of one dimension.
-    array = np.asarray(indices)
-    if array.size == 0:
+    array = as_array(what, list(indices) if isinstance(indices, set | frozenset) else indices)
+    if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int32)
         if not allow_empty:
             raise InvalidInputError(f"{what}: no indices; at least one is needed")
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        hint = "; of a mask take np.flatnonzero(mask)" if array.dtype == bool else ""
         raise InvalidInputError(
-            f"{what}: wanted integers of one dimension, got {array.dtype}{list(array.shape)}"
+            f"{what}: wanted integers of one dimension, got {array.dtype}{list(array.shape)}{hint}"
         )
 
     # Within range, and each once.
+    size = np.iinfo(np.int32).max if size is None else size
     outside = array[(array < 0) | (array >= size)]
     if outside.size:
         raise InvalidInputError(
@@ -137,10 +296,11 @@ def check_number(
       >>> check_number("learning rates", [1, 2])
       array([1., 2.], dtype=float32)
     """
-    try:
-        numbers = np.asarray(value, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{what}: wanted a number, got {value!r}") from error
+    given = as_array(what, value)
+    if given.dtype.kind not in "fiu":
+        raise InvalidInputError(f"{what}: wanted a number, got {value!r}")
+    with np.errstate(over="ignore"):
+        numbers = given.astype(np.float32)
     if not np.all(np.isfinite(numbers) & (numbers >= least) & (numbers <= most)):
         bounds = f"of at least {least:g}" if most == np.inf else f"in {least:g}…{most:g}"
         raise InvalidInputError(f"{what}: wanted finite numbers {bounds}, got {value!s}")

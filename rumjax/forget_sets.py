@@ -4,17 +4,24 @@ NumPy on the host. Every function returns parts, a dictionary from names to asce
 into D; a forget set is the union of its parts, and the rest of D is retained.
 """
 
-import pathlib
-import zipfile
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_count, check_indices
+from rumjax.data.origins import Example, locate
+from rumjax.errors import (
+    InvalidInputError,
+    check_choice,
+    check_count,
+    check_indices,
+    check_number,
+)
+from rumjax.forget_files import positions, read_listed
 from rumjax.refine import LEVELS, Parts, ascending
 from rumjax.scores import distances
-from rumjax.types import Scores
+from rumjax.types import Scores, Splits
 
 
 class ForgetSet(NamedTuple):
@@ -178,67 +185,133 @@ def at_random(count: int, size: int, *, seed: int = 0) -> Parts:
 
 
 def by_class(
-    labels: np.ndarray, classes: Sequence[int], *, fraction: float = 1.0, seed: int = 0
+    labels: np.ndarray,
+    classes: Sequence[int | str],
+    *,
+    fraction: float = 1.0,
+    seed: int = 0,
+    class_names: Sequence[str] = (),
 ) -> Parts:
     """Chooses whole classes, or a random fraction of each, as parts "class_0" and so on.
 
     Args:
       labels: int32[N].
-      classes: labels of the classes to forget.
+      classes: the classes to forget, as labels or names.
       fraction: of each class's examples, rounded, at least one.
       seed: of the choice.
+      class_names: of all K classes, in the order of their labels.
 
     Raises:
-      InvalidInputError: a class without examples, or a fraction outside (0, 1].
+      InvalidInputError: a class without examples, one that is given twice, a number that is the
+        label of one class and the name of another, or a fraction outside (0, 1].
 
     Examples:
       >>> by_class(np.array([0, 1, 1, 2]), [1])
       {'class_1': array([1, 2], dtype=int32)}
+      >>> by_class(np.array([0, 1, 1, 2]), ["dog"], class_names=["ant", "dog", "cat"])
+      {'class_1': array([1, 2], dtype=int32)}
     """
-    if not 0 < fraction <= 1:
+    number = check_number("fraction", fraction, most=1.0)
+    if number.ndim or number == 0:
         raise InvalidInputError(f"fraction: wanted a number in (0, 1], got {fraction}")
-    random = np.random.default_rng(seed)
+    if isinstance(classes, str | int | np.integer):
+        classes = [classes]
+    random = np.random.default_rng(check_count("seed", seed, least=0))
     parts: Parts = {}
-    for label in classes:
+    for label in (label_of(given, class_names) for given in classes):
         examples = np.flatnonzero(labels == label)
         if examples.size == 0:
             raise InvalidInputError(f"classes: no example has label {label}")
-        chosen = random.permutation(examples)[: max(1, round(fraction * examples.size))]
+        if f"class_{label}" in parts:
+            raise InvalidInputError(f"classes: class {label} is given twice")
+        chosen = random.permutation(examples)[: max(1, round(float(fraction) * examples.size))]
         parts[f"class_{label}"] = np.sort(chosen).astype(np.int32)
+    if not parts:
+        raise InvalidInputError("classes: there is none; name at least one")
     return parts
 
 
-def from_file(path: str | pathlib.Path, count: int) -> Parts:
-    """Reads indices from a file: one part per array of an .npz, else the one part "file".
-
-    Args:
-      path: .npz, .npy, or text with one index a line.
-      count: N; indices are checked against it.
+def label_of(given: int | str, class_names: Sequence[str] = ()) -> int:
+    """Returns the label of a class that is given by its label or its name.
 
     Raises:
-      InvalidInputError: the file cannot be read, or holds indices that are duplicated, shared by
-        two parts, or out of range.
+      InvalidInputError: an unknown name, or a number that is the label of one class and the name of
+        another.
+
+    Examples:
+      >>> label_of("dog", ["ant", "dog"]), label_of(1, ["ant", "dog"])
+      (1, 1)
+    """
+    names = list(class_names)
+    if isinstance(given, str):
+        if given not in names and given.isdecimal():
+            return int(given)
+        return names.index(check_choice("class", given, names))
+    label = check_count("classes", given, least=0)
+    named = names.index(str(label)) if str(label) in names else label
+    if named != label:
+        raise InvalidInputError(
+            f"classes: {label} may be the class called {label}, whose label is {named}, or label "
+            f"{label}, which is called {names[label] if label < len(names) else 'nothing'}; give "
+            "its name in quotation marks"
+        )
+    return label
+
+
+def from_examples(data: Splits, examples: Sequence[Example]) -> Parts:
+    """Chooses the examples that their source calls so, as the part "examples".
+
+    Args:
+      data: from `rumjax.data.load`.
+      examples: rows of the source's training images, files or SHA-256, see `rumjax.data.locate`.
+
+    Raises:
+      InvalidInputError: an example that is unknown, named twice, or not in D.
+
+    Examples:
+      >>> from rumjax.data import load
+      >>> from_examples(load("fashion_mnist_mini"), [50, 3])
+      {'examples': array([ 3, 50], dtype=int32)}
+    """
+    return {"examples": locate(data, examples, what="forget set")}
+
+
+def from_file(path: str | os.PathLike[str], data: Splits) -> Parts:
+    """Reads which examples to forget from a file, in the words of their source.
+
+    Args:
+      path: text with an example a line; CSV with a column row, name or sha256, and perhaps part;
+        .npy; .npz with an array a part; or a run's `forget_sets.npz` or `forget_sets.csv`. An
+        example is a row of the source's training images, counted from 0, a file or a SHA-256, see
+        `rumjax.data.locate`; in text it may also be the name of a class, which means all of it.
+      data: from `rumjax.data.load`, which knows where each example comes from.
+
+    Returns:
+      Parts by name; the one part "file" where the file names none.
+
+    Raises:
+      InvalidInputError: the file cannot be read; it lists nothing, an example twice, one that is
+        not in D, or a row that holds another image than its name or SHA-256 say.
 
     Examples:
       >>> import tempfile
+      >>> from rumjax.data import load
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     np.save(f"{folder}/mine.npy", [3, 1])
-      ...     from_file(f"{folder}/mine.npy", 5)
+      ...     from_file(f"{folder}/mine.npy", load("fashion_mnist_mini"))
       {'file': array([1, 3], dtype=int32)}
     """
-    path = pathlib.Path(path)
-    try:
-        if path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        elif path.suffix == ".npy":
-            arrays = {"file": np.load(path)}
-        else:
-            arrays = {"file": np.loadtxt(path, dtype=np.int64, ndmin=1)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(f"forget set: {path} cannot be read: {error}") from error
-    parts = {name: check_indices(f"{path}, {name}", part, count) for name, part in arrays.items()}
-    check_indices(f"{path}, all parts together", _joined(parts), count)
+    if not isinstance(data, Splits):
+        raise InvalidInputError(
+            "forget set: wanted the data set of rumjax.data.load, since a file speaks of rows of "
+            f"its source, which are no positions in D; got {data!r:.80}"
+        )
+    parts = {}
+    for name, listed in read_listed(path).items():
+        where = f"forget set: {path}, {name}"
+        parts[name] = positions(where, listed, data)
+        check_indices(where, parts[name], len(data.train.labels))
+    check_indices(f"{path}, all parts together", _joined(parts), len(data.train.labels))
     return parts
 
 

@@ -7,7 +7,6 @@ shared directory, all of them train the bank of models, and the first does the r
 """
 
 import argparse
-import ast
 import contextlib
 import os
 import pathlib
@@ -16,10 +15,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
@@ -27,9 +25,11 @@ import rumjax
 from rumjax.errors import InvalidInputError, RumjaxError, check_choice, check_count
 from rumjax.lab import files
 from rumjax.lab.cluster import find_process
-from rumjax.lab.config import describe, listing
+from rumjax.lab.explaining import describe_sections, explain, listing
 from rumjax.lab.files import STAGES
 from rumjax.lab.output import unfailing_streams
+from rumjax.lab.overrides import override
+from rumjax.lab.values import plain
 
 PACKAGED = pathlib.Path(rumjax.__file__).parent
 PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
@@ -37,12 +37,17 @@ PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "conf
 DIVERGED, START_AGAIN, INTERRUPTED = 4, 75, 130
 """Exit statuses: rumjax's own, EX_TEMPFAIL of sysexits.h, and what shells give for Ctrl-C."""
 
+MOST_DEVICES = 1024
+"""Devices that a CPU is split into, at most."""
+
 EPILOG = """\
 configurations:
   {names}
 
-Every value of a configuration can be overridden, for example
+Every option can be overridden, whether the configuration gives it or not, for example
   --config.seeds=5 --config.training.learning_rate=0.05 --config.data.name=cifar10
+  "--config.model.options={{'widths': (8, 16, 32)}}" --config.attack.samples=None
+--config=FILE --help shows the values of a configuration.
 
 sections of a configuration, and their options:
 {sections}
@@ -84,7 +89,7 @@ def _run(argv: Sequence[str], console: Console) -> int:
         "TPU or Kubernetes says",
     )
     parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    arguments, overrides = parser.parse_known_args(argv)
+    arguments, overrides = parse(parser, argv, console)
     process = find_process(arguments.process, arguments.processes)
     config = configuration(arguments.config, overrides)
     settle(arguments.cpu_devices)
@@ -109,6 +114,27 @@ def _run(argv: Sequence[str], console: Console) -> int:
     if diverged:
         console.print(f"diverged: {', '.join(diverged)}", markup=False, soft_wrap=True)
     return DIVERGED if diverged else 0
+
+
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str], console: Console
+) -> tuple[argparse.Namespace, list[str]]:
+    """Returns the arguments of a command, and the overrides.
+
+    Where help is asked for, it shows that instead, with the values of the configuration if there is
+    one, and leaves.
+    """
+    if {"-h", "--help"} & set(argv):
+        wanted = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        wanted.add_argument("--config")
+        rest = [argument for argument in argv if argument not in ("-h", "--help")]
+        arguments, others = wanted.parse_known_args(rest)
+        if arguments.config is not None:
+            overrides = [argument for argument in others if argument.startswith("--config.")]
+            shown = explain(configuration(arguments.config, overrides))
+            console.print(shown, markup=False, highlight=False, soft_wrap=True)
+            raise SystemExit(0)
+    return parser.parse_known_args(argv)
 
 
 def guarded(body: Callable[[Sequence[str], Console], int | None], argv: Sequence[str]) -> int:
@@ -169,7 +195,7 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
         description=description,
         epilog=EPILOG.format(
             names="\n  ".join(known_configurations()),
-            sections=describe(),
+            sections=describe_sections(),
             stages=listing(STAGES.items()),
             results=listing(files.LEFT),
         ),
@@ -208,7 +234,10 @@ def settle(devices: int) -> None:
     Raises:
       InvalidInputError: fewer than one device.
     """
-    check_count("--cpu_devices", devices)
+    if check_count("--cpu_devices", devices) > MOST_DEVICES:
+        raise InvalidInputError(f"--cpu_devices: wanted at most {MOST_DEVICES}, got {devices}")
+    import jax
+
     with contextlib.suppress(RuntimeError):  # JAX has looked at its devices already
         jax.config.update("jax_num_cpu_devices", devices)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -230,9 +259,10 @@ def find_configuration(name: str) -> pathlib.Path:
     """
     given = pathlib.Path(name).expanduser()
     for path in (given, *(place / given for place in PLACES)):
-        for each in (path, pathlib.Path(f"{path}.py")):
-            if each.is_file():
-                return each
+        for candidate in (path, pathlib.Path(f"{path}.py")):
+            with contextlib.suppress(OSError):  # a name that no file can have
+                if candidate.is_file():
+                    return candidate
     check_choice("configuration", name, known_configurations())
     raise InvalidInputError(f"configuration {name!r}: there is no such file")
 
@@ -250,60 +280,22 @@ def configuration(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     path = find_configuration(f"{file}.py" if setting else name)
     arguments = [setting] if setting else []
     try:
-        config = ConfigDict(runpy.run_path(str(path))["get_config"](*arguments))
+        config = runpy.run_path(str(path))["get_config"](*arguments)
+        if config is None:
+            raise TypeError("get_config() returned nothing")
+        config = dict(config) if isinstance(config, dict) else ConfigDict(config)
+        plain(config)
     except InvalidInputError:
         raise
-    except Exception as error:  # whatever the file's author got wrong
+    except (Exception, SystemExit) as error:  # whatever the file's author got wrong
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f", line {each.lineno}" for each in frames if each.filename == str(path)]
         raise InvalidInputError(
             f"configuration {path}{''.join(lines[-1:])}: {type(error).__name__}: {error}; "
             "it must define get_config() returning a ConfigDict"
         ) from error
-    known = dict(leaves(config))
-    for override in overrides:
-        flag, equals, text = override.partition("=")
-        if not flag.startswith("--config.") or not equals:
-            raise InvalidInputError(
-                f"argument {override!r}: overrides look like --config.seeds=5; see --help"
-            )
-        key = flag.removeprefix("--config.")
-        check_choice("override", key, known)
-        value = _typed(key, text, known[key])
-        config.update_from_flattened_dict({key: value})
+    override(config, overrides)
     return plain(config)
-
-
-def _typed(key: str, text: str, old: Any) -> Any:
-    try:
-        value = text if isinstance(old, str) else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if isinstance(old, float) and type(value) is int:
-        value = float(value)
-    if isinstance(old, tuple) and isinstance(value, list):
-        value = tuple(value)
-    if old is not None and type(value) is not type(old):
-        raise InvalidInputError(
-            f"override {key}: wanted {type(old).__name__} like {old!r}, got {text!r}"
-        )
-    return value
-
-
-def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the values of a nested configuration by dotted name."""
-    for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def plain(value: Any) -> Any:
-    """Returns a configuration as dictionaries, tuples and scalars."""
-    if isinstance(value, Mapping | ConfigDict):
-        return {key: plain(each) for key, each in value.items()}
-    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from rumjax.lab import files
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.experiment import Run, build
 from rumjax.lab.workdir import WorkDirectory
-from rumjax.launch import argument_parser, configuration, guarded
+from rumjax.launch import argument_parser, configuration, guarded, parse
 from rumjax.types import Scores
 
 
@@ -37,9 +37,9 @@ def _run(argv: Sequence[str], console: Console) -> None:
         "--files",
         metavar="DIR",
         help="MNIST's kind of files of the same data, in whose order images are numbered; without "
-        "it they are numbered in the order of the training set",
+        "it they are numbered as in the source of the data",
     )
-    arguments, overrides = parser.parse_known_args(argv)
+    arguments, overrides = parse(parser, argv, console)
     run = build(configuration(arguments.config, overrides))
     folder = arguments.workdir or f"runs/{run.name}"
     with WorkDirectory(folder, holder="publish") as work:
@@ -60,7 +60,7 @@ def publish_scores(
         raise WorkDirectoryError(f"{work.path} has no scores yet; finish the run first")
     arrays = work.read_arrays(files.SCORES)
     images = np.asarray(run.data.train.images)
-    index = np.arange(len(images)) if folder is None else places(images, folder)
+    index = run.data.origin("train").rows if folder is None else places(images, folder)
     chosen = {
         "memorization": Scores(arrays["memorization"], arrays["memorization_se"]),
         "c_proxy": Scores(arrays["c_proxy"]),
@@ -68,7 +68,7 @@ def publish_scores(
     config = run.config
     about = {
         "data": run.data.name,
-        "numbered": "as the training set of the run" if folder is None else "as the idx files",
+        "numbered": "as the source of the run" if folder is None else "as the idx files",
         **{section: config.section(section) for section in ("model", "training", "bank")},
         **bank_accuracies(work, config.bank.models),
     }

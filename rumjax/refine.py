@@ -14,12 +14,19 @@ four programs but four values of `refine`, `select` and `order`:
 | RUM | `by_score` | an unlearner per subset |
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_indices
+from rumjax.errors import (
+    InvalidInputError,
+    check_count,
+    check_floats,
+    check_indices,
+    check_labels,
+)
 from rumjax.types import Scores, Task, Unlearner, subset
 from rumjax.unlearn.base import Step
 
@@ -32,14 +39,38 @@ LEVELS = ("low", "medium", "high")
 """Names of the parts that scores refine S into, from the lowest scores to the highest."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A refinement by something that is known of every example of D; a `Refine`.
+
+    Examples:
+      >>> by_class(np.array([1, 0, 1, 2])).size
+      4
+    """
+
+    size: int
+    """N, the number of examples of D"""
+    parts: Refine
+    """from S, ascending, to its parts"""
+
+    def __call__(self, forget: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Returns the parts of S.
+
+        Raises:
+          InvalidInputError: S has an example that nothing is known of.
+        """
+        return self.parts(check_indices("refine, forget set", forget, self.size))
+
+
 def whole(name: str = "all") -> Refine:
     """Refines nothing: the forget set is one part.
 
     Examples:
       >>> whole()(np.array([3, 5]))
-      {'all': array([3, 5])}
+      {'all': array([3, 5], dtype=int32)}
     """
-    return lambda forget: {name: forget}
+    _check_part_names([name])
+    return lambda forget: {name: check_indices("refine, forget set", forget, None)}
 
 
 def by_score(scores: Scores, *, parts: Sequence[str] = LEVELS, seed: int = 0) -> Refine:
@@ -50,30 +81,45 @@ def by_score(scores: Scores, *, parts: Sequence[str] = LEVELS, seed: int = 0) ->
       parts: names, from the lowest scores to the highest.
       seed: of the permutation that breaks ties.
 
+    Raises:
+      InvalidInputError: scores that are not finite or not one for each example, or part names that
+        are not different.
+
     Examples:
       >>> scores = Scores(np.array([0.9, 0.1, 0.5, 0.4]))
       >>> by_score(scores, parts=("low", "high"))(np.array([0, 1, 3]))
-      {'low': array([1, 3]), 'high': array([0])}
+      {'low': array([1, 3], dtype=int32), 'high': array([0], dtype=int32)}
     """
+    if not isinstance(scores, Scores):
+        raise InvalidInputError(
+            f"refine: wanted rumjax.Scores(values), got {type(scores).__name__}"
+        )
+    values = check_floats("refine, scores", scores.values, "N")
+    names, seed = _check_part_names(parts), check_count("seed", seed, least=0)
 
     def refine(forget: np.ndarray) -> Parts:
-        ordered = forget[ascending(scores.values[forget], seed=seed)]
-        return dict(zip(parts, np.array_split(ordered, len(parts)), strict=True))
+        ordered = forget[ascending(values[forget], seed=seed)]
+        return dict(zip(names, np.array_split(ordered, len(names)), strict=True))
 
-    return refine
+    return Known(len(values), refine)
 
 
 def at_random(*, parts: Sequence[str] = ("first", "second", "third"), seed: int = 0) -> Refine:
     """Refines into equal parts of a seeded shuffle of S: the control for any score.
 
+    Raises:
+      InvalidInputError: part names that are not different.
+
     Examples:
       >>> {name: len(part) for name, part in at_random()(np.arange(7)).items()}
       {'first': 3, 'second': 2, 'third': 2}
     """
+    names, seed = _check_part_names(parts), check_count("seed", seed, least=0)
 
     def refine(forget: np.ndarray) -> Parts:
-        shuffled = np.random.default_rng(seed).permutation(np.sort(forget))
-        return dict(zip(parts, np.array_split(shuffled, len(parts)), strict=True))
+        ordered = check_indices("refine, forget set", forget, None)
+        shuffled = np.random.default_rng(seed).permutation(ordered)
+        return dict(zip(names, np.array_split(shuffled, len(names)), strict=True))
 
     return refine
 
@@ -84,16 +130,20 @@ def by_class(labels: np.ndarray) -> Refine:
     Args:
       labels: int32[N], of all examples of D.
 
+    Raises:
+      InvalidInputError: labels that are no integers from 0.
+
     Examples:
       >>> by_class(np.array([1, 0, 1, 2]))(np.array([0, 1, 2]))
-      {'class_0': array([1]), 'class_1': array([0, 2])}
+      {'class_0': array([1], dtype=int32), 'class_1': array([0, 2], dtype=int32)}
     """
+    labels = check_labels("refine, labels", labels)
 
     def refine(forget: np.ndarray) -> Parts:
         classes = np.unique(labels[forget])
         return {f"class_{label}": forget[labels[forget] == label] for label in classes}
 
-    return refine
+    return Known(len(labels), refine)
 
 
 def ascending(values: np.ndarray, *, seed: int) -> np.ndarray:
@@ -147,13 +197,27 @@ def rum(
       [('low', 5), ('high', 4)]
     """
     # S and R, which must be disjoint.
-    limit = int(max(np.max(forget, initial=0), np.max(retain, initial=0))) + 1
-    forget = check_indices("forget set", forget, limit)
-    retain = check_indices("retain set", retain, limit)
-    if np.intersect1d(forget, retain).size:
-        shared = np.intersect1d(forget, retain)
+    forget = check_indices("forget set", forget, None)
+    retain = check_indices("retain set", retain, None)
+    shared = np.intersect1d(forget, retain)
+    if shared.size:
         raise InvalidInputError(
             f"forget set and retain set share {shared.size} examples, the first is {shared[0]}"
+        )
+
+    # Where S and R are the first examples without a gap, they are all of D.
+    size = len(forget) + len(retain)
+    whole_set = size == max(forget.max(), retain.max()) + 1
+    if isinstance(refine, Known) and whole_set and refine.size != size:
+        raise InvalidInputError(
+            f"refine: it knows {refine.size} examples, but forget and retain set are of {size}; "
+            "give it the scores or labels of all of these"
+        )
+
+    if not callable(refine) or not isinstance(order, list | tuple | None):
+        raise InvalidInputError(
+            "rum: wanted a function for refine, rumjax.whole() for instance, and a list of names "
+            f"or None for order, got {refine!r} and {order!r}"
         )
 
     # The parts, their order, and an unlearner for each of them.
@@ -163,6 +227,12 @@ def rum(
         _check_names("select", tuple(select), parts)
     else:
         select = dict.fromkeys(parts, select)
+    for name, unlearner in select.items():
+        if not hasattr(unlearner, "init"):
+            raise InvalidInputError(
+                f"select, {name}: wanted an unlearner, of rumjax.finetune(model) for instance, got "
+                f"{type(unlearner).__name__}"
+            )
 
     # At every step, R and the parts of later steps are retained.
     steps = []
@@ -179,8 +249,12 @@ def rum(
 
 def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
     """Returns parts as int32, if none is empty and together they are S."""
+    if not isinstance(parts, Mapping):
+        raise InvalidInputError(
+            f"refine: wanted a function from S to parts by name, it returned {type(parts).__name__}"
+        )
     for name, part in parts.items():
-        if len(part) == 0:
+        if len(check_indices(f"refine, part {name}", part, None, allow_empty=True)) == 0:
             raise InvalidInputError(
                 f"refine: part {name!r} is empty; use fewer parts than the {len(forget)} examples"
             )
@@ -195,8 +269,20 @@ def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
 
 def _check_names(what: str, names: tuple[str, ...], parts: Parts) -> tuple[str, ...]:
     """Returns names, if they are those of the parts, each once."""
-    if sorted(names) != sorted(parts):
+    if len(names) != len(parts) or set(names) != set(parts):
         raise InvalidInputError(
-            f"{what}: names {', '.join(names)}, but the parts are {', '.join(parts)}, each once"
+            f"{what}: names {', '.join(map(str, names))}, but the parts are {', '.join(parts)}, "
+            "each once"
         )
     return names
+
+
+def _check_part_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of parts, if there are some and all are different."""
+    listed = tuple(names) if isinstance(names, list | tuple) else ()
+    strings = all(isinstance(name, str) for name in listed)
+    if not listed or not strings or len(set(listed)) < len(listed):
+        raise InvalidInputError(
+            f"parts: wanted different names, ('low', 'high') for instance, got {names!r}"
+        )
+    return listed

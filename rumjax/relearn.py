@@ -13,12 +13,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from rumjax import ensemble
+from rumjax.checks import check_data, check_keys
 from rumjax.errors import (
     DivergenceError,
     InvalidInputError,
     check_count,
     check_indices,
-    check_number,
+    check_scalar,
 )
 from rumjax.models import Model, predict
 from rumjax.training import SgdOptions
@@ -105,8 +106,9 @@ def relearn_times(
             f"relearn: {len(set(names))} different names of {count}, {len(keys)} keys, "
             f"{len(variables)} models and {len(target)} targets; wanted as many of each, at least 1"
         )
-    check_number("target", np.asarray(target, np.float64), most=1.0)
-    check_number("margin", margin, most=1.0)
+    data, keys = check_data("relearn, data", data, model), check_keys("relearn, keys", keys, count)
+    target = [check_scalar("target", goal, most=1.0) for goal in target]
+    check_scalar("margin", margin, most=1.0)
     check_count("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
 

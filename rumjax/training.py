@@ -6,7 +6,7 @@ model is trained by the same recipe on a task that forgets nothing, so the two c
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, ClassVar, TypeAlias, TypedDict, Unpack
 
 import chex
 import jax
@@ -19,6 +19,7 @@ from rumjax.data.augment import Augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
 from rumjax.mesh import across_devices
 from rumjax.models import Model
+from rumjax.models.checks import check_model
 from rumjax.types import (
     Array,
     Batch,
@@ -67,7 +68,7 @@ def shuffled(key: Key, subset: Subset) -> Array:
     """Returns the subset's indices in random order, int32[capacity], the padding last."""
     chex.assert_rank(subset.indices, 1)
     position = jnp.arange(subset.indices.shape[0])
-    noise = jax.random.uniform(key, position.shape)
+    noise = jax.random.uniform(key, position.shape, jnp.float32)
     return subset.indices[jnp.argsort(jnp.where(position < subset.size, noise, jnp.inf))]
 
 
@@ -234,6 +235,9 @@ def keep_masked(updates: PyTree, mask: PyTree | None) -> PyTree:
 class Recipe(Sgd):
     """Training from scratch on what the task retains: θo on all of D, the oracle θr on R."""
 
+    from_scratch: ClassVar[bool] = True
+    """it needs no variables to start from"""
+
     schedule: str = static()
     milestones: tuple[int, ...] = static()
     decay: Array
@@ -280,8 +284,10 @@ def number_leaf(what: str, value: ArrayLike, *, least: float = 0.0, most: float 
     """Returns a checked number as a leaf of a record: float32 on the device.
 
     So int, float and array share one compilation. For arguments and errors see
-    `rumjax.errors.check_number`.
+    `rumjax.errors.check_number`. Inside `jax.vmap` over a number, its range is not checked.
     """
+    if isinstance(value, jax.core.Tracer):
+        return jnp.asarray(value, jnp.float32)
     return jnp.asarray(check_number(what, value, least=least, most=most))
 
 
@@ -301,8 +307,12 @@ def sgd_fields(
     Raises:
       InvalidInputError: a count below 1, a negative or non-finite number, an unknown policy.
     """
+    if not callable(augmentation):
+        raise InvalidInputError(
+            f"augmentation: wanted rumjax.data.augmentation(name), got {augmentation!r}"
+        )
     return {
-        "model": model,
+        "model": check_model(model),
         "epochs": check_count("epochs", epochs),
         "batch_size": check_count("batch_size", batch_size),
         "augmentation": augmentation,
@@ -347,6 +357,8 @@ def recipe(
     check_choice("schedule", schedule, SCHEDULES)
     if not isinstance(milestones, tuple | list):
         raise InvalidInputError(f"milestones: wanted epochs like (60, 120), got {milestones!r}")
+    for milestone in milestones:
+        check_number("milestones", milestone)
     if bool(milestones) != (schedule == "steps"):
         raise InvalidInputError(f"milestones: {milestones} do not go with schedule {schedule!r}")
     return Recipe(

@@ -11,12 +11,18 @@ of each method is printed, and written to tuned_methods.py for a configuration o
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from rumjax.launch import argument_parser, configuration, guarded, settle
+from rumjax.lab import files
+from rumjax.launch import argument_parser, configuration, guarded, parse, settle
+
+if TYPE_CHECKING:
+    from rumjax.lab.experiment import Run
+    from rumjax.lab.workdir import WorkDirectory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +35,7 @@ def _run(argv: Sequence[str], console: Console) -> None:
     parser.add_argument(
         "--method", action="append", metavar="NAME", help="only this one; may be repeated"
     )
-    arguments, overrides = parser.parse_known_args(argv)
+    arguments, overrides = parse(parser, argv, console)
     config = configuration(arguments.config, overrides)
     settle(arguments.cpu_devices)
     from rumjax.lab import experiment, pipeline, workdir
@@ -37,16 +43,30 @@ def _run(argv: Sequence[str], console: Console) -> None:
     run = experiment.build(config)
     with workdir.WorkDirectory(arguments.workdir or f"runs/{run.name}") as work:
         best = pipeline.tune_experiment(run, work, console=console, only=arguments.method or ())
-    console.print(table(best))
+        console.print(table(best, scores_of(run, work, best)))
 
 
-def table(best: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Makes a table of the best options of every method, by case and method."""
-    shown = Table("Case", "Method", "Order", "Options by part", box=None)
+def scores_of(
+    run: "Run", work: "WorkDirectory", best: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, str], float]:
+    """Returns the score of the best setting of every method, by case and method."""
+    folders = {case.name: case.folder for case in run.cases}
+    places = {case: work.below(folders[case]) if folders[case] else work for case in best}
+    return {
+        (case, name): places[case].read_json(files.tuned(name))["score"]
+        for case, methods in best.items()
+        for name in methods
+    }
+
+
+def table(best: Mapping[str, Mapping[str, Any]], scores: Mapping[tuple[str, str], float]) -> Table:
+    """Makes a table of the best options of every method and their score, by case and method."""
+    shown = Table("Case", "Method", "Score", "Order", "Options by part", box=None)
     for case, methods in best.items():
         for name, options in methods.items():
             order, select = options["order"], json.dumps(options["select"])
-            shown.add_row(case, name, " → ".join(order), select)
+            score = f"{scores[case, name]:.4f}"
+            shown.add_row(Text(case), Text(name), score, Text(" → ".join(order)), Text(select))
     return shown
 
 

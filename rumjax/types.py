@@ -5,6 +5,7 @@ an image is [H, W, C]. D is the training set, S the forget set, R = D without S,
 """
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, dataclass_transform
 
@@ -12,13 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_indices
+from rumjax.errors import InvalidInputError, as_array, check_count, check_indices
 
 Array: TypeAlias = jax.Array
 AnyArray: TypeAlias = jax.Array | np.ndarray
 Key: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
 Metrics: TypeAlias = Mapping[str, Array]
+
+
+PARTS = ("train", "validation", "test")
+"""The parts of a data set, in D, V and T."""
 
 
 class Dataset(NamedTuple):
@@ -36,13 +41,32 @@ class Dataset(NamedTuple):
     """int32[N], in 0…K-1"""
 
 
+class Origin(NamedTuple):
+    """Where the examples of a data set come from: what their source calls them.
+
+    Examples:
+      >>> Origin("train", 100, np.array([3, 50])).rows[1]
+      np.int64(50)
+    """
+
+    part: str
+    """the part of the source that rows are counted in, one of `PARTS`"""
+    size: int
+    """how many rows that part has"""
+    rows: np.ndarray
+    """int64[N], the row of each example, from 0"""
+    names: np.ndarray | None = None
+    """str[size], the file of every row relative to `data_dir`, or its id; None without names"""
+
+
 class Splits(NamedTuple):
     """A data set with its three parts, on the host.
 
     Examples:
       >>> data = Dataset(np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1], np.int32))
-      >>> Splits("mine", 2, ("cat", "dog"), train=data, validation=data, test=data).num_classes
-      2
+      >>> splits = Splits("mine", 2, ("cat", "dog"), train=data, validation=data, test=data)
+      >>> splits.num_classes, splits.origin("train").rows
+      (2, array([0, 1, 2, 3]))
     """
 
     name: str
@@ -54,6 +78,14 @@ class Splits(NamedTuple):
     """V: for tuning"""
     test: Dataset
     """T: never trained on"""
+    origins: Mapping[str, Origin] = types.MappingProxyType({})
+    """where the examples of "train", "validation" and "test" come from; by default rows are
+    counted in each of them as they are"""
+
+    def origin(self, part: str) -> Origin:
+        """Returns where the examples of "train", "validation" or "test" come from."""
+        count = len(getattr(self, part).labels)
+        return self.origins.get(part) or Origin(part, count, np.arange(count))
 
 
 class Batch(NamedTuple):
@@ -149,8 +181,9 @@ class Unlearner(Protocol[State]):
     """An unlearning algorithm: `init`, then `epochs` times `epoch`, then `finish`.
 
     An unlearner is a frozen record and a pytree: its numbers are leaves, so that learning rates
-    share one compilation and `jax.vmap` over records is a grid search. Its methods are pure and
-    are compiled by the runner, `rumjax.run` or `rumjax.ensemble`.
+    share one compilation, and `jax.vmap` of `rumjax.run_pure` over a record of `rumjax.grid` is a
+    grid search. Its methods are pure and are compiled by the runner, `rumjax.run` or
+    `rumjax.ensemble`. The class of one that needs no variables says `from_scratch = True`.
 
     Examples:
       >>> from rumjax.models import Cnn, Model
@@ -196,39 +229,61 @@ def subset(indices: Any, *, capacity: int | None = None) -> Subset:
     """Makes a `Subset` of indices, padded to `capacity` (by default: no padding).
 
     Raises:
-      InvalidInputError: more indices than `capacity`.
+      InvalidInputError: no distinct integers from 0, or more of them than `capacity`.
 
     Examples:
       >>> chosen = subset([3, 5], capacity=3)
       >>> chosen.indices.tolist(), int(chosen.size)
       ([3, 5, 0], 2)
     """
-    indices = np.asarray(indices, np.int32)
-    capacity = len(indices) if capacity is None else capacity
-    if len(indices) > capacity:
-        raise InvalidInputError(f"subset: {len(indices)} indices exceed the capacity {capacity}")
-    padded = np.pad(indices, (0, capacity - len(indices)))
-    return Subset(jnp.asarray(padded), jnp.int32(len(indices)))
+    # The order is kept.
+    count = len(check_indices("subset", indices, None, allow_empty=True))
+    capacity = count if capacity is None else check_count("capacity", capacity, least=0)
+    if count > capacity:
+        raise InvalidInputError(f"subset: {count} indices exceed the capacity {capacity}")
+    padded = np.pad(as_array("subset", indices).astype(np.int32), (0, capacity - count))
+    return Subset(jnp.asarray(padded), jnp.int32(count))
 
 
-def task(forget: Any, size: int, *, capacity: int | None = None) -> Task:
+def task(
+    forget: Any, size: int, *, capacity: int | None = None, already_forgotten: Any = ()
+) -> Task:
     """Makes the task of forgetting `forget` out of examples 0…size-1 and retaining the others.
+
+    Of requests that come one after another, each names all that was forgotten before it: without
+    `already_forgotten`, the second would retain the examples of the first, and teach them again.
 
     Args:
       forget: distinct integers below `size`; may be empty, which is plain training.
       size: N, the number of examples of D.
       capacity: room for the forget set; tasks of equal capacity share a compilation.
+      already_forgotten: distinct integers below `size`, none of them in `forget`, which are neither
+        forgotten nor retained.
 
     Raises:
-      InvalidInputError: indices out of range or duplicated, or nothing left to retain.
+      InvalidInputError: indices out of range or duplicated, examples to forget that are already
+        forgotten, or nothing left to retain.
 
     Examples:
       >>> task([1, 3], 5).retain.indices.tolist()[:3]
       [0, 2, 4]
+      >>> second = task([0], 5, already_forgotten=[1, 3]).retain
+      >>> second.indices[: second.size].tolist()
+      [2, 4]
     """
-    # R is the rest of D.
+    # S, and what was forgotten before.
+    size = check_count("size", size, least=0)
     forget = check_indices("forget set", forget, size, allow_empty=True)
-    if len(forget) == size:
+    before = check_indices("already forgotten", already_forgotten, size, allow_empty=True)
+    again = np.intersect1d(forget, before)
+    if again.size:
+        raise InvalidInputError(
+            f"forget set: {again.size} examples are already forgotten, the first is {again[0]}; "
+            "name the new ones only"
+        )
+
+    # R is the rest of D.
+    retain = np.setdiff1d(np.arange(size), np.concatenate([forget, before]))
+    if not len(retain):
         raise InvalidInputError(f"forget set: it covers all {size} examples, nothing is retained")
-    retain = np.setdiff1d(np.arange(size), forget)
     return Task(subset(forget, capacity=capacity), subset(retain, capacity=size))

@@ -65,9 +65,12 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Puts slow files first."""
+    """Puts slow files first, and marks their tests."""
     order = {name: place for place, name in enumerate(SLOW)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    for item in items:
+        if item.path.name in order:
+            item.add_marker("slow")
 
 
 class Network(nn.Module):

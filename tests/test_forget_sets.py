@@ -214,53 +214,27 @@ def test_impossible_classes_are_refused(classes, fraction, message):
         forget_sets.by_class(LABELS, classes, fraction=fraction)
 
 
-def test_files_of_three_kinds_hold_forget_sets(tmp_path):
-    np.savez(tmp_path / "parts.npz", first=[4, 1], second=[0])
-    np.save(tmp_path / "one.npy", np.array([3, 2]))
-    (tmp_path / "lines.txt").write_text("5\n1\n")
-    assert lists(forget_sets.from_file(tmp_path / "parts.npz", 6)) == {
-        "first": [1, 4],
-        "second": [0],
+def test_classes_are_named_as_well_as_numbered():
+    names = ["ant", "bee", "cat"]
+    assert lists(forget_sets.by_class(LABELS, ["cat", 0], class_names=names)) == {
+        "class_2": [5],
+        "class_0": [0, 6],
     }
-    assert lists(forget_sets.from_file(str(tmp_path / "one.npy"), 6)) == {"file": [2, 3]}
-    assert lists(forget_sets.from_file(tmp_path / "lines.txt", 6)) == {"file": [1, 5]}
+    assert lists(forget_sets.by_class(LABELS, "cat", class_names=names)) == {"class_2": [5]}
+    with pytest.raises(InvalidInputError, match="did you mean 'bee'"):
+        forget_sets.by_class(LABELS, ["bees"], class_names=names)
+    with pytest.raises(InvalidInputError, match="class 2 is given twice"):
+        forget_sets.by_class(LABELS, [2, "cat"], class_names=names)
+    with pytest.raises(InvalidInputError, match="there is none"):
+        forget_sets.by_class(LABELS, [], class_names=names)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"a": [0, 9]}, "a: 1 of 2 indices are outside 0…5, the first is 9"),
-        ({"a": [-1]}, "outside 0…5"),
-        ({"a": [2, 2]}, "1 duplicated indices, the first is 2"),
-        ({"a": [1, 2], "b": [2, 3]}, "all parts together: 1 duplicated"),
-        ({"a": np.zeros(0, np.int64)}, "no indices"),
-        ({"a": [0.5]}, "wanted integers"),
-        ({"a": [[1, 2]]}, "one dimension"),
-        ({}, "no indices"),
-    ],
-)
-def test_files_with_impossible_indices_are_refused(tmp_path, arrays, message):
-    np.savez(tmp_path / "parts.npz", **arrays)
-    with pytest.raises(InvalidInputError, match=message):
-        forget_sets.from_file(tmp_path / "parts.npz", 6)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("absent.npz", None),
-        ("words.npz", b"neither a number\nnor an archive\n"),
-        ("damaged.npz", b"PK\x03\x04 and no more"),
-        ("words.npy", b"neither a number\nnor an array\n"),
-        ("empty.npy", b""),
-        ("words.txt", b"neither a number\nnor another\n"),
-    ],
-)
-def test_files_that_cannot_be_read_are_named(tmp_path, name, content):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(InvalidInputError, match=name):
-        forget_sets.from_file(tmp_path / name, 6)
+def test_a_number_that_means_two_classes_means_none():
+    names = ["1", "2", "3"]  # folders that are counted from 1
+    with pytest.raises(InvalidInputError, match="class called 1, whose label is 0, or label 1"):
+        forget_sets.by_class(LABELS, [1], class_names=names)
+    assert list(forget_sets.by_class(LABELS, ["1"], class_names=names)) == ["class_0"]
+    assert list(forget_sets.by_class(LABELS, [1], class_names=["0", "1", "2"])) == ["class_1"]
 
 
 def test_the_union_is_ascending():

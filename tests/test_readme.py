@@ -44,6 +44,27 @@ def test_the_example_on_arrays_of_ones_own_unlearns():
     assert any(jax.tree.leaves(moved))
 
 
+def test_the_grid_of_the_readme_is_what_each_of_its_settings_gives():
+    names = {}
+    for word in ("by_score", "rumjax.grid"):
+        exec(compile(text_of(word), str(README), "exec"), names)
+    one = names["factory"](learning_rate=0.03, beta=0.99)
+    alone = run(jax.random.key(1), chain(names["task"], one), names["original"], names["data"])
+    for several, single in zip(
+        jax.tree.leaves(names["six"].params), jax.tree.leaves(alone.params), strict=True
+    ):
+        assert several.shape == (6, *single.shape)
+        np.testing.assert_allclose(several[3], single, rtol=1e-3, atol=1e-5)
+
+
+def test_a_second_request_neither_forgets_nor_retains_the_first():
+    assert "rumjax.task(second, 600, already_forgotten=first)" in README.read_text()
+    first, second = np.arange(10), np.arange(10, 15)
+    later = task(second, 600, already_forgotten=first)
+    retained = np.asarray(later.retain.indices)[: int(later.retain.size)]
+    np.testing.assert_array_equal(retained, np.arange(15, 600))
+
+
 def test_the_example_of_a_new_algorithm_is_an_unlearner(model, original, data):
     names = example("AscentThenDescent")
     unlearner: Unlearner = names["ascent_then_descent"](model, batch_size=16)

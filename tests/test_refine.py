@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rumjax.errors import InvalidInputError
+from rumjax.models import Cnn, Model
 from rumjax.refine import LEVELS, ascending, at_random, by_class, by_score, rum, whole
 from rumjax.types import Scores
 from rumjax.unlearn import Step, finetune, original, random_label
@@ -13,6 +14,7 @@ from tests.references import refinement
 
 few = hypothesis.settings(deadline=None, max_examples=25)
 SIZE = 40
+NOTHING = original(Model(Cnn(2)))
 
 
 @st.composite
@@ -50,7 +52,7 @@ def test_what_is_not_yet_unlearned_still_counts_as_retained(problem):
     forget, retain, ends, order = problem
     split = np.split(forget, ends)
     parts = {f"part {i}": part for i, part in enumerate(split)}
-    unlearner = object()
+    unlearner = NOTHING
     steps = rum(forget, retain, refine=lambda _: parts, select=unlearner, order=order)
     assert_steps(steps, refinement.steps(parts, order, forget, retain))
     assert all(step.unlearner is unlearner for step in steps)
@@ -61,7 +63,7 @@ def test_what_is_not_yet_unlearned_still_counts_as_retained(problem):
 def test_every_step_has_room_for_all_so_that_it_shares_a_compilation(problem):
     forget, retain, ends, order = problem
     parts = {f"part {i}": part for i, part in enumerate(np.split(forget, ends))}
-    for step in rum(forget, retain, refine=lambda _: parts, select=object(), order=order):
+    for step in rum(forget, retain, refine=lambda _: parts, select=NOTHING, order=order):
         assert step.task.forget.indices.shape == (len(forget),)
         assert step.task.retain.indices.shape == (len(forget) + len(retain),)
         assert step.task.forget.indices.dtype == step.task.retain.indices.dtype == np.int32
@@ -81,7 +83,7 @@ def test_refining_by_score_gives_runs_of_ascending_score(problem, seed):
 
 def test_the_default_order_is_that_of_the_parts():
     scores = Scores(np.arange(SIZE, dtype=np.float32)[::-1].copy())
-    steps = rum(np.arange(6), np.arange(6, SIZE), refine=by_score(scores), select=object())
+    steps = rum(np.arange(6), np.arange(6, SIZE), refine=by_score(scores), select=NOTHING)
     assert [step.name for step in steps] == list(LEVELS)
     assert [sorted(members(step.task.forget)) for step in steps] == [[4, 5], [2, 3], [0, 1]]
 

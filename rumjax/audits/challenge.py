@@ -3,7 +3,7 @@
 import numpy as np
 
 from rumjax.audits.kl_margins import check_sides
-from rumjax.errors import InvalidInputError, check_number
+from rumjax.errors import InvalidInputError, check_count, check_floats, check_scalar
 
 DELTA, CAP, WIDTH = 1e-5, 50.0, 0.5
 """The challenge's δ, its cap of ε, and the width of its bins of ε."""
@@ -42,8 +42,8 @@ def epsilons(
       >>> epsilons(ours, theirs)
       array([50.,  0.])
     """
-    check_sides(unlearned, oracles)
-    if not 0 <= delta < 1 or not 0 < cap < np.inf:
+    unlearned, oracles = check_sides(unlearned, oracles)
+    if not check_scalar("delta", delta) < 1 or not check_scalar("cap", cap) > 0:
         raise InvalidInputError(
             f"epsilons: delta is {delta} and cap {cap}; wanted 0 ≤ delta < 1 and a cap above 0"
         )
@@ -108,8 +108,11 @@ def forgetting_quality(epsilons: np.ndarray, *, models: int, width: float = WIDT
       >>> forgetting_quality(np.array([0.0, 0.6]), models=64)
       0.75
     """
-    epsilons = np.asarray(epsilons, np.float64)
-    if epsilons.size == 0 or not np.isfinite(epsilons).all() or epsilons.min() < 0:
+    epsilons = check_floats("epsilons", epsilons, "n").astype(np.float64)
+    check_count("models", models)
+    if not check_scalar("width", width) > 0:
+        raise InvalidInputError(f"width: wanted a number above 0, got {width}")
+    if epsilons.size == 0 or epsilons.min() < 0:
         raise InvalidInputError("epsilons: wanted at least one, finite and not negative")
     # Bins that so many models can show at all.
     last = np.ceil(np.log(max(models - 1, 1)))
@@ -129,6 +132,7 @@ def challenge_score(quality: float, retain_ratio: float, test_ratio: float) -> f
       >>> challenge_score(0.5, retain_ratio=1.0, test_ratio=0.5)
       0.25
     """
+    check_scalar("quality", quality)
     for name, value in {"retain_ratio": retain_ratio, "test_ratio": test_ratio}.items():
-        check_number(name, value)
+        check_scalar(name, value)
     return quality * retain_ratio * test_ratio

@@ -6,7 +6,15 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from rumjax.audits.population import Game
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import (
+    InvalidInputError,
+    check_choice,
+    check_count,
+    check_floats,
+    check_masks,
+    check_scalar,
+    check_share,
+)
 from rumjax.metrics import Interval
 
 POINTS = 500
@@ -42,15 +50,14 @@ def check_game(name: str, game: Game) -> Game:
         pairs of one world only.
     """
     # Shapes and dtypes.
-    scores, positive, played, threshold = game
-    if scores.ndim != 2 or not scores.shape == positive.shape == played.shape:
+    axes, threshold = ("models", "examples"), game.threshold
+    scores = check_floats(f"{name}: scores", game.scores, *axes, finite=False)
+    positive = check_masks(f"{name}: positive", game.positive, *axes)
+    played = check_masks(f"{name}: played", game.played, *axes)
+    if not scores.shape == positive.shape == played.shape:
         raise InvalidInputError(
             f"{name}: scores are {scores.shape}, positive {positive.shape} and played "
             f"{played.shape}; all must be [models, examples]"
-        )
-    if positive.dtype != bool or played.dtype != bool:
-        raise InvalidInputError(
-            f"{name}: positive is {positive.dtype} and played {played.dtype}; both must be bool"
         )
 
     # Scores of pairs that are played, and pairs of both worlds.
@@ -68,7 +75,7 @@ def check_game(name: str, game: Game) -> Game:
             f"{name}: of {played.sum()} pairs that are played, {(positive & played).sum()} are "
             "positive; an attack needs some of both worlds"
         )
-    return game
+    return Game(scores, positive, played, threshold)
 
 
 def auc(game: Game) -> float:
@@ -154,10 +161,7 @@ def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
     from scipy import stats
     from sklearn import metrics
 
-    if not 0 <= false_positive_rate <= 1:
-        raise InvalidInputError(
-            f"false_positive_rate: wanted a number in 0…1, got {false_positive_rate}"
-        )
+    check_scalar("false_positive_rate", false_positive_rate, most=1.0)
     # The highest rate among the thresholds that are allowed.
     scores, positive = _pairs(game)
     false, true, _ = metrics.roc_curve(positive, scores, drop_intermediate=False)
@@ -242,8 +246,8 @@ def bootstrap(
       (1.0, 1.0, 1.0)
     """
     measured, of_draws = MEASURES[check_choice("measure", measure, MEASURES)]
-    if not 0 < level < 1:
-        raise InvalidInputError(f"level: wanted a number between 0 and 1, got {level}")
+    check_share("level", level)
+    game = check_game("attack", game)
     value, of_draw = measured(game), of_draws(game)
 
     # A draw counts models and examples; one that lacks a world is drawn again.
@@ -337,7 +341,7 @@ MEASURES: dict[str, tuple[Callable[[Game], float], Callable[[Game], OfDraws]]] =
 
 def _pairs(game: Game) -> tuple[np.ndarray, np.ndarray]:
     """Returns scores and worlds of the pairs that are played."""
-    check_game("attack", game)
+    game = check_game("attack", game)
     return game.scores[game.played], game.positive[game.played]
 
 

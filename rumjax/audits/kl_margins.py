@@ -3,7 +3,7 @@
 import numpy as np
 
 from rumjax.audits.population import check_margins
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, as_array, check_count, check_scalar
 
 BINS, CLIP, FLOOR = 20, 100.0, 1e-5
 """Bins of a histogram, the largest |φ| in nats, and the least probability of a bin."""
@@ -50,7 +50,7 @@ def klom(
       >>> bool(alike < 1 < apart)
       True
     """
-    check_sides(unlearned, oracles)
+    unlearned, oracles = check_sides(unlearned, oracles)
     _check_histogram(bins, clip, floor)
     # Both sides share the bins of an example.
     binned = _binned(np.concatenate([unlearned, oracles]), bins, clip)
@@ -97,7 +97,7 @@ def corrected_klom(
       >>> bool(abs(corrected) < 0.1 < klom(unlearned, oracles).mean())
       True
     """
-    check_sides(unlearned, oracles)
+    unlearned, oracles = check_sides(unlearned, oracles)
     _check_histogram(bins, clip, floor)
     binned = _binned(np.concatenate([unlearned, oracles]), bins, clip)
     ours, theirs = binned[: len(unlearned)], binned[len(unlearned) :]
@@ -106,13 +106,14 @@ def corrected_klom(
     return np.asarray(_divergence(ours, theirs, bins, floor) - by_chance)
 
 
-def check_sides(unlearned: np.ndarray, oracles: np.ndarray) -> None:
-    """Checks the margins of two groups of models on the same examples.
+def check_sides(unlearned: np.ndarray, oracles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the margins of two groups of models on the same examples.
 
     Raises:
       InvalidInputError: not float[models, examples] of two models and one example or more, of
         different examples, or not finite.
     """
+    unlearned, oracles = as_array("unlearned", unlearned), as_array("oracles", oracles)
     for name, side in {"unlearned": unlearned, "oracles": oracles}.items():
         if side.ndim != 2 or len(side) < 2 or side.shape[1] == 0:
             raise InvalidInputError(
@@ -125,13 +126,14 @@ def check_sides(unlearned: np.ndarray, oracles: np.ndarray) -> None:
             f"margins of {unlearned.shape[1]} examples by unlearned models, but of "
             f"{oracles.shape[1]} by oracles; both must be of the same"
         )
+    return unlearned, oracles
 
 
 def _check_histogram(bins: int, clip: float, floor: float) -> None:
     """Checks the numbers that a histogram depends on."""
     check_count("bins", bins, least=2)
     for name, value in {"clip": clip, "floor": floor}.items():
-        if not 0 < value < np.inf:
+        if not check_scalar(name, value) > 0:
             raise InvalidInputError(f"{name} is {value}; wanted a number above 0")
 
 

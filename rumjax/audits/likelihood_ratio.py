@@ -18,7 +18,7 @@ from rumjax.audits.population import (
     check_examples,
     check_population,
 )
-from rumjax.errors import InvalidInputError, check_choice, check_number
+from rumjax.errors import InvalidInputError, as_array, check_choice, check_scalar
 
 VARIANCES = ("each", "shared")
 VARIANCE_FLOOR = 1e-4
@@ -67,7 +67,7 @@ def unlearning_lira(
       >>> auc(game) > 0.9
       True
     """
-    check_population("unlearned", unlearned)
+    unlearned = check_population("unlearned", unlearned)
     return lira(
         unlearned,
         unlearned,
@@ -123,7 +123,7 @@ def lira(
       >>> auc(lira(targets, shadows, positive=IN)) > 0.9
       True
     """
-    _check(targets, shadows, left_out, variance, variance_floor)
+    targets, shadows, left_out = _check(targets, shadows, left_out, variance, variance_floor)
     check_worlds(shadow_positive, shadow_negative)
 
     # A density of every pair in both worlds, by models other than the one attacked.
@@ -162,7 +162,7 @@ def offline_lira(
       >>> auc(offline_lira(targets, shadows, positive=IN)) > 0.9
       True
     """
-    _check(targets, shadows, left_out, variance, variance_floor)
+    targets, shadows, left_out = _check(targets, shadows, left_out, variance, variance_floor)
     # The distance from the mean of models that never saw the example, in standard deviations.
     fitted = fit(targets, shadows, OUT, left_out, variance, variance_floor)
     scores = (targets.margins - fitted.mean) / np.sqrt(fitted.variance)
@@ -303,25 +303,28 @@ def _check(
     left_out: np.ndarray | None,
     variance: str,
     variance_floor: float,
-) -> None:
-    """Checks what `lira` and `offline_lira` are given."""
+) -> tuple[Population, Population, np.ndarray | None]:
+    """Checks and returns what `lira` and `offline_lira` are given."""
     check_choice("variance", variance, VARIANCES)
-    check_number("variance_floor", variance_floor, least=float(np.finfo(np.float32).tiny))
-    check_population("targets", targets)
-    check_population("shadows", shadows)
+    if check_scalar("variance_floor", variance_floor) < np.finfo(np.float32).tiny:
+        raise InvalidInputError(f"variance_floor: wanted a number above 0, got {variance_floor}")
+    targets = check_population("targets", targets)
+    shadows = check_population("shadows", shadows)
     check_examples("shadows", shadows, "the targets'", targets)
-    check_left_out(left_out, targets, shadows)
+    return targets, shadows, check_left_out(left_out, targets, shadows)
 
 
-def check_left_out(left_out: np.ndarray | None, targets: Population, shadows: Population) -> None:
-    """Checks that there is a row of the shadows, or −1, for each target.
+def check_left_out(
+    left_out: np.ndarray | None, targets: Population, shadows: Population
+) -> np.ndarray | None:
+    """Returns a row of the shadows, or −1, for each target; None if there are none.
 
     Raises:
       InvalidInputError: another number of rows, no integers, or a row that the shadows lack.
     """
     if left_out is None:
-        return
-    models = len(shadows.margins)
+        return None
+    models, left_out = len(shadows.margins), as_array("left_out", left_out)
     if (
         left_out.shape != (len(targets.margins),)
         or not np.issubdtype(left_out.dtype, np.integer)
@@ -331,3 +334,4 @@ def check_left_out(left_out: np.ndarray | None, targets: Population, shadows: Po
             f"left_out: wanted a row of the {models} shadows, or -1, for each of the "
             f"{len(targets.margins)} targets"
         )
+    return left_out

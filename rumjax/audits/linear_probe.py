@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, as_array, check_count, check_labels
 
 MOST_ITERATIONS = 10_000
 """Iterations of L-BFGS, at most; some dozens are the rule."""
@@ -65,9 +65,12 @@ def probe(
     from sklearn.preprocessing import StandardScaler
 
     # Both sides, checked, with no more folds than a side has examples.
-    sides = {"forget": embeddings_forget, "unseen": embeddings_unseen}
+    sides = {
+        "forget": as_array("forget, embeddings", embeddings_forget),
+        "unseen": as_array("unseen, embeddings", embeddings_unseen),
+    }
     for name, side in sides.items():
-        _check(name, side, embeddings_forget)
+        _check(name, side, sides["forget"])
     folds = min(check_count("folds", folds, least=2), *map(len, sides.values()))
     features = np.concatenate(list(sides.values())).astype(np.float64)
     of_forget = np.repeat([1, 0], list(map(len, sides.values())))
@@ -119,6 +122,8 @@ def matched(labels_forget: np.ndarray, labels_unseen: np.ndarray, seed: int) -> 
       >>> np.array([0, 0, 0, 1, 1, 2])[drawn]
       array([0, 0, 1])
     """
+    labels_forget = check_labels("matched, labels of S", labels_forget)
+    labels_unseen = check_labels("matched, labels unseen", labels_unseen)
     classes, wanted = np.unique(labels_forget, return_counts=True)
     places = [np.flatnonzero(labels_unseen == label) for label in classes]
     there = np.array(list(map(len, places)))
@@ -156,5 +161,7 @@ def _check(name: str, embeddings: np.ndarray, like: np.ndarray) -> None:
             f"{name}: {len(embeddings)} embeddings; a probe is fitted on some and tried on others, "
             "and needs at least 2 of S and 2 never seen"
         )
-    if not np.isfinite(embeddings).all():
-        raise InvalidInputError(f"{name}: some embeddings are not finite; has the model diverged?")
+    if embeddings.dtype.kind not in "fiu" or not np.isfinite(embeddings).all():
+        raise InvalidInputError(
+            f"{name}: some embeddings are not finite numbers; has the model diverged?"
+        )

@@ -13,7 +13,7 @@ from rumjax.audits.population import (
     check_margins,
     check_population,
 )
-from rumjax.errors import InvalidInputError, check_number
+from rumjax.errors import InvalidInputError, as_array, check_scalar
 
 GAMMA = 2.0
 """By which factor an example has to exceed others."""
@@ -61,7 +61,9 @@ def rmia(
       >>> auc(rmia(targets, shadows, *unseen, positive=IN)) > 0.9
       True
     """
-    kept = _kept(targets, shadows, unseen_by_targets, unseen_by_shadows, left_out)
+    targets, shadows, unseen_by_targets, unseen_by_shadows, kept = _checked(
+        targets, shadows, unseen_by_targets, unseen_by_shadows, left_out
+    )
 
     # p(x): the mean over both worlds of the shadows, which count the same.
     probabilities = np.exp(log_probability(shadows.margins))
@@ -118,8 +120,10 @@ def offline_rmia(
       >>> auc(offline_rmia(targets, shadows, *unseen, positive=IN)) > 0.9
       True
     """
-    check_number("offset", offset, most=1.0)
-    kept = _kept(targets, shadows, unseen_by_targets, unseen_by_shadows, left_out)
+    check_scalar("offset", offset, most=1.0)
+    targets, shadows, unseen_by_targets, unseen_by_shadows, kept = _checked(
+        targets, shadows, unseen_by_targets, unseen_by_shadows, left_out
+    )
 
     # p(x): between the mean over shadows that never saw x, and 1.
     member = (shadows.worlds == OUT).astype(np.float64)
@@ -144,7 +148,8 @@ def _scores(
     gamma: float,
 ) -> np.ndarray:
     """Returns the share of z that x exceeds by γ, float64[M, n]."""
-    check_number("gamma", gamma, least=1.0)
+    if check_scalar("gamma", gamma) < 1:
+        raise InvalidInputError(f"gamma: wanted a number of at least 1, got {gamma}")
 
     # Logarithms of the ratios p(x|θ)/p(x) and p(z|θ)/p(z), the latter sorted.
     tiny = np.finfo(np.float64).tiny
@@ -159,18 +164,20 @@ def _scores(
     return np.stack(exceeded) / of_z.shape[1]
 
 
-def _kept(
+def _checked(
     targets: Population,
     shadows: Population,
     unseen_by_targets: np.ndarray,
     unseen_by_shadows: np.ndarray,
     left_out: np.ndarray | None,
-) -> np.ndarray:
-    """Checks what an attack is given, and returns 1 where a shadow counts, float64[M, M']."""
+) -> tuple[Population, Population, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what an attack is given, checked, and 1 where a shadow counts, float64[M, M']."""
     # Populations, and the margins of examples that no model has seen.
-    check_population("targets", targets)
-    check_population("shadows", shadows)
-    check_left_out(left_out, targets, shadows)
+    targets = check_population("targets", targets)
+    shadows = check_population("shadows", shadows)
+    left_out = check_left_out(left_out, targets, shadows)
+    unseen_by_targets = as_array("unseen_by_targets", unseen_by_targets)
+    unseen_by_shadows = as_array("unseen_by_shadows", unseen_by_shadows)
     for name, models, unseen in (
         ("unseen_by_targets", len(targets.margins), unseen_by_targets),
         ("unseen_by_shadows", len(shadows.margins), unseen_by_shadows),
@@ -191,4 +198,4 @@ def _kept(
         kept[has_shadow, left_out[has_shadow]] = 0.0
     if not kept.any(axis=1).all():
         raise InvalidInputError("rmia: a target has no shadow besides the one that is left out")
-    return kept
+    return targets, shadows, unseen_by_targets, unseen_by_shadows, kept

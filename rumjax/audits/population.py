@@ -4,7 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import (
+    InvalidInputError,
+    as_array,
+    check_count,
+    check_floats,
+    check_indices,
+    check_labels,
+    check_masks,
+)
 
 OUT, IN, FORGOTTEN = 0, 1, 2
 """The worlds of a pair of a model and an example: never seen; trained on and kept; trained on and
@@ -83,11 +91,19 @@ def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
       float32[n].
 
+    Raises:
+      InvalidInputError: other shapes, logits that are not finite, or labels of no class.
+
     Examples:
       >>> margins(np.array([[2.0, 0.0], [1.0, 3.0]], np.float32), np.array([0, 0]))
       array([ 2., -2.], dtype=float32)
     """
     from scipy.special import logsumexp
+
+    logits = check_floats("margins, logits", logits, "n", "K")
+    if logits.shape[1] < 2:
+        raise InvalidInputError(f"margins: logits of {logits.shape[1]} classes; wanted two or more")
+    labels = check_labels("margins, labels", labels, size=len(logits), num_classes=logits.shape[1])
 
     # The true label's logit is taken out of the others by −∞.
     position = np.arange(len(labels))
@@ -104,19 +120,25 @@ def check_population(name: str, population: Population) -> Population:
         not finite, with the first model and example concerned.
     """
     # All arrays are of the same models and examples.
-    margins, worlds, correct = population
+    if not isinstance(population, Population):
+        raise InvalidInputError(
+            f"{name}: wanted Population(margins, worlds), got {type(population).__name__}"
+        )
+    margins = check_margins(name, population.margins)
+    worlds, correct = as_array(f"{name}: worlds", population.worlds), population.correct
+    if correct is not None:
+        correct = check_masks(f"{name}: correct", correct, "models", "examples")
     shapes = {margins.shape, worlds.shape, margins.shape if correct is None else correct.shape}
-    if margins.ndim != 2 or len(shapes) > 1 or margins.size == 0:
+    if len(shapes) > 1 or margins.size == 0:
         raise InvalidInputError(
             f"{name}: margins are {margins.shape} and worlds {worlds.shape}; all must be [models, "
             "examples], of at least one each"
         )
 
-    # Numbers and worlds are such.
-    check_margins(name, margins)
-    if not np.isin(worlds, (OUT, IN, FORGOTTEN)).all():
+    # Worlds are such.
+    if worlds.dtype.kind not in "iu" or not np.isin(worlds, (OUT, IN, FORGOTTEN)).all():
         raise InvalidInputError(f"{name}: worlds must be OUT, IN or FORGOTTEN: 0, 1 or 2")
-    return population
+    return Population(margins, worlds, correct)
 
 
 def check_examples(name: str, population: Population, whose: str, other: Population) -> None:
@@ -139,6 +161,7 @@ def check_margins(name: str, margins: np.ndarray) -> np.ndarray:
     Raises:
       InvalidInputError: some are not finite, with the first model and example concerned.
     """
+    margins = check_floats(f"{name}: margins", margins, "models", "examples", finite=False)
     wrong = np.argwhere(~np.isfinite(margins))
     if len(wrong):
         model, example = wrong[0]
@@ -161,10 +184,21 @@ def worlds_of_task(
       examples: n, of D and what comes after.
       world: of S: `FORGOTTEN` in unlearned models, `OUT` in oracles, `IN` in original models.
 
+    Raises:
+      InvalidInputError: indices outside of D, fewer examples than D has, or an unknown world.
+
     Examples:
       >>> worlds_of_task(1, np.array([0, 2]), size=4, examples=5)
       array([[2, 1, 2, 1, 0]], dtype=int8)
     """
+    forget = check_indices("forget set", forget, check_count("size", size), allow_empty=True)
+    check_count("models", models)
+    if check_count("examples", examples) < size or world not in (OUT, IN, FORGOTTEN):
+        raise InvalidInputError(
+            f"worlds: {examples} examples, {size} of them of D, and world {world} of S; wanted at "
+            "least as many as D has, and OUT, IN or FORGOTTEN"
+        )
+
     # D is kept, but for S.
     worlds = np.full((models, examples), OUT, np.int8)
     worlds[:, :size] = IN

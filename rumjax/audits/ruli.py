@@ -11,7 +11,7 @@ from rumjax.audits.population import (
     check_examples,
     check_population,
 )
-from rumjax.errors import InvalidInputError, check_choice
+from rumjax.errors import InvalidInputError, check_choice, check_scalar
 
 RULES = {"scott": 1.0, "silverman": (4 / 3) ** 0.2}
 """Factors of the bandwidth σ·m^(−1/5), σ the standard deviation of m margins."""
@@ -48,7 +48,7 @@ def ruli_privacy(
       >>> auc(game) > 0.9
       True
     """
-    check_population("unlearned", unlearned)
+    unlearned = check_population("unlearned", unlearned)
     return _play(unlearned, positive, bandwidth)
 
 
@@ -83,8 +83,8 @@ def ruli_efficacy(
       >>> auc(ruli_efficacy(Population(unlearned, worlds), Population(retrained, worlds))) > 0.9
       True
     """
-    check_population("unlearned", unlearned)
-    check_population("retrained", retrained)
+    unlearned = check_population("unlearned", unlearned)
+    retrained = check_population("retrained", retrained)
     check_examples("retrained", retrained, "the unlearned models'", unlearned)
     if not np.any(retrained.worlds == FORGOTTEN):
         raise InvalidInputError(
@@ -159,6 +159,6 @@ def _widths(fitted: Gaussian, bandwidth: float | str) -> np.ndarray:
         factor = RULES[check_choice("bandwidth", bandwidth, RULES)]
         shrinking = np.maximum(fitted.fitted, 1) ** -0.2
         return np.maximum(factor * np.sqrt(fitted.variance) * shrinking, LEAST_BANDWIDTH)
-    if not 0 < bandwidth < np.inf:
+    if not check_scalar("bandwidth", bandwidth) > 0:
         raise InvalidInputError(f"bandwidth: wanted a rule or a positive number, got {bandwidth}")
     return np.full(fitted.variance.shape, float(bandwidth))

@@ -27,7 +27,7 @@ from rumjax.audits.population import (
     check_population,
 )
 from rumjax.audits.ruli import ruli_efficacy, ruli_privacy
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_count
 
 LEAST = 3
 """Models that each world of an example needs, so that two are left when one is left out."""
@@ -132,11 +132,14 @@ def audit(
       True
     """
     # Populations must be in order, and of the same examples.
-    everyone = {"unlearned": unlearned, "oracles": oracles, "shadows": shadows}
-    for name, population in everyone.items():
-        if population is not None:
-            check_population(name, population)
-            check_examples(name, population, "the unlearned models'", unlearned)
+    unlearned = check_population("unlearned", unlearned)
+    if oracles is not None:
+        oracles = check_population("oracles", oracles)
+        check_examples("oracles", oracles, "the unlearned models'", unlearned)
+    if shadows is not None:
+        shadows = check_population("shadows", shadows)
+        check_examples("shadows", shadows, "the unlearned models'", unlearned)
+    check_count("draws", draws)
 
     # Single examples are attacked where models differ in what they forgot; else sides are compared.
     forgotten, never = ((unlearned.worlds == world).sum(axis=0) for world in (FORGOTTEN, OUT))

@@ -2,6 +2,7 @@
 
 from rumjax.data.augment import Augmentation, augmentation
 from rumjax.data.loading import SOURCES, load
+from rumjax.data.origins import hashes, locate
 from rumjax.data.sources import Source
 from rumjax.data.splits import checked, stratified_split
 
@@ -11,6 +12,8 @@ __all__ = [
     "Source",
     "augmentation",
     "checked",
+    "hashes",
     "load",
+    "locate",
     "stratified_split",
 ]

@@ -40,7 +40,9 @@ class Augmentation:
         if self.pad:
             images = self._crop(crop_key, images)
         if self.flip:
-            mirrored = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
+            mirrored = jax.random.bernoulli(
+                flip_key, jnp.float32(0.5), shape=(len(images), 1, 1, 1)
+            )
             images = jnp.where(mirrored, images[:, :, ::-1], images)
         return images
 
@@ -49,10 +51,10 @@ class Augmentation:
         count, *shape = images.shape
         around = (self.pad, self.pad)
         padded = jnp.pad(images, ((0, 0), around, around, (0, 0)))
-        corners = jax.random.randint(key, (count, 2), 0, 2 * self.pad + 1)
+        corners = jax.random.randint(key, (count, 2), 0, 2 * self.pad + 1, jnp.int32)
 
         def cut(image: Array, corner: Array) -> Array:
-            return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), shape)
+            return jax.lax.dynamic_slice(image, (corner[0], corner[1], jnp.int32(0)), shape)
 
         return jax.vmap(cut)(padded, corners)
 

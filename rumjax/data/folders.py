@@ -1,7 +1,9 @@
 """Sources that are folders of image files, decoded by several threads."""
 
+import collections
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,59 +12,89 @@ from rumjax.data.sources import PathLike, Source, existing, with_progress
 from rumjax.data.splits import checked
 from rumjax.errors import InvalidInputError, check_count
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+IMAGE_SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp"),
+    *(".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm"),
+}
 GRAY_MODES = {"1", "L", "LA"}
 EIGHT_BIT_MODES = GRAY_MODES | {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
 
 
 def image_folder(data_dir: PathLike | None, image_size: int | None = None) -> Source:
-    """Reads folders train/CLASS/IMAGE and test/CLASS/IMAGE; val/ where there is no test/.
+    """Reads folders train/CLASS/… and test/CLASS/…; val/ is V, or T where there is no test/.
 
-    The classes are the folders of train/ in alphabetical order. Hidden files and folders do not
-    count, nor does val/ beside test/. See `read_images` for sizes and colors.
+    The classes are the folders of train/ in alphabetical order, or in the order of their numbers
+    where all are numbers. Their images may lie in folders of their own. Hidden files and folders do
+    not count; files of other kinds are counted in `Source.notes`. See `read_images` for sizes and
+    colors.
 
     Raises:
-      InvalidInputError: folders missing, a class without training images, a class in test/ that
-        train/ has not, a damaged file, or images of several sizes without `image_size`.
+      InvalidInputError: folders missing, a class without training images, a class in test/ or val/
+        that train/ has not, a damaged file, or images of several sizes without `image_size`.
     """
-    # The folders of both splits, and their classes.
+    # The folders of the splits, and their classes.
     root = existing("image_folder", data_dir, "a folder that holds train/ and test/")
-    train, test = root / "train", root / "test"
-    if not test.is_dir():
-        test = root / "val"
-    if not train.is_dir() or not test.is_dir():
+    folders = {"train": root / "train", "validation": root / "val", "test": root / "test"}
+    if not folders["test"].is_dir():
+        folders["test"] = folders.pop("validation")
+    elif not folders["validation"].is_dir():
+        del folders["validation"]
+    if not folders["train"].is_dir() or not folders["test"].is_dir():
         raise InvalidInputError(
             f"data: {root} must hold train/ and test/ (or val/), with one folder a class in each"
         )
-    names = _classes(train)
-    if unknown := sorted(set(_classes(test)) - set(names)):
-        raise InvalidInputError(
-            f"data: {test} has classes that {train} has not: {', '.join(unknown)}"
-        )
+    names = _classes(folders["train"])
+    for folder in folders.values():
+        if unknown := sorted(set(_classes(folder)) - set(names)):
+            raise InvalidInputError(
+                f"data: {folder} has classes that {folders['train']} has not: {', '.join(unknown)}"
+            )
 
     # Their files; every class has some in train/.
-    files = [_images(train / name) for name in names]
-    if not names or not all(files):
-        lacking = ", ".join(name for name, own in zip(names, files, strict=True) if not own)
+    files = {split: [_images(folder / name) for name in names] for split, folder in folders.items()}
+    if not names or not all(files["train"]):
+        own_files = zip(names, files["train"], strict=True)
+        lacking = ", ".join(name for name, own in own_files if not own)
         raise InvalidInputError(
-            f"data: no images for {lacking or 'any class'} under {train}; wanted "
+            f"data: no images for {lacking or 'any class'} under {folders['train']}; wanted "
             f"CLASS/IMAGE, ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    test_files = [_images(test / name) for name in names]
-    if not any(test_files):
-        raise InvalidInputError(f"data: no images under {test}; wanted CLASS/IMAGE")
+    for split, folder in folders.items():
+        if not any(files[split]):
+            raise InvalidInputError(f"data: no images under {folder}; wanted CLASS/IMAGE")
 
     # All images at once, so that they get the same number of channels.
-    every_file = [file for of_class in files + test_files for file in of_class]
+    every_file = [file for split in files.values() for of_class in split for file in of_class]
     images = read_images(every_file, image_size)
-    labels = np.repeat(np.arange(len(names)), [len(of_class) for of_class in files])
-    test_labels = np.repeat(np.arange(len(names)), [len(of_class) for of_class in test_files])
+    parts, start = {}, 0
+    for split, of_classes in files.items():
+        labels = np.repeat(np.arange(len(names)), list(map(len, of_classes)))
+        end = start + len(labels)
+        where = f"data: {folders[split]}"
+        parts[split] = checked(where, images[start:end], labels, len(names))
+        start = end
     return Source(
         names,
-        checked(f"data: {train}", images[: len(labels)], labels, len(names)),
-        None,
-        checked(f"data: {test}", images[len(labels) :], test_labels, len(names)),
+        parts["train"],
+        parts.get("validation"),
+        parts["test"],
+        names={
+            split: [file.relative_to(root).as_posix() for of_class in own for file in of_class]
+            for split, own in files.items()
+        },
+        notes=_left_out(folders.values(), every_file),
     )
+
+
+def _left_out(folders: Iterable[pathlib.Path], read: Sequence[pathlib.Path]) -> list[str]:
+    """Says how many files that are not hidden were not read, and by which endings."""
+    taken = set(read)
+    others = [file for folder in folders for file in _files(folder) if file not in taken]
+    if not others:
+        return []
+    endings = collections.Counter(file.suffix or "no ending" for file in others)
+    counts = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common())
+    return [f"{len(others)} files are no images and left out ({counts}), {others[0]} for example"]
 
 
 def tiny_imagenet(data_dir: PathLike | None) -> Source:
@@ -103,6 +135,7 @@ def tiny_imagenet(data_dir: PathLike | None) -> Source:
     # All images at once.
     files = [file for of_class in train for file in of_class]
     files += [root / "val" / "images" / name for name, *_ in test]
+    paths = [file.relative_to(root).as_posix() for file in files]
     images = read_images(files, rgb=True)
     labels = np.repeat(np.arange(len(ids)), [len(of_class) for of_class in train])
     test_labels = np.array([label_of[wnid] for _, wnid, *_ in test])
@@ -111,6 +144,7 @@ def tiny_imagenet(data_dir: PathLike | None) -> Source:
         checked(f"data: {root}/train", images[: len(labels)], labels, len(ids)),
         None,
         checked(f"data: {root}/val", images[len(labels) :], test_labels, len(ids)),
+        names={"train": paths[: len(labels)], "test": paths[len(labels) :]},
     )
 
 
@@ -127,8 +161,8 @@ def read_images(
         RGB; transparency is dropped.
 
     Raises:
-      InvalidInputError: a file that is no image or has more than 8 bits a channel, or images of
-        several sizes without `image_size`.
+      InvalidInputError: a file that is no image, has several frames or more than 8 bits a channel,
+        or images of several sizes without `image_size`.
     """
     from PIL import Image
 
@@ -138,6 +172,8 @@ def read_images(
     def read(file: pathlib.Path) -> np.ndarray:
         try:
             with Image.open(file) as opened:
+                if getattr(opened, "n_frames", 1) > 1:
+                    raise ValueError("it has several frames; save one of them")
                 if opened.mode not in EIGHT_BIT_MODES:
                     raise ValueError(f"mode {opened.mode}; convert it to 8 bits a channel")
                 image = opened.convert("L" if opened.mode in GRAY_MODES and not rgb else "RGB")
@@ -162,18 +198,26 @@ def read_images(
 
 
 def _classes(split: pathlib.Path) -> tuple[str, ...]:
-    """Returns the names of the folders that are not hidden, in alphabetical order."""
+    """Returns the names of the folders that are not hidden, in the order of their labels."""
     folders = (path.name for path in split.iterdir() if path.is_dir())
-    return tuple(sorted(name for name in folders if not name.startswith(".")))
+    names = sorted(name for name in folders if not name.startswith("."))
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)  # 2 before 10
+    return tuple(names)
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the image files of a folder that are not hidden, in alphabetical order."""
-    return sorted(
-        file
-        for file in folder.glob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    )
+    """Returns the image files of a folder and its folders, in alphabetical order."""
+    return [file for file in _files(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files of a folder and its folders that are not hidden, in alphabetical order."""
+    files = []
+    for place, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [pathlib.Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(files)
 
 
 def _rows(file: pathlib.Path) -> list[list[str]]:

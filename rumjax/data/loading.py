@@ -1,18 +1,20 @@
 """`load`: a data set by name, whatever its source, checked and split into three."""
 
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rumjax.data import folders, idx, sources, tfds
+from rumjax.data.origins import Example, Register, as_examples, copies
 from rumjax.data.sources import EMBEDDED, PathLike, Source
 from rumjax.data.splits import check_same_shape, checked, stratified_split
 from rumjax.errors import InvalidInputError, check_count
 from rumjax.registry import is_import_path, resolve
-from rumjax.types import Dataset, Splits
+from rumjax.types import PARTS, Dataset, Origin, Splits
 
 SOURCES: dict[str, Callable[..., Source]] = {
     EMBEDDED: sources.embedded,
@@ -34,6 +36,7 @@ def load(
     test_split: str = "test",
     image_size: int | None = None,
     limit: int | None = None,
+    keep: Sequence[Example] | Callable[[Register], np.ndarray] = (),
 ) -> Splits:
     """Loads a data set: training, validation and test images, uint8 on the host.
 
@@ -53,20 +56,25 @@ def load(
         `data_dir` as array_record.
       data_dir: where the data is; TFDS has a default.
       validation_fraction: of every class's training examples, held out, see `stratified_split`.
-        Ignored where the source has a validation set of its own: "fashion_mnist_mini", and an
-        "npz" with validation_images.
+        Ignored where the source has a validation set of its own: "fashion_mnist_mini", an "npz"
+        with validation_images, and an "image_folder" with val/ beside test/.
       seed: of what is held out, and of what `limit` keeps.
       train_split: TFDS's name of the training split.
       test_split: TFDS's name of the test split.
       image_size: for "image_folder", the height and width to resize to.
       limit: keep only so many examples of each split, drawn at random, for a trial run.
+      keep: training examples that are neither held out nor left out by `limit`, as those of a
+        deletion request: rows, names or hashes, see `locate`; or a function from the source's
+        training images to bool[N].
 
     Returns:
       Images uint8[N, H, W, C], of one shape in all splits, and labels int32[N] below `num_classes`.
+      `Splits.origins` says where each example comes from. What was left out, and images that are in
+      two splits, are counted in warnings of the logger "rumjax".
 
     Raises:
       InvalidInputError: the data is not there, is damaged, or is no image classification; an
-        option that the source does not have.
+        option that the source does not have, or has another type; no such example to keep.
 
     Examples:
       >>> splits = load("fashion_mnist_mini", limit=100)
@@ -87,22 +95,96 @@ def load(
     if is_import_path(name):
         source = _checked_source(name, source)
 
+    parts = {part: getattr(source, part) for part in PARTS if getattr(source, part) is not None}
+    check_same_shape(f"data: {name!r}", **parts)
+    origins = {part: _origin(name, source, part) for part in parts}
+
     # Where there is no validation set, a part of every class is held out.
-    train, validation, test = source.train, source.validation, source.test
-    if validation is None:
-        stays, held_out = stratified_split(np.asarray(train.labels), validation_fraction, seed=seed)
-        train, validation = _take(train, stays), _take(train, held_out)
-    check_same_shape(f"data: {name!r}", train=train, validation=validation, test=test)
+    seed = check_count("data: seed", seed, least=0)
+    kept = _kept(Register(source.train, origins["train"]), keep)
+    chosen = {part: np.arange(origin.size) for part, origin in origins.items()}
+    if source.validation is None:
+        chosen["train"], chosen["validation"] = stratified_split(
+            np.asarray(source.train.labels), validation_fraction, seed=seed, keep=kept
+        )
+        origins["validation"], parts["validation"] = origins["train"], source.train
 
     if limit is not None:
-        # At random, since files come class by class.
-        random = np.random.default_rng(check_count("seed", seed, least=0))
-        count = check_count("limit", limit)
-        train, validation, test = (
-            _take(part, np.sort(random.permutation(len(part.labels))[:count]))
-            for part in (train, validation, test)
+        # At random, since files come class by class; those that are kept come first.
+        random = np.random.default_rng(seed)
+        limit = check_count("data: limit", limit, least=max(1, int(kept.sum())))
+        for part, rows in chosen.items():
+            shuffled = random.permutation(rows)
+            if part == "train":
+                shuffled = shuffled[np.argsort(~kept[shuffled], kind="stable")]
+            chosen[part] = np.sort(shuffled[:limit])
+
+    for note in (*source.notes, *remarks(source)):
+        logging.getLogger("rumjax").warning("data: %s", note)
+    return Splits(
+        name,
+        len(source.class_names),
+        source.class_names,
+        **{part: _take(parts[part], rows) for part, rows in chosen.items()},
+        origins={part: origins[part]._replace(rows=rows) for part, rows in chosen.items()},
+    )
+
+
+def remarks(source: Source) -> list[str]:
+    """Says what is unusual about the images of a source, a sentence each.
+
+    These are classes without training images, and images that are in the training set and in
+    another, pixel by pixel: accuracies on them say nothing about images never seen.
+    """
+    counts = np.bincount(source.train.labels, minlength=len(source.class_names))
+    absent = [str(source.class_names[label]) for label in np.flatnonzero(counts == 0)]
+    sentences = []
+    if absent:
+        listed = ", ".join(absent[:5])
+        sentences.append(f"{len(absent)} classes have no training image, {listed} among them")
+    for part, data in (("test", source.test), ("validation", source.validation)):
+        shared = 0 if data is None else int(copies(data.images, source.train.images).sum())
+        if data is not None and shared:
+            sentences.append(
+                f"{shared} of {len(data.labels)} {part} images are training images too, pixel by "
+                "pixel"
+            )
+    return sentences
+
+
+def _origin(name: str, source: Source, part: str) -> Origin:
+    """Returns where the examples of a part of a source come from.
+
+    Raises:
+      InvalidInputError: other than a name for each of them.
+    """
+    count = len(getattr(source, part).labels)
+    names = source.names.get(part)
+    if names is not None and len(names) != count:
+        raise InvalidInputError(
+            f"data: {name!r}, {part}: {count} examples, but {len(names)} names; each needs one"
         )
-    return Splits(name, len(source.class_names), source.class_names, train, validation, test)
+    text = None if names is None else np.array([str(name) for name in names])
+    return Origin(part, count, np.arange(count), text)
+
+
+def _kept(
+    register: Register, keep: Sequence[Example] | Callable[[Register], np.ndarray]
+) -> np.ndarray:
+    """Returns which training images of a source may not be left out, bool[N].
+
+    Raises:
+      InvalidInputError: an example that the source does not have.
+    """
+    if callable(keep):
+        return np.asarray(keep(register), bool)
+    kept = np.zeros(register.origin.size, bool)
+    for example in as_examples("data: keep", keep):
+        positions = register.find(example)
+        if not positions:
+            raise InvalidInputError(f"data: keep: there is no training image {example!r}")
+        kept[positions] = True
+    return kept
 
 
 def _reader(name: str) -> Callable[..., Any]:
@@ -164,7 +246,9 @@ def _checked_source(name: str, source: Any) -> Source:
             )
         else:
             parts[part] = checked(where, *pair, len(names))
-    return Source(names, **parts)  # type: ignore[arg-type]
+    own_names = dict(getattr(source, "names", {}))
+    notes = tuple(map(str, getattr(source, "notes", ())))
+    return Source(names, **parts, names=own_names, notes=notes)  # type: ignore[arg-type]
 
 
 def _take(data: Dataset, indices: np.ndarray) -> Dataset:

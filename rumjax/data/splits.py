@@ -7,31 +7,53 @@ import numpy as np
 from rumjax.errors import InvalidInputError, check_count
 from rumjax.types import Dataset
 
+MOST_CHANNELS = 4
+"""Channels, above which an axis may be the height or width of images with channels first."""
+
 
 def checked(where: str, images: Any, labels: Any, num_classes: int | None = None) -> Dataset:
     """Returns labeled images as uint8[N, H, W, C] and int32[N], if they are in order.
 
     Args:
       where: the name of the images in messages.
-      images: uint8, [N, H, W, C] or [N, H, W].
-      labels: integers, [N].
-      num_classes: K; by default one more than the largest label, but at most N.
+      images: [N, H, W, C] or [N, H, W], uint8 or whole numbers 0…255 of another dtype.
+      labels: whole numbers, [N] or [N, 1].
+      num_classes: K; by default one more than the largest label, and then every class below must
+        have an example.
 
     Raises:
-      InvalidInputError: no examples, other shapes or dtypes, lengths that differ, or labels that
-        are negative or not below `num_classes`.
+      InvalidInputError: no examples, other shapes or dtypes, channels that are not last, lengths
+        that differ, labels that are negative or not below `num_classes`, or a class without an
+        example though nobody says that it exists.
 
     Examples:
       >>> data = checked("mine", np.zeros((3, 8, 8), np.uint8), [0, 1, 1])
       >>> data.images.shape, data.labels
       ((3, 8, 8, 1), array([0, 1, 1], dtype=int32))
     """
-    # Dtypes and shapes.
-    images, labels = _array(where, images), _integers(where, labels)
-    if images.dtype != np.uint8:
+    images, labels = _pixels(where, images), _integers(where, labels)
+    if len(labels) != len(images):
         raise InvalidInputError(
-            f"{where}: wanted images of uint8, got {images.dtype}; scale them to 0…255 and cast"
+            f"{where}: {len(images)} images, but {len(labels)} labels; each needs one"
         )
+    count = _count_classes(where, labels) if num_classes is None else num_classes
+    outside = np.flatnonzero((labels < 0) | (labels >= count))
+    if outside.size:
+        raise InvalidInputError(
+            f"{where}: {outside.size} labels are outside 0…{count - 1}, "
+            f"the first is {labels[outside[0]]} of example {outside[0]}"
+        )
+    return Dataset(np.ascontiguousarray(images), labels.astype(np.int32))
+
+
+def _pixels(where: str, values: Any) -> np.ndarray:
+    """Returns images as uint8[N, H, W, C], if that changes none of their numbers.
+
+    Raises:
+      InvalidInputError: other numbers than 0…255, or shapes that are no images with channels last.
+    """
+    # The shape, with a channel where there is none.
+    images = _array(where, values)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or 0 in images.shape:
@@ -39,27 +61,49 @@ def checked(where: str, images: Any, labels: Any, num_classes: int | None = None
             f"{where}: wanted images [N, H, W, C] or [N, H, W], at least one, got "
             f"{list(images.shape)}"
         )
-    if len(labels) != len(images):
+    _, height, width, channels = images.shape
+    if channels > MOST_CHANNELS >= height:
         raise InvalidInputError(
-            f"{where}: {len(images)} images, but {len(labels)} labels; each needs one"
+            f"{where}: {list(images.shape)} are images with channels first; wanted [N, H, W, C], "
+            "which numpy.moveaxis(images, 1, -1) makes of them"
+        )
+    if channels > MOST_CHANNELS and height == width == channels:
+        raise InvalidInputError(
+            f"{where}: {list(images.shape)} are volumes, wanted images [N, H, W, C]"
         )
 
-    # Labels within the classes.
-    if num_classes is None:
-        num_classes = int(labels.max()) + 1
-        # A stray 2**31 would otherwise become as many classes.
-        if num_classes > len(labels):
-            raise InvalidInputError(
-                f"{where}: label {num_classes - 1} of only {len(labels)} examples; number the "
-                "classes 0…K-1, or give their names"
-            )
-    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if outside.size:
+    # Whole numbers 0…255 are kept as they are; a scale of 0…1 is not guessed.
+    if images.dtype == np.uint8:
+        return images
+    real = images.dtype.kind in "iuf"
+    whole = real and images.min() >= 0 and images.max() <= 255 and (images == images // 1).all()
+    if not whole or images.max() <= 1:
+        span = f" in {images.min():g}…{images.max():g}" if real else ""
         raise InvalidInputError(
-            f"{where}: {outside.size} labels are outside 0…{num_classes - 1}, "
-            f"the first is {labels[outside[0]]} of example {outside[0]}"
+            f"{where}: wanted images of uint8, got {images.dtype}{span}; scale them to whole "
+            "numbers 0…255, which are taken in other dtypes too"
         )
-    return Dataset(np.ascontiguousarray(images), labels.astype(np.int32))
+    return images.astype(np.uint8)
+
+
+def _count_classes(where: str, labels: np.ndarray) -> int:
+    """Returns K, one more than the largest label, if every class below has an example."""
+    count = int(labels.max()) + 1
+    # A stray 2**31 would otherwise become as many classes.
+    if count > len(labels):
+        raise InvalidInputError(
+            f"{where}: label {count - 1} of only {len(labels)} examples; number the "
+            "classes 0…K-1, or give their names"
+        )
+    examples = np.bincount(labels[labels >= 0], minlength=count)
+    if absent := np.flatnonzero(examples == 0).tolist():
+        first = "; subtract 1 from the labels" if absent == [0] else ""
+        raise InvalidInputError(
+            f"{where}: labels go up to {count - 1}, and no example has label "
+            f"{', '.join(map(str, absent[:5]))}{first}, number the classes 0…K-1 without gaps, or "
+            "give the names of all classes as class_names"
+        )
+    return count
 
 
 def check_same_shape(where: str, **parts: Dataset) -> None:
@@ -75,7 +119,7 @@ def check_same_shape(where: str, **parts: Dataset) -> None:
 
 
 def stratified_split(
-    labels: np.ndarray, fraction: float, *, seed: int
+    labels: np.ndarray, fraction: float, *, seed: int, keep: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Holds out a fraction of every class, at random.
 
@@ -84,6 +128,7 @@ def stratified_split(
       fraction: of each class, in [0, 1); `round(fraction * examples)` of a class are held out,
         so halves go to the even number and a small class may lose none.
       seed: of the choice; the same seed holds out the same examples.
+      keep: bool[N], examples that are not held out; others take their place as far as there are.
 
     Returns:
       Ascending indices of the examples that stay and of those held out, int64; together 0…N-1.
@@ -98,6 +143,10 @@ def stratified_split(
       (array([0, 0, 1, 1]), 16)
     """
     labels = _integers("labels to split", labels)
+    try:
+        fraction = float(fraction)
+    except (TypeError, ValueError):
+        fraction = np.nan
     if not 0 <= fraction < 1:
         raise InvalidInputError(f"validation_fraction: wanted a number in [0, 1), got {fraction}")
     random = np.random.default_rng(check_count("seed of the validation set", seed, least=0))
@@ -110,6 +159,8 @@ def stratified_split(
                 f"validation_fraction: {fraction} leaves class {label} without training examples, "
                 f"of which it has {count}; hold out less"
             )
+        if keep is not None:
+            examples = examples[~keep[examples]]
         held_out[examples[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
@@ -123,10 +174,23 @@ def _array(where: str, values: Any) -> np.ndarray:
 
 
 def _integers(where: str, labels: Any) -> np.ndarray:
-    """Returns labels as an array, if they are integers of one dimension."""
+    """Returns labels as integers of one dimension, if they are whole numbers [N] or [N, 1].
+
+    Raises:
+      InvalidInputError: other shapes, rows of a class each (one-hot) among them, or no numbers.
+    """
     labels = _array(where, labels)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    whole = labels.dtype.kind in "iub" or (
+        labels.dtype.kind == "f" and bool((labels == np.trunc(labels)).all())
+    )
+    if labels.ndim != 1 or not whole or labels.size == 0:
+        hint = "; one-hot rows become labels by argmax(axis=1)" if labels.ndim == 2 else ""
         raise InvalidInputError(
-            f"{where}: wanted integer labels [N], got {labels.dtype}{list(labels.shape)}"
+            f"{where}: wanted integer labels [N] or [N, 1], got {labels.dtype}"
+            f"{list(labels.shape)}{hint}"
         )
-    return labels
+    if labels.dtype.kind == "f" and np.abs(labels).max() > np.iinfo(np.int32).max:
+        raise InvalidInputError(f"{where}: label {np.abs(labels).max():g} is no class")
+    return labels.astype(np.int64) if labels.dtype.kind in "fb" else labels

@@ -14,6 +14,8 @@ from rumjax.data.splits import checked
 from rumjax.errors import InvalidInputError
 from rumjax.types import Dataset
 
+NAMES = ("id", "file_name", "filename", "image/filename")
+"""Features by which a data set may name its examples."""
 READ_AT_ONCE = 100
 """Examples in one call of TFDS, which takes half the time of one example a call."""
 
@@ -81,11 +83,13 @@ def read(
             f"access; prepare it as array_record in another folder, and give that as data_dir: "
             f"{prepare_command(name, other)}"
         ) from error
-    train, test = (
-        _read_split(f"data: {name!r}, {split}", source, label.num_classes)
+    ids = next((feature for feature in NAMES if feature in features), None)
+    (train, train_names), (test, test_names) = (
+        _read_split(f"data: {name!r}, {split}", source, label.num_classes, ids)
         for split, source in zip((train_split, test_split), splits, strict=True)
     )
-    return Source(tuple(label.names), train, None, test)
+    names = {"train": train_names, "test": test_names} if ids else {}
+    return Source(tuple(label.names), train, None, test, names)
 
 
 def prepare_command(name: str, path: str | None) -> str:
@@ -110,10 +114,13 @@ def _builder(library: Any, name: str, path: str | None, others: Sequence[str]) -
         raise InvalidInputError(f"data: TFDS cannot open {name!r}: {_reason(error)}") from error
 
 
-def _read_split(where: str, source: Any, num_classes: int) -> Dataset:
-    """Reads a split into arrays, whose size is that of the first image."""
+def _read_split(
+    where: str, source: Any, num_classes: int, ids: str | None
+) -> tuple[Dataset, list[str]]:
+    """Reads a split into arrays, whose size is that of the first image, with the names if any."""
     labels = np.zeros(len(source), np.int64)
     images = np.zeros((0,), np.uint8)
+    names: list[str] = []
     for index, example in enumerate(with_progress(_examples(where, source), where, len(source))):
         image = np.asarray(example["image"])
         if index == 0:
@@ -125,7 +132,10 @@ def _read_split(where: str, source: Any, num_classes: int) -> Dataset:
                 "image_size"
             )
         images[index], labels[index] = image, int(example["label"])
-    return checked(where, images, labels, num_classes)
+        if ids:
+            name = example[ids]
+            names.append(name.decode() if isinstance(name, bytes) else str(name))
+    return checked(where, images, labels, num_classes), names
 
 
 def _examples(where: str, source: Any) -> Iterator[Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rumjax.checks import check_keys
 from rumjax.ensemble.programs import (
     WITHIN,
     Programs,
@@ -28,7 +29,7 @@ from rumjax.ensemble.programs import (
 from rumjax.ensemble.works import Job, Work, stacked, together, training, work_of
 from rumjax.errors import DivergenceError, InvalidInputError, check_choice, check_count
 from rumjax.types import Dataset, PyTree, Variables
-from rumjax.unlearn.base import Step, check_finite
+from rumjax.unlearn.base import Step, check_finite, check_steps
 
 __all__ = [
     "WITHIN",
@@ -271,7 +272,8 @@ def run(
 
     Raises:
       DivergenceError: a model has diverged, and that stops them all; names the model.
-      InvalidInputError: a work of no models, or of more than the devices hold.
+      InvalidInputError: a work of no models, or of more than the devices hold; or what
+        `rumjax.run` refuses.
 
     Examples:
       >>> from rumjax.models import Cnn, Model
@@ -296,6 +298,12 @@ def run(
         # A work that does not fill the devices repeats its last model.
         if not 0 < len(work.names) <= size:
             raise InvalidInputError(f"work of {len(work.names)} models: wanted 1 to {size}")
+        count = len(work.names)
+        steps, variables, data = check_steps(
+            f"models {', '.join(work.names[:3])}", work.steps, work.variables, data, lead=(count,)
+        )
+        keys = check_keys("keys", work.keys, count)
+        work = Work(work.names, keys, steps, variables)
         picked = np.minimum(np.arange(size), len(work.names) - 1).reshape(len(devices), per_device)
 
         # The first work compiles; its time is measured apart.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax.ensemble.works import Work
-from rumjax.errors import check_count
+from rumjax.errors import InvalidInputError, check_count
 from rumjax.types import Array, Dataset, Key, PyTree, Subset, Task, Variables
 from rumjax.unlearn.base import all_finite
 
@@ -55,6 +55,8 @@ def at_once(
       (1, 3)
     """
     devices = tuple(jax.local_devices() if devices is None else devices)
+    if not devices:
+        raise InvalidInputError("devices: there are none; leave them out to use all local ones")
     return devices, len(devices) * check_count("per_device", per_device)
 
 
@@ -70,6 +72,7 @@ def fitting(count: int, *, most: int) -> tuple[tuple[jax.Device, ...], int]:
       >>> len(devices), per_device
       (1, 1)
     """
+    count, most = check_count("models", count), check_count("most", most)
     local = tuple(jax.local_devices())
     used = next(n for n in range(min(count, len(local)), 0, -1) if count % n == 0)
     per_device = 1 if within_device() == "map" else min(count // used, most)

@@ -6,8 +6,11 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from rumjax.checks import check_point
+from rumjax.errors import check_count, check_number
 from rumjax.models import Model
 from rumjax.models.dense import Name, by_name, dense_layers
 from rumjax.types import AnyArray, Array, PyTree, Variables
@@ -30,6 +33,9 @@ def per_example_gradients(
 
     It takes B times the memory of the parameters: keep B small and go on in micro-batches.
 
+    Raises:
+      InvalidInputError: images, labels and variables do not go with the model.
+
     Examples:
       >>> from rumjax.models import Cnn
       >>> model, images = Model(Cnn(2, widths=(), hidden=4)), jnp.ones((3, 2, 2, 1))
@@ -38,9 +44,10 @@ def per_example_gradients(
       >>> gradients["Dense_1"]["kernel"].shape
       (3, 4, 2)
     """
-    plain, factors = jax.vmap(lambda image, label: factored(model, variables, image, label))(
-        jnp.asarray(images), jnp.asarray(labels)
+    variables, data = check_point(
+        "per-example gradients", model, variables, (images, labels), allow_empty=True
     )
+    plain, factors = jax.vmap(lambda image, label: factored(model, variables, image, label))(*data)
     # Written at once, they are quicker than as products of one column and one row.
     dense = {kernel: a[:, :, None] * slope[:, None] for kernel, (a, slope) in factors.items()}
     leaves = [(plain | dense)[name] for name in by_name(variables.params)]
@@ -102,8 +109,14 @@ def loss_curvature(
 
     Returns:
       float32[N].
+
+    Raises:
+      InvalidInputError: images, labels and variables do not go with the model.
     """
-    chex.assert_equal_shape_prefix([images, labels], 1)
+    variables, data = check_point(
+        "loss curvature", model, variables, (images, labels), allow_empty=True
+    )
+    check_number("step", step, least=float(np.finfo(np.float32).tiny))
 
     # The sum of the losses has every example's gradient, since examples do not interact.
     def batch(images: Array, labels: Array) -> Array:
@@ -120,7 +133,7 @@ def loss_curvature(
         after = slope(inputs + step * sign / jnp.maximum(norm, 1))
         return jnp.sqrt(jnp.sum((after - before) ** 2, axis=(1, 2, 3)))
 
-    return _in_batches(batch, images, labels, batch_size)
+    return _in_batches(batch, *data, batch_size)
 
 
 def self_influence(
@@ -145,8 +158,13 @@ def self_influence(
 
     Returns:
       float32[N].
+
+    Raises:
+      InvalidInputError: images, labels and variables do not go with the model.
     """
-    chex.assert_equal_shape_prefix([images, labels], 1)
+    variables, data = check_point(
+        "self-influence", model, variables, (images, labels), allow_empty=True
+    )
 
     def norm(image: Array, label: Array) -> Array:
         plain, factors = factored(model, variables, image, label)
@@ -154,7 +172,7 @@ def self_influence(
         dense = (jnp.sum(a**2) * jnp.sum(slope**2) for a, slope in factors.values())
         return sum((jnp.sum(leaf**2) for leaf in plain.values()), start=sum(dense, jnp.float32(0)))
 
-    return _in_batches(jax.vmap(norm), images, labels, batch_size)
+    return _in_batches(jax.vmap(norm), *data, batch_size)
 
 
 def _in_batches(
@@ -177,7 +195,7 @@ def _in_batches(
       float32[N].
     """
     count = len(labels)
-    batch_size = max(1, min(batch_size, count))
+    batch_size = max(1, min(check_count("batch_size", batch_size), count))
     batches = -(-count // batch_size)
 
     def cut(array: AnyArray) -> Array:

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from rumjax.checks import check_point
+from rumjax.errors import InvalidInputError, check_count, check_scalar
 from rumjax.gradients.examples import example_losses, factored
 from rumjax.gradients.subsets import members, weighted_gradient
 from rumjax.models import Model
+from rumjax.models.checks import check_variables
 from rumjax.types import Array, Dataset, PyTree, Subset, Variables
 
 HELD = 2**30
@@ -51,7 +54,7 @@ def gradient_rows(
 
     def row(index: Array) -> Rows:
         plain, factors = factored(model, variables, data.images[index], data.labels[index])
-        ravelled = [jnp.zeros(0), *(leaf.ravel() for leaf in plain.values())]
+        ravelled = [jnp.zeros(0, jnp.float32), *(leaf.ravel() for leaf in plain.values())]
         return Rows(jnp.concatenate(ravelled), tuple(factors.values()))
 
     return jax.lax.map(row, indices, batch_size=micro_batch)
@@ -67,6 +70,9 @@ def gram_matrix(
     columns pass by, only the upper triangle is computed, and gradients are evaluated about
     N²/(2·block) times.
     """
+    variables, data = check_point("Gram matrix", model, variables, data, chosen)
+    check_count("micro_batch", micro_batch)
+
     # Whole blocks of examples, and 0 for those that fill the last one.
     capacity = chosen.indices.shape[0]
     block = _block_size(model, variables, data, capacity, micro_batch)
@@ -168,7 +174,12 @@ def fisher_solve(
     Returns:
       x, like the parameters.
     """
-    chex.assert_trees_all_equal_shapes(vector, variables.params)
+    variables, data = check_point("Fisher", model, variables, data, chosen)
+    if not isinstance(damping, jax.core.Tracer) and not check_scalar("damping", damping) > 0:
+        raise InvalidInputError("damping: wanted a number above 0, got 0")
+    vector = check_variables(
+        "vector", model, Variables(vector, variables.batch_stats), data.images
+    ).params
     capacity = chosen.indices.shape[0]
     weights = members(chosen)
 
@@ -184,7 +195,7 @@ def fisher_solve(
     gram = gram_matrix(model, variables, data, chosen, micro_batch=micro_batch)
 
     # The system of N equations, and its solution carried back to the parameters.
-    system = gram + damping * chosen.size * jnp.eye(capacity)
+    system = gram + damping * chosen.size * jnp.eye(capacity, dtype=jnp.float32)
     solution = jax.scipy.linalg.solve(system, product, assume_a="pos")
     correction = weighted_gradient(
         model, variables, data, chosen, solution * weights, batch_size=micro_batch

@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rumjax.checks import check_point
+from rumjax.errors import InvalidInputError, check_count
 from rumjax.gradients.examples import example_losses, per_example_gradients
 from rumjax.mesh import across_devices
 from rumjax.models import Model
@@ -25,7 +27,13 @@ def weighted_gradient(
 
     The result is like the parameters.
     """
-    chex.assert_equal_shape([chosen.indices, coefficients])
+    variables, data = check_point("weighted gradient", model, variables, data, chosen)
+    if jnp.shape(coefficients) != chosen.indices.shape:
+        raise InvalidInputError(
+            f"weighted gradient: coefficients {list(jnp.shape(coefficients))} for a subset of "
+            f"{list(chosen.indices.shape)}; wanted as many"
+        )
+    coefficients = jnp.asarray(coefficients)
 
     def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
         def loss(params: PyTree) -> Array:
@@ -39,7 +47,12 @@ def weighted_gradient(
 def mean_gradient(
     model: Model, variables: Variables, data: Dataset, chosen: Subset, *, batch_size: int
 ) -> PyTree:
-    """Returns ∇_θ of the mean CE over a subset, a batch at a time; like the parameters."""
+    """Returns ∇_θ of the mean CE over a subset, a batch at a time; like the parameters.
+
+    Raises:
+      InvalidInputError: model, variables, data and subset do not go together.
+    """
+    variables, data = check_point("mean gradient", model, variables, data, chosen)
     return weighted_gradient(
         model, variables, data, chosen, mean_weights(chosen), batch_size=batch_size
     )
@@ -49,6 +62,7 @@ def mean_gradient_magnitude(
     model: Model, variables: Variables, data: Dataset, chosen: Subset, *, batch_size: int
 ) -> PyTree:
     """Returns the mean over a subset of every example's |∇_θ CE|; like the parameters."""
+    variables, data = check_point("gradient magnitude", model, variables, data, chosen)
 
     # Magnitudes are taken before the sum, so gradients are needed example by example.
     def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
@@ -88,6 +102,7 @@ def sum_over(
       batch_size: examples at a time.
     """
     chex.assert_equal_shape([chosen.indices, coefficients])
+    check_count("batch_size", batch_size)
     capacity = chosen.indices.shape[0]
 
     def body(step: Array, total: PyTree) -> PyTree:

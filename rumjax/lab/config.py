@@ -9,14 +9,25 @@ them.
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from rumjax import data, forget_sets, models
+from rumjax import forget_sets
 from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.lab.methods import REFINEMENTS, SCORES
-from rumjax.lab.options import Options, accepted, call, names_of
+from rumjax.lab.options import Options, accepted, call, check_signature, typed
+from rumjax.lab.schema import (
+    OPTIONAL,
+    REQUIRED,
+    SECTIONS,
+    Data,
+    Network,
+    StudyForm,
+    Training,
+    Unlearning,
+)
 from rumjax.lab.sections import (
+    STUDIES,
     Attack,
     Audit,
     Bank,
@@ -25,54 +36,55 @@ from rumjax.lab.sections import (
     GivenScores,
     Study,
     Tuning,
-    option,
+    check_seed,
 )
+from rumjax.lab.values import converted, plain
 from rumjax.refine import Parts
 from rumjax.registry import resolve
-from rumjax.training import recipe
-from rumjax.unlearn import ALGORITHMS
 
+STUDY_NEEDS = {**STUDIES, "requests": ()}
+"""The options that a study of each kind cannot do without."""
+MOST_SEEDS = 10_000
+"""Seeds of a run, at most."""
+SCORE_ARRAYS = (
+    *("memorization_se", "bank_seconds", "bank_seconds_compiling"),
+    *("source", "source_rows", "source_names"),
+)
+"""What lies beside scores in their file."""
+MEASURED = ("outputs", "oracle", "labels", "forget_set")
+"""What measures of the user's own may take; see `rumjax.lab.measuring.own_measures`."""
 FORGET: dict[str, Callable[..., Parts]] = {
     **dict.fromkeys(SCORES, forget_sets.by_score),
     "entanglement": forget_sets.by_entanglement,
     "random": forget_sets.at_random,
     "class": forget_sets.by_class,
+    "examples": forget_sets.from_examples,
     "file": forget_sets.from_file,
 }
 """What a forget set may be chosen by, and the function that chooses it."""
-
-STUDIES: dict[str, tuple[str, ...]] = {
-    "difficulty": (),
-    "rum": ("strategies", "mixed", "orders", "refiners", "parts"),
-    "proxies": ("size", "driven"),
-    "requests": ("pairs",),
-}
-"""Kinds of study, and the options of each: which methods and cases it compares."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A configuration, section by section."""
 
-    name: str = option("of the run")
-    seed: int = option("of the first model; the others follow")
-    seeds: int = option("how many models each result is a mean of")
-    data: Options = option("the images and labels, see `rumjax.data.load`")
-    model: Options = option("the network, see `rumjax.models.build`")
-    training: Options = option("how models are trained, see `rumjax.training.recipe`")
-    bank: Bank = option("models trained on random subsets, for scores and audits")
-    forget: Forget | None = option("how the forget set is chosen")
-    unlearning: Options = option("defaults of all unlearners")
-    methods: Mapping[str, Options] = option("what is run, written by vanilla, shuffle, rum_f, rum")
-    attack: Attack = option("the membership inference attack")
-    cases: Mapping[str, CaseSection] = option("several forget sets", default_factory=dict)
-    study: Study | None = option("the question that a study answers", default=None)
-    tuning: Tuning | None = option("what is searched", default=None)
-    scores: GivenScores | None = option("memorization from elsewhere", default=None)
-    audit: Audit | None = option("attacks on single examples", default=None)
-    measures: Mapping[str, str] = option(
-        "measures of your own by name, package.module:function", default_factory=dict
-    )
+    name: str
+    seed: int
+    seeds: int
+    data: Options
+    model: Options
+    training: Options
+    bank: Bank
+    forget: Forget | None
+    unlearning: Options
+    methods: Mapping[str, Options]
+    attack: Attack
+    cases: Mapping[str, CaseSection] = dataclasses.field(default_factory=dict)
+    study: Study | None = None
+    tuning: Tuning | None = None
+    scores: GivenScores | None = None
+    audit: Audit | None = None
+    measures: Mapping[str, str] = dataclasses.field(default_factory=dict)
     written: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The dictionary that it was read from."""
 
@@ -124,80 +136,52 @@ class Config:
         }
 
 
-SECTIONS = {
-    field.name: str(field.metadata["about"])
-    for field in dataclasses.fields(Config)
-    if "about" in field.metadata
-}
-"""Every section, and what it is about."""
-OPTIONAL = ("cases", "study", "tuning", "scores", "audit", "measures")
-REQUIRED = tuple(name for name in SECTIONS if name not in OPTIONAL)
-RECORDS: dict[str, type] = {
-    "bank": Bank,
-    "attack": Attack,
-    "forget": Forget,
-    "scores": GivenScores,
-    "tuning": Tuning,
-    "audit": Audit,
-    "study": Study,
-}
-"""Sections that are records of their own."""
-FACTORIES: dict[str, Callable[..., Any]] = {
-    "data": data.load,
-    "model": models.build,
-    "training": recipe,
-}
-"""Sections that are keyword arguments of a function; the run itself adds some of them."""
-ADDED = {"data": (), "model": ("num_classes", "mean", "std"), "training": ("model",)}
-"""Arguments of `FACTORIES` that no configuration gives."""
-
-
 def read(config: Mapping[str, Any]) -> Config:
     """Reads a configuration from a dictionary of sections.
 
     Every section of `REQUIRED` is needed; where there are `cases`, `forget` and `methods` are what
-    they share, and may be absent too.
+    they share, and may be absent too. The others may also be None.
 
     Raises:
-      InvalidInputError: an unknown section or option, one that is missing, or a value out of range.
+      InvalidInputError: an unknown section or option, one that is missing, or a value of another
+        type or out of range.
     """
     # Every section that is needed is there, and holds options by name.
+    config = plain(config)
     for section in config:
         check_choice("section of the configuration", section, tuple(SECTIONS))
+    config = {name: value for name, value in config.items() if not is_absent(name, value)}
     needed = set(REQUIRED) - ({"forget", "methods"} if "cases" in config else set())
     if lacking := needed - set(config):
         raise InvalidInputError(f"the configuration lacks {', '.join(sorted(lacking))}")
     for section in set(config) - {"name", "seed", "seeds"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
-    if not (isinstance(config["name"], str) and config["name"]):
-        raise InvalidInputError(f"name: wanted some text, got {config['name']!r}")
-
-    # Options that every unlearner may have are known to one of them.
-    known = dict.fromkeys(name for factory in ALGORITHMS.values() for name in names_of(factory))
-    for name in config["unlearning"]:
-        check_choice("option in unlearning", name, known)
+    name = config["name"]
+    if not isinstance(name, str) or not name.isprintable() or not name.strip() or "/" in name:
+        raise InvalidInputError(f"name: wanted some text without /, got {name!r}")
 
     # Scores of one's own have names of their own, which the sections after them may use.
     scores = call("scores", GivenScores, config["scores"]) if "scores" in config else None
     own_scores = () if scores is None else tuple(scores.own)
     for name in own_scores:
-        if name in FORGET or name in REFINEMENTS:
+        if name in FORGET or name in (*REFINEMENTS, *SCORE_ARRAYS):
             raise InvalidInputError(f"scores.own: {name} is a name of rumjax; choose another")
-    for name, path in config.get("measures", {}).items():
-        resolve(f"measures.{name}", path, {})
+    measures = converted("measures", Mapping[str, str], config.get("measures", {}))
+    for name, path in measures.items():
+        check_signature(f"measures.{name}", resolve(f"measures.{name}", path, {}), MEASURED)
 
     # Each section becomes a record, which checks itself.
     return Config(
         name=config["name"],
-        seed=check_count("seed", config["seed"], least=0),
-        seeds=check_count("seeds", config["seeds"]),
-        data=config["data"],
-        model=config["model"],
-        training=config["training"],
+        seed=check_seed("seed", config["seed"]),
+        seeds=check_seeds(config["seeds"]),
+        data=typed("data", Data, config["data"]),
+        model=typed("model", Network, config["model"]),
+        training=typed("training", Training, config["training"]),
         bank=call("bank", Bank, config["bank"]),
         forget=read_forget("forget", config["forget"], own_scores) if "forget" in config else None,
-        unlearning=config["unlearning"],
+        unlearning=typed("unlearning", Unlearning, config["unlearning"]),
         methods=config.get("methods", {}),
         attack=call("attack", Attack, config["attack"]),
         cases=read_cases(config["cases"]) if "cases" in config else {},
@@ -205,9 +189,26 @@ def read(config: Mapping[str, Any]) -> Config:
         tuning=call("tuning", Tuning, config["tuning"]) if "tuning" in config else None,
         scores=scores,
         audit=call("audit", Audit, config["audit"]) if "audit" in config else None,
-        measures=config.get("measures", {}),
+        measures=measures,
         written=config,
     )
+
+
+def check_seeds(value: Any) -> int:
+    """Returns a number of seeds, if so many models can be trained.
+
+    Raises:
+      InvalidInputError: it is none, or too many.
+    """
+    seeds = check_count("seeds", converted("seeds", int, value))
+    if seeds > MOST_SEEDS:
+        raise InvalidInputError(f"seeds: wanted at most {MOST_SEEDS}, got {seeds}")
+    return seeds
+
+
+def is_absent(section: str, value: Any) -> bool:
+    """Tests whether a section that may be absent is written as None."""
+    return section in OPTIONAL and value is None
 
 
 def read_forget(where: str, section: Options, own_scores: Collection[str] = ()) -> Forget:
@@ -216,10 +217,22 @@ def read_forget(where: str, section: Options, own_scores: Collection[str] = ()) 
     Raises:
       InvalidInputError: an unknown way to choose, or an option that it does not take.
     """
-    dealt = {key: section[key] for key in ("requests", "until") if key in section}
+    # How it is dealt out to requests is no option of the function.
+    section = converted(where, Mapping, section)
+    dealt = {
+        key: converted(f"{where}.{key}", int | None, section[key])
+        for key in ("requests", "until")
+        if key in section
+    }
     options = {key: value for key, value in section.items() if key not in dealt}
-    accepted(where, FORGET | dict.fromkeys(own_scores, forget_sets.by_score), options, "by")
-    return Forget(options.pop("by"), options, **dealt)
+    if dealt.get("until") is not None and dealt.get("requests") is None:
+        raise InvalidInputError(f"{where}.until: say with requests how many there are")
+
+    # The others are options of the function that chooses.
+    choosers = FORGET | dict.fromkeys(own_scores, forget_sets.by_score)
+    function = accepted(where, choosers, options, "by")
+    by = options.pop("by")
+    return Forget(by, typed(where, function, options), **dealt)
 
 
 def read_cases(sections: Mapping[str, Options]) -> dict[str, CaseSection]:
@@ -246,38 +259,8 @@ def read_study(section: Options) -> Study:
       InvalidInputError: an unknown kind of study, or an option that it does not have.
     """
     kind = check_choice("kind of study", str(section.get("kind")), tuple(STUDIES))
-    options = {key: value for key, value in section.items() if key not in ("kind", "command")}
-    for name in options:
+    for name in section:
         check_choice("option in study", name, ("kind", "command", *STUDIES[kind]))
-    return Study(kind, section.get("command"), options)
-
-
-def describe() -> str:
-    """Lists every section and its options, for `--help`."""
-    lines = []
-    for section, about in SECTIONS.items():
-        lines.append(listing([(section, about)]))
-        if section in FACTORIES:
-            names = [name for name in names_of(FACTORIES[section]) if name not in ADDED[section]]
-            lines.append(f"    {', '.join(names)}")
-        elif section in RECORDS:
-            # Options of options are written beside the others, and depend on one of them.
-            fields = [one for one in dataclasses.fields(RECORDS[section]) if one.name != "options"]
-            lines.append(listing([(f"  {one.name}", one.metadata["about"]) for one in fields]))
-        if section == "forget":
-            own = ("scores", "embeddings", "labels", "count")
-            choosers = {by: FORGET[by] for by in ("memorization", *FORGET) if by not in SCORES[1:]}
-            options = {by: names_of(chooser) for by, chooser in choosers.items()}
-            lines += [
-                f"    by {by}: {', '.join(name for name in names if name not in own)}"
-                for by, names in options.items()
-            ]
-        if section == "study":
-            kinds = {kind: ", ".join(names) for kind, names in STUDIES.items() if names}
-            lines += [f"    kind {kind}: {names}" for kind, names in kinds.items()]
-    return "\n".join(lines)
-
-
-def listing(entries: Iterable[tuple[str, str]]) -> str:
-    """Lists names and what they mean, a line each."""
-    return "\n".join(f"  {name:<22} {meaning}" for name, meaning in entries)
+    options = typed("study", StudyForm, section)
+    del options["kind"]
+    return Study(kind, options.pop("command", None), options)

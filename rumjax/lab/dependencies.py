@@ -93,7 +93,11 @@ def patterns(run: Run) -> dict[str, tuple[str, ...]]:
     A stage of a case has the case's name after its own, and "unlearn" the method's at the end.
     """
     by_stage: dict[str, tuple[str, ...]] = {
-        "original": (files.checkpoint(files.original("*")), files.dynamics("*")),
+        "original": (
+            files.EXAMPLES,
+            files.checkpoint(files.original("*")),
+            files.dynamics("*"),
+        ),
         "bank": ("bank/*", files.checkpoint(files.bank_model("*"))),
         "scores": (files.SCORES, files.SCORE_SECONDS),
     }
@@ -109,7 +113,7 @@ def case_patterns(case: Case, *, audited: bool) -> dict[str, tuple[str, ...]]:
     """Returns patterns of the files that each stage of a case makes, in the case's folder."""
     oracles = files.ORACLES.values()
     by_stage: dict[str, tuple[str, ...]] = {
-        "forget_sets": (files.FORGET_SETS, files.HARDNESS),
+        "forget_sets": (files.FORGET_SETS, files.FORGET_TABLE, files.HARDNESS),
         "oracle": (
             files.checkpoint(files.oracle("*", "*")),
             *(files.row(name, "*") for name in oracles),
@@ -200,7 +204,7 @@ def content_of(forget: Forget) -> dict[str, Any]:
     """Returns the section `forget`, with the content of a file in place of its path."""
     section = forget.written
     if forget.by == "file":
-        content = pathlib.Path(section.pop("path")).read_bytes()
+        content = pathlib.Path(section.pop("path")).expanduser().read_bytes()
         section["sha256"] = hashlib.sha256(content).hexdigest()[:16]
     return section
 

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 
 from rumjax import data, models
+from rumjax.data.origins import Register, as_examples
 from rumjax.errors import InvalidInputError, check_choice
+from rumjax.forget_files import read_listed
 from rumjax.lab import files
+from rumjax.lab.building import build_method, with_augmentation
 from rumjax.lab.config import Config, read, read_forget
-from rumjax.lab.methods import FLOOR, SCORES, Method, build_method, with_augmentation
+from rumjax.lab.methods import FLOOR, SCORES, Method
 from rumjax.lab.options import Options, call
 from rumjax.lab.sections import CaseSection, Forget
 from rumjax.models import Model
-from rumjax.scores import EXTRA_PROXIES
+from rumjax.scores import EXTRA_PROXIES, has_published
 from rumjax.training import Recipe, recipe
 from rumjax.types import Splits
 from rumjax.unlearn import ALGORITHMS
@@ -120,7 +123,7 @@ def build(config: Mapping[str, Any]) -> Run:
     """
     # Read the sections; then load the data, which the model depends on.
     sections = read(config)
-    splits = call("data", data.load, sections.data)
+    splits = call("data", data.load, sections.data, keep=functools.partial(requested, sections))
     mean, std = models.channel_statistics(splits.train.images)
     model = call(
         "model",
@@ -144,6 +147,42 @@ def build(config: Mapping[str, Any]) -> Run:
     check_searches(run)
     check_audit(run)
     return run
+
+
+def requested(config: Config, register: Register) -> np.ndarray:
+    """Says which training images of the source a configuration names, bool[N].
+
+    They are not held out for validation: a request would meet a model that never saw them, and
+    published scores are of these images and no others. Examples that the source does not have are
+    refused where S is chosen.
+
+    Args:
+      config: with its forget sets, and its scores if they are given.
+      register: the source's training images.
+    """
+    # Examples of deletion requests, in any case.
+    own = [
+        read_forget(f"cases.{name}.forget", section.forget, config.own_scores)
+        for name, section in config.cases.items()
+        if section.forget is not None
+    ]
+    named = np.zeros(register.origin.size, bool)
+    for section in (config.forget, *own):
+        if section is None or section.by not in ("examples", "file"):
+            continue
+        if section.by == "examples":
+            examples = list(as_examples("forget.examples", section.options.get("examples", ())))
+        else:
+            listed = read_listed(section.options["path"]).values()
+            examples = [one for part in listed for kind in part.examples.values() for one in kind]
+        for example in examples:
+            named[register.find(example)] = True
+
+    # Images with published scores.
+    given = config.scores.memorization if config.scores is not None else None
+    if given is not None and "published" in given:
+        named |= has_published(given["published"], np.asarray(register.data.images))
+    return named
 
 
 def build_cases(run: Run) -> tuple[Case, ...]:
@@ -210,6 +249,11 @@ def build_methods(run: Run, methods: Mapping[str, Options]) -> tuple[Method, ...
       InvalidInputError: see `build_method`.
     """
     config, classes = run.config, run.data.num_classes
+    if files.ORIGINAL in methods:
+        raise InvalidInputError(
+            f"methods.{files.ORIGINAL}: this is the name of the model that is not unlearned; "
+            "choose another"
+        )
     defaults = config.unlearner_defaults
     return tuple(
         build_method(name, options, defaults, run.model, classes, config.own_scores)

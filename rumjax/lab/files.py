@@ -35,7 +35,9 @@ ORACLES = {"reference": "retrain_reference", "second": "retrain_second"}
 
 SCORES = "scores.npz"
 SCORE_SECONDS = "scores.json"
+EXAMPLES = "examples.npz"
 FORGET_SETS = "forget_sets.npz"
+FORGET_TABLE = "forget_sets.csv"
 HARDNESS = "forget_sets.json"
 BANK = "bank/bank.json"
 STABILITY = "bank/stability.json"
@@ -129,7 +131,7 @@ def number_of(file_of_bank: str) -> int:
     return int(file_of_bank.rpartition("/")[2].removesuffix(".npz").removesuffix("_diverged.json"))
 
 
-ANY_FINGERPRINT = "?" * 12
+ANY_FINGERPRINT = "[0-9a-f]" * 12
 
 
 def _five(model: int | str) -> str:
@@ -169,7 +171,9 @@ REPORT_FILES = (
 OTHER_FILES = (
     LeftFile(SCORES, "memorization, its standard error, and its proxies"),
     LeftFile(SCORE_SECONDS, "the seconds that each score took"),
+    LeftFile(EXAMPLES, "rows or files of all examples in their source, and their SHA-256"),
     LeftFile(FORGET_SETS, "indices of the forget set, its parts, and the retain set"),
+    LeftFile(FORGET_TABLE, "the forget set by rows or files of the source, and by SHA-256"),
     LeftFile(HARDNESS, "how memorized and how entangled the forget set and its parts are"),
     LeftFile("checkpoints/*", "the original models, the oracles, and others that are kept"),
     LeftFile("dynamics/*", "losses and proxies of the original models' training"),

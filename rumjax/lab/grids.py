@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_choice
+from rumjax.lab.values import is_number
 
 Setting: TypeAlias = dict[str, dict[str, Any]]
 """Options that differ from the configured ones, by part of the forget set."""
@@ -64,9 +65,59 @@ def settings(
             yield drawn
 
 
+def check_grid(where: str, grid: Any, parts: Sequence[str]) -> None:
+    """Checks that a grid holds values to try, for parts that there are.
+
+    Args:
+      where: the name used in messages.
+      grid: see `settings`.
+      parts: the method's.
+
+    Raises:
+      InvalidInputError: it does not.
+
+    Examples:
+      >>> check_grid("grid", {"epochs": 3}, ("all",))
+      Traceback (most recent call last):
+      rumjax.errors.InvalidInputError: grid.epochs: wanted values to try, like (1, 2), got 3
+    """
+    # Options by part, or options for all parts, and no mixture.
+    if not isinstance(grid, Mapping):
+        raise InvalidInputError(f"{where}: wanted values by option, got {grid!r}")
+    if is_by_part(grid):
+        for part, options in grid.items():
+            check_choice(f"part in {where}", part, parts)
+            check_grid(f"{where}.{part}", options, parts)
+        return
+
+    # Some values for every option, or a range.
+    for key, values in grid.items():
+        if not isinstance(values, tuple | list) or not values:
+            raise InvalidInputError(
+                f"{where}.{key}: wanted values to try, like (1, 2), got {values!r}"
+            )
+        if values[0] in ("log", "uniform"):
+            check_range(f"{where}.{key}", values)
+
+
+def check_range(where: str, values: Sequence[Any]) -> None:
+    """Checks that values are ("log", low, high) or ("uniform", low, high).
+
+    Raises:
+      InvalidInputError: they are not.
+    """
+    kind, *bounds = values
+    ascend = len(bounds) == 2 and all(map(is_number, bounds)) and bounds[0] < bounds[1]
+    if not ascend or (kind == "log" and bounds[0] <= 0):
+        raise InvalidInputError(
+            f'{where}: wanted ("{kind}", low, high) with low below high, both above 0 for "log", '
+            f"got {values!r}"
+        )
+
+
 def is_by_part(grid: Mapping[str, Any]) -> bool:
     """Says whether a grid gives options by part of the forget set."""
-    return bool(grid) and all(isinstance(values, Mapping) for values in grid.values())
+    return any(isinstance(values, Mapping) for values in grid.values())
 
 
 def is_range(values: Any) -> bool:
@@ -86,4 +137,6 @@ def draw_from(values: Any, random: np.random.Generator) -> Any:
 
 def fingerprint(value: Any) -> str:
     """Returns a short name for a JSON-like value, of 12 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()[
+        :12
+    ]

@@ -9,8 +9,9 @@ from rumjax import ensemble
 from rumjax.errors import DivergenceError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import progress
+from rumjax.lab.building import refinement
 from rumjax.lab.context import CaseContext, Context
-from rumjax.lab.methods import Method, refinement
+from rumjax.lab.methods import Method
 from rumjax.lab.results import read_forget_set
 from rumjax.refine import rum
 from rumjax.types import Key, Scores, Variables

@@ -7,7 +7,7 @@ from rumjax import metrics
 from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab.context import CaseContext, Context, load_oracle, load_original
-from rumjax.lab.options import call_with
+from rumjax.lab.options import attempt, call_with
 from rumjax.models import predict
 from rumjax.registry import resolve
 from rumjax.types import Outputs, Variables
@@ -80,10 +80,11 @@ def own_measures(
             labels=labels,
             forget_set=forget_set,
         )
-        if np.ndim(value) != 0:
+        number = attempt(f"measures.{name}", np.asarray, {}, value)
+        if number.ndim != 0 or number.dtype.kind not in "biuf":
             raise InvalidInputError(
-                f"measures.{name}: {path} returned an array of shape {np.shape(value)}; wanted a "
-                "number"
+                f"measures.{name}: {path} returned {number.dtype} of shape {number.shape}; wanted "
+                "a number"
             )
-        values[name] = float(value)
+        values[name] = float(number)
     return values

@@ -4,24 +4,28 @@ They are written with `vanilla`, `shuffle`, `rum_f` and `rum`: four values of on
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from rumjax.data.augment import augmentation
 from rumjax.errors import InvalidInputError
-from rumjax.lab import files
-from rumjax.lab.options import Options, accepted, call, call_with, names_of
-from rumjax.models import Model
-from rumjax.refine import LEVELS, Refine, at_random, by_class, by_score, whole
-from rumjax.registry import is_import_path, resolve
-from rumjax.scores import EXTRA_PROXIES, PROXIES
-from rumjax.types import Scores, Unlearner
-from rumjax.unlearn import ALGORITHMS
+from rumjax.lab.options import Options
 
-SCORES = ("memorization", *PROXIES, *EXTRA_PROXIES)
+if TYPE_CHECKING:  # configurations are read without the library, which takes its time
+    from rumjax.types import Unlearner
+
+LEVELS = ("low", "medium", "high")
+"""Of `rumjax.refine`: the parts by memorization."""
+SCORES = (
+    "memorization",
+    "c_proxy",
+    "max_confidence",
+    "entropy",
+    "binary_accuracy",
+    "holdout_retraining",
+    "loss_curvature",
+    "self_influence",
+)
+"""Memorization, and the proxies of `rumjax.scores`."""
 REFINEMENTS = ("whole", "random", "class", "entanglement", "rescored", *SCORES)
 """What a forget set may be refined by, besides scores and refinements of your own.
 
@@ -131,7 +135,7 @@ class Method:
     refine: str
     parts: tuple[str, ...]
     """by ascending score"""
-    select: Mapping[str, Unlearner[Any]]
+    select: "Mapping[str, Unlearner[Any]]"
     order: tuple[str, ...]
     options: Any
     """the JSON-like configuration it was made from, defaults included"""
@@ -140,134 +144,3 @@ class Method:
     def epochs(self) -> int:
         """The epochs of all its steps."""
         return sum(self.select[part].epochs for part in self.order)
-
-
-def build_method(
-    name: str,
-    options: Options,
-    defaults: Options,
-    model: Model,
-    num_classes: int,
-    own_scores: Collection[str] = (),
-) -> Method:
-    """Builds a method from its options, as `vanilla` and its siblings write them.
-
-    Args:
-      name: its key in the configuration.
-      options: its form, with an unlearner for each part.
-      defaults: options of unlearners that do not give them.
-      model: the network.
-      num_classes: K.
-      own_scores: names of scores besides those of rumjax, which a method may refine by.
-
-    Raises:
-      InvalidInputError: an unknown refinement, algorithm or option, a value out of range, or
-        parts, order and selection that do not name the same.
-    """
-    where = f"methods.{name}"
-    check_form(where, name, options, own_scores)
-    select, resolved = {}, {}
-    for part, given in options["select"].items():
-        select[part], resolved[part] = unlearner(
-            f"{where}.select.{part}", given, defaults, model, num_classes
-        )
-    names = [resolved[part]["algorithm"] for part in options["order"] if part in resolved]
-    return Method(
-        name=name,
-        algorithm=names[0] if len(set(names)) == 1 else ">".join(names),
-        strategy=options["strategy"],
-        refine=options["refine"],
-        parts=tuple(options["parts"]),
-        select=select,
-        order=tuple(options["order"]),
-        options={**options, "select": resolved},
-    )
-
-
-def check_form(where: str, name: str, options: Options, own_scores: Collection[str] = ()) -> None:
-    """Checks everything of a method but its unlearners.
-
-    Raises:
-      InvalidInputError: a name that cannot be a file's, not made by `vanilla` or its siblings, an
-        unknown refinement, or parts, order and selection that do not name the same.
-    """
-    if not re.fullmatch(r"\w[\w.+-]*", name) or name in files.ORACLES.values():
-        raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
-    if not isinstance(options, Mapping) or options.keys() != FLOOR.keys():
-        raise InvalidInputError(
-            f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.lab.methods"
-        )
-    known = dict.fromkeys((*REFINEMENTS, *own_scores), by_score)
-    resolve(f"refinement in {where}", options["refine"], known)
-
-    # Parts by class are those of the forget set's classes, whatever `parts` says.
-    parts = options["order"] if options["refine"] == "class" else options["parts"]
-    for key in ("order", "select"):
-        if sorted(options[key]) != sorted(set(parts)):
-            raise InvalidInputError(
-                f"{where}.{key}: names {', '.join(options[key])}, "
-                f"but the parts are {', '.join(parts)}, each once"
-            )
-
-
-def unlearner(
-    where: str, given: Options, defaults: Options, model: Model, num_classes: int
-) -> tuple[Unlearner[Any], dict[str, Any]]:
-    """Makes an unlearner from `{"algorithm": name, **options}`, and fills its defaults in.
-
-    Defaults that its factory does not know are left out; options that it does not know are refused.
-
-    Returns:
-      The unlearner, and its options.
-
-    Raises:
-      InvalidInputError: an unknown algorithm or option, or a value out of range.
-    """
-    factory = accepted(where, ALGORITHMS, given, "algorithm")
-    known = names_of(factory)
-    options = {key: value for key, value in defaults.items() if key in known} | dict(given)
-    extra = {"num_classes": num_classes} if "num_classes" in known else {}
-    arguments = {key: value for key, value in options.items() if key != "algorithm"}
-    made = call(where, factory, with_augmentation(arguments), model=model, **extra)
-    return made, options
-
-
-def with_augmentation(options: Options) -> dict[str, Any]:
-    """Returns options of an unlearner or of training, with the augmentation that they name."""
-    if "augmentation" not in options:
-        return dict(options)
-    return {**options, "augmentation": augmentation(options["augmentation"])}
-
-
-def refinement(
-    method: Method, scores: Mapping[str, Scores], labels: np.ndarray, seed: int
-) -> Refine:
-    """Returns the function that refines a forget set for a method.
-
-    A refinement of your own, "package.module:factory", is called with what it takes of `scores`,
-    `labels`, `parts` and `seed`, and returns a function from S to named parts.
-
-    Args:
-      method: names the refinement and the parts.
-      scores: scores of D by name.
-      labels: int32[N].
-      seed: of shuffles.
-    """
-    if method.refine == "whole":
-        return whole(method.parts[0])
-    if method.refine == "random":
-        return at_random(parts=method.parts, seed=seed)
-    if method.refine == "class":
-        return by_class(labels)
-    if is_import_path(method.refine):
-        factory = resolve("refinement", method.refine, {})
-        own: Refine = call_with(
-            f"methods.{method.name}.refine",
-            factory,
-            scores=scores,
-            labels=labels,
-            parts=method.parts,
-            seed=seed,
-        )
-        return own
-    return by_score(scores[method.refine], parts=method.parts)

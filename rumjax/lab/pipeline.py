@@ -16,12 +16,11 @@ import numpy as np
 from rich.console import Console
 
 import rumjax
-from rumjax import scores as estimators
 from rumjax.lab import dependencies, files, report
+from rumjax.lab.checking import check, check_searched
 from rumjax.lab.cluster import ALONE, Process
 from rumjax.lab.context import Context, on_device
 from rumjax.lab.experiment import Run
-from rumjax.lab.methods import SCORES
 from rumjax.lab.report.reported import Reported, case_of, whole
 from rumjax.lab.results import has_diverged
 from rumjax.lab.stages import (
@@ -36,8 +35,6 @@ from rumjax.lab.stages import (
     unlearning,
 )
 from rumjax.lab.workdir import WorkDirectory
-from rumjax.models import predict, require_embeddings
-from rumjax.types import Scores
 
 
 def run_experiment(
@@ -173,6 +170,7 @@ def tune_experiment(
     Raises:
       RumjaxError: says what went wrong and what to do about it.
     """
+    check_searched(run, only)
     context = open_context(run, work, console or Console())
     originals.train(context)
     example_scores = scores.score(context, bank.train(context))
@@ -194,40 +192,6 @@ def open_context(
     work.write_json(files.CONFIG, run.config.written)
     work.write_json(files.ENVIRONMENT, environment())
     return on_device(run, work, console)
-
-
-def check(run: Run) -> None:
-    """Finds out before anything is trained what would go wrong after hours of training.
-
-    Raises:
-      InvalidInputError: a model that does not fit the images, a bank too small to see every example
-        and leave it out, or a forget set that cannot be made of this data.
-    """
-    # The model fits the images.
-    images = run.data.train.images[:1]
-    like = jax.eval_shape(run.model.init, jax.random.key(0), images)
-    outputs = jax.eval_shape(functools.partial(predict, run.model), like, images)
-
-    # Every example is seen by a model of the bank, and left out by another.
-    if run.needs_bank:
-        options = run.config.bank
-        subsets = (
-            estimators.random_subset(options.seed, model, run.size, options.fraction)
-            for model in range(options.models)
-        )
-        seen = (np.bincount(subset, minlength=run.size).astype(bool) for subset in subsets)
-        estimators.memorization_of(estimators.tally(((one, one) for one in seen), run.size))
-
-    # There are enough examples for each forget set; which ones depends on scores.
-    nothing = Scores(np.zeros(run.size, np.float32))
-    labels = np.asarray(run.data.train.labels)
-
-    def embeddings() -> np.ndarray:
-        return np.zeros((run.size, require_embeddings(outputs).shape[1]), np.float32)
-
-    for case in run.cases:
-        example_scores = dict.fromkeys((*SCORES, *run.config.own_scores), nothing)
-        forget_sets.choose_set(case.forget, labels, example_scores, embeddings)
 
 
 def environment() -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Searches over choices of a value for every coordinate."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from rumjax.errors import InvalidInputError
+from rumjax.lab.sections import Selection
 
 Choice: TypeAlias = tuple[Any, ...]
 """A value for every coordinate."""
@@ -48,6 +50,21 @@ def ascend(
             idle += 1
         coordinate = (coordinate + 1) % len(values)
     return best, scores[best]
+
+
+def check_budget(where: str, selection: Selection, parts: Sequence[str]) -> None:
+    """Checks that an exhaustive search stays in its budget, doing nothing being a candidate too.
+
+    Raises:
+      InvalidInputError: it does not.
+    """
+    orders = math.factorial(len(parts)) if selection.orders == "all" else 1
+    count = (len(set(selection.candidates)) + 1) ** len(parts) * orders
+    if selection.search == "exhaustive" and count > selection.budget:
+        raise InvalidInputError(
+            f"{where}: {count} selections exceed the budget of {selection.budget}; raise it, name "
+            'fewer candidates, or search by "ascent"'
+        )
 
 
 def exhaust(

@@ -6,16 +6,27 @@ model, and is checked where a `Run` is built.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
-from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
+from rumjax.errors import InvalidInputError, check_count, check_number
 from rumjax.lab.options import Options, call
+from rumjax.lab.values import converted
 from rumjax.registry import resolve
+
+STUDIES: dict[str, tuple[str, ...]] = {
+    "difficulty": (),
+    "rum": ("strategies", "mixed", "orders", "refiners", "parts"),
+    "proxies": ("size", "driven"),
+    "requests": ("pairs",),
+}
+"""Kinds of study, and the options of each: which methods and cases it compares."""
 
 Criterion: TypeAlias = Literal["oracle", "validation"]
 Search: TypeAlias = Literal["ascent", "exhaustive"]
 Orders: TypeAlias = Literal["all", "configured"]
 
+MOST_SEED = 2**31 - 1
+"""The largest seed, with which JAX and NumPy both can begin."""
 LEAST_AUDITED = 8
 """Models of the bank, below which audits cannot be computed."""
 
@@ -23,6 +34,18 @@ LEAST_AUDITED = 8
 def option(about: str, **default: Any) -> Any:
     """Declares an option of a section, and says in a few words what it is."""
     return dataclasses.field(metadata={"about": about}, **default)
+
+
+def check_seed(what: str, value: Any) -> int:
+    """Returns a seed, if it is one that keys of random numbers can be made of.
+
+    Raises:
+      InvalidInputError: it is not.
+    """
+    seed = check_count(what, converted(what, int, value), least=0)
+    if seed > MOST_SEED:
+        raise InvalidInputError(f"{what}: wanted a seed of at most {MOST_SEED}, got {seed}")
+    return seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +60,9 @@ class Bank:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        if not isinstance(self.checkpoints, bool):
-            raise InvalidInputError(
-                f"bank.checkpoints: wanted True or False, got {self.checkpoints!r}"
-            )
         check_count("bank.models", self.models, least=2)
         check_number("bank.fraction", self.fraction, most=1.0)
-        check_count("bank.seed", self.seed, least=0)
+        check_seed("bank.seed", self.seed)
         check_count("bank.per_device", self.per_device)
 
 
@@ -64,7 +83,8 @@ class Forget:
     """The section `forget`: how S is chosen."""
 
     by: str = option(
-        "what S is chosen by: a score, entanglement, random, class, file, or a function of your own"
+        "what S is chosen by: a score, entanglement, random, class, examples, file, or a function "
+        "of your own"
     )
     options: Options = option("of the function that chooses it, `FORGET[by]`")
     requests: int | None = option("how many requests S is dealt out to", default=None)
@@ -87,7 +107,7 @@ class Forget:
 class GivenScores:
     """The section `scores`: memorization from elsewhere, which needs no bank, and own scores."""
 
-    memorization: Options | None = option(
+    memorization: Mapping[str, str] | None = option(
         '{"published": NAME} for scores that come with rumjax, {"path": FILE, "key": NAME} for a '
         "file; by default it is estimated by the bank",
         default=None,
@@ -144,14 +164,13 @@ class Tuning:
     def __post_init__(self) -> None:
         """Checks the values."""
         for seed in self.seeds:
-            check_count("tuning.seeds", seed, least=0)
-        if not self.seeds:
-            raise InvalidInputError("tuning.seeds: there must be one")
+            check_seed("tuning.seeds", seed)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InvalidInputError(
+                f"tuning.seeds: wanted one or more, all different, got {self.seeds}"
+            )
         if self.settings is not None:
             check_count("tuning.settings", self.settings)
-        check_choice("tuning.criterion", self.criterion, get_args(Criterion))
-        if not isinstance(self.adopt, bool):
-            raise InvalidInputError(f"tuning.adopt: wanted True or False, got {self.adopt!r}")
 
     def selection(self, method: str) -> Selection | None:
         """Returns how a method's unlearners are selected, or None where they are not.
@@ -162,11 +181,9 @@ class Tuning:
         if method not in self.select:
             return None
         where = f"tuning.select.{method}"
-        if not self.select[method].get("candidates"):
-            raise InvalidInputError(f"{where}: it has no candidates")
         selection: Selection = call(where, Selection, self.select[method])
-        check_choice(f"{where}.search", selection.search, get_args(Search))
-        check_choice(f"{where}.orders", selection.orders, get_args(Orders))
+        if not selection.candidates:
+            raise InvalidInputError(f"{where}: it has no candidates")
         check_count(f"{where}.budget", selection.budget)
         return selection
 
@@ -194,6 +211,8 @@ class Audit:
     def __post_init__(self) -> None:
         """Checks the values."""
         check_count("audit.models", self.models, least=LEAST_AUDITED)
+        if self.methods is not None and not self.methods:
+            raise InvalidInputError("audit.methods: there is none; None stands for all of them")
         if not 0 < self.share < 1:
             raise InvalidInputError(
                 f"audit.share: wanted a number between 0 and 1, got {self.share}"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax import ensemble, metrics
+from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.answers import Answers, reader
@@ -214,7 +215,13 @@ class Trials:
         """Scores a model of a seed."""
         if result.diverged is not None:
             return 0.0
-        return self.criterion.judge(result.read, self.reference(seed), self.sets)
+        score = self.criterion.judge(result.read, self.reference(seed), self.sets)
+        if not np.isfinite(score):
+            raise InvalidInputError(
+                f"tuning.criterion: {self.tuning.criterion!r} is {score} on seed {seed}, so that "
+                "no setting is best; choose the other criterion"
+            )
+        return score
 
 
 def program_of(method: Method) -> Any:

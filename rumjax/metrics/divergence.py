@@ -5,7 +5,7 @@ From the oracle's, zero is best; from those of a model that knows nothing, it is
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_floats
 from rumjax.metrics.membership import check_probabilities
 
 
@@ -86,7 +86,8 @@ def activation_distance(probabilities: np.ndarray, reference: np.ndarray) -> flo
 
 def _normalized(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns both in float64, with rows that sum to 1 there too, as those of float32 do not."""
-    if p.ndim != 2 or p.shape != q.shape or p.size == 0:
+    p, q = check_floats("model", p, "n", "K"), check_floats("reference", q, "n", "K")
+    if p.shape != q.shape or p.size == 0:
         raise InvalidInputError(
             f"divergence: probabilities of shape {list(p.shape)} against {list(q.shape)}; both "
             "must be [examples, classes], the same, of at least one example"

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_indices, check_labels
 from rumjax.forget_sets import ForgetSet
-from rumjax.metrics.membership import Predictions, all_attacks
+from rumjax.metrics.membership import Predictions, all_attacks, check_predictions
 from rumjax.metrics.tow import Accuracies, tug_of_war, tug_of_war_mia
 
 
@@ -49,6 +49,13 @@ def measure(
       >>> sorted(measured.attacks)
       ['confidence', 'correctness', 'entropy', 'modified_entropy', 'probabilities']
     """
+    train, test = check_predictions("train", train), check_predictions("test", test)
+    if not isinstance(forget_set, ForgetSet):
+        raise InvalidInputError(
+            f"measure: wanted a ForgetSet of rumjax.forget_sets, got {type(forget_set).__name__}"
+        )
+    for name, examples in {"forget": forget_set.forget, "retain": forget_set.retain}.items():
+        check_indices(f"measure, {name} set", examples, len(train.labels))
     sets = {
         "forget": train.at(forget_set.forget),
         "retain": train.at(forget_set.retain),
@@ -71,7 +78,8 @@ def accuracy(predictions: Predictions) -> float:
       >>> accuracy(Predictions(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])))
       0.5
     """
-    return float(np.mean(predictions.probabilities.argmax(axis=1) == predictions.labels))
+    probabilities, labels = check_predictions("accuracy", predictions)
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
 def disagreement(predicted: np.ndarray, reference: np.ndarray) -> float:
@@ -84,7 +92,9 @@ def disagreement(predicted: np.ndarray, reference: np.ndarray) -> float:
       >>> disagreement(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 0]))
       25.0
     """
-    if predicted.shape != reference.shape or predicted.size == 0:
+    predicted = check_labels("disagreement, predicted", predicted)
+    reference = check_labels("disagreement, reference", reference)
+    if len(predicted) != len(reference) or len(predicted) == 0:
         raise InvalidInputError(
             f"disagreement: {predicted.size} predictions against {reference.size}; "
             "both must be of the same examples, at least one"

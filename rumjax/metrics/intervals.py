@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_floats, check_share
 
 
 class Interval(NamedTuple):
@@ -46,9 +46,10 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
     """
     from scipy import stats
 
-    values = np.asarray(values, np.float64)
-    if values.size == 0 or not np.isfinite(values).all():
-        raise InvalidInputError(f"interval: wanted finite values, at least one, got {values}")
+    values = check_floats("interval", values, "n").astype(np.float64)
+    check_share("level", level)
+    if values.size == 0:
+        raise InvalidInputError("interval: wanted finite values, at least one, got none")
     mean = float(values.mean())
     if values.size == 1:
         return Interval(mean, float("nan"), float("nan"))

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import (
+    InvalidInputError,
+    check_choice,
+    check_count,
+    check_floats,
+    check_labels,
+)
 
 
 class Predictions(NamedTuple):
@@ -40,6 +46,7 @@ def confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
       >>> confidence(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
       array([0.9, 0.2])
     """
+    probabilities, labels = check_predictions("confidence", Predictions(probabilities, labels))
     return probabilities[np.arange(len(labels)), labels]
 
 
@@ -50,6 +57,7 @@ def correctness(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
       >>> correctness(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0]))
       array([1., 0.])
     """
+    probabilities, labels = check_predictions("correctness", Predictions(probabilities, labels))
     return (probabilities.argmax(axis=1) == labels).astype(np.float64)
 
 
@@ -60,7 +68,7 @@ def entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
       >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0])).round(3) + 0.0
       array([0.693, 0.   ])
     """
-    del labels
+    probabilities, _ = check_predictions("entropy", Predictions(probabilities, labels))
     return -np.sum(probabilities * _log(probabilities), axis=1)
 
 
@@ -73,6 +81,8 @@ def modified_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
       >>> modified_entropy(np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0, 0])).round(3)
       array([0.021, 4.145])
     """
+    predictions = Predictions(probabilities, labels)
+    probabilities, labels = check_predictions("modified entropy", predictions)
     rows = np.arange(len(labels))
     true = probabilities[rows, labels]
     others = probabilities * _log(1 - probabilities)
@@ -133,8 +143,10 @@ def membership_attack(
       1.0
     """
     extract = SIGNALS[check_choice("signal", signal, SIGNALS)]
-    for name, predictions in {"retain": retain, "test": test, "forget": forget}.items():
-        _check(name, predictions)
+    retain, test, forget = (
+        check_predictions(name, predictions)
+        for name, predictions in {"retain": retain, "test": test, "forget": forget}.items()
+    )
 
     # As many members as non-members, drawn at random.
     count = min(len(retain.labels), len(test.labels))
@@ -199,32 +211,36 @@ def _fit(features: np.ndarray, members: np.ndarray) -> Any:
     return attack
 
 
-def _check(name: str, predictions: Predictions) -> None:
-    """Checks that there are predictions, and that their labels are among their classes."""
-    probabilities, labels = predictions
-    if len(labels) == 0 or len(labels) != len(probabilities):
+def check_predictions(name: str, predictions: Predictions) -> Predictions:
+    """Returns predictions as float[n, K] and int32[n], if their labels are among their classes.
+
+    Raises:
+      InvalidInputError: no predictions, other shapes, rows that are no probabilities, or labels of
+        no class.
+    """
+    if not isinstance(predictions, tuple) or len(predictions) != 2:
         raise InvalidInputError(
-            f"{name}: {len(probabilities)} predictions for {len(labels)} examples; "
-            "both must be the same and at least 1"
+            f"{name}: wanted Predictions(probabilities, labels), got {type(predictions).__name__}"
         )
-    check_probabilities(name, probabilities)
-    classes = probabilities.shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InvalidInputError(
-            f"{name}: labels from {labels.min()} to {labels.max()}, but probabilities of {classes} "
-            f"classes; labels must be in 0…{classes - 1}"
-        )
+    probabilities = check_probabilities(name, predictions[0])
+    labels = check_labels(
+        f"{name}, labels",
+        predictions[1],
+        size=len(probabilities),
+        num_classes=probabilities.shape[1],
+    )
+    return Predictions(probabilities, labels)
 
 
-def check_probabilities(name: str, probabilities: np.ndarray) -> None:
-    """Checks softmax probabilities, float[n, K] of at least one example.
+def check_probabilities(name: str, probabilities: np.ndarray) -> np.ndarray:
+    """Returns softmax probabilities, float[n, K] of at least one example.
 
     Raises:
       InvalidInputError: some are not finite or negative, or a row does not sum to 1.
     """
-    if not np.isfinite(probabilities).all():
-        raise InvalidInputError(
-            f"{name}: some probabilities are not finite; has the model diverged?"
-        )
+    probabilities = check_floats(f"{name}, probabilities", probabilities, "n", "K")
+    if probabilities.size == 0:
+        raise InvalidInputError(f"{name}: no predictions; at least one is needed")
     if np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3 or probabilities.min() < 0:
         raise InvalidInputError(f"{name}: rows must be probabilities that sum to 1, not logits")
+    return probabilities

@@ -2,9 +2,7 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
-from rumjax.errors import check_number
+from rumjax.errors import check_scalar
 
 
 class Accuracies(NamedTuple):
@@ -54,6 +52,8 @@ def _product(unlearned: Accuracies, oracle: Accuracies) -> float:
     """Multiplies one less the absolute difference over the three sets."""
     total = 1.0
     for name, ours, theirs in zip(Accuracies._fields, unlearned, oracle, strict=True):
-        check_number(f"accuracy on {name}", np.array([ours, theirs]), most=1.0)
-        total *= 1 - abs(ours - theirs)
+        here, there = (
+            check_scalar(f"accuracy on {name}", value, most=1.0) for value in (ours, theirs)
+        )
+        total *= 1 - abs(here - there)
     return total

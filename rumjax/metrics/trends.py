@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice
+from rumjax.errors import (
+    InvalidInputError,
+    check_choice,
+    check_count,
+    check_floats,
+    check_indices,
+    check_share,
+)
 from rumjax.metrics.intervals import Interval
 
 MOST_ARRANGEMENTS = 20_000
@@ -47,9 +54,9 @@ def jonckheere(groups: Sequence[np.ndarray]) -> Trend:
     """
     from scipy import stats
 
-    groups = [np.asarray(group, np.float64) for group in groups]
+    groups = [check_floats("trend", group, "n").astype(np.float64) for group in groups]
     values = np.concatenate(groups) if groups else np.empty(0)
-    if len(groups) < 2 or min(map(len, groups)) == 0 or not np.isfinite(values).all():
+    if len(groups) < 2 or min(map(len, groups)) == 0:
         raise InvalidInputError("trend: wanted at least two groups of finite values, none empty")
 
     # The statistic: pairs of different groups that rise, less those that fall.
@@ -162,15 +169,15 @@ def rank_correlation(
     correlate: Callable[..., Any] = getattr(
         stats, _KINDS[check_choice("rank correlation", kind, _KINDS)]
     )
-    refused = InvalidInputError(
-        f"rank correlation: {len(first)} scores and {len(second)}; wanted as many of both, at "
-        "least 3, all finite"
-    )
+    first, second = (check_floats("rank correlation", scores, "N") for scores in (first, second))
+    check_count("replicates", replicates)
+    check_share("level", level)
     if len(first) != len(second) or len(first) < 3:
-        raise refused
+        raise InvalidInputError(
+            f"rank correlation: {len(first)} scores and {len(second)}; wanted as many of both, at "
+            "least 3"
+        )
     both = np.array([first, second], np.float64)
-    if not np.isfinite(both).all():
-        raise refused
 
     # A sample of one value alone has no ranks: it counts as no correlation.
     random = np.random.default_rng(seed)
@@ -199,6 +206,5 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
       >>> overlap(np.array([1, 2, 3, 4]), np.array([3, 4, 5]))
       0.5
     """
-    if len(first) == 0 or len(second) == 0:
-        raise InvalidInputError("overlap: both sets need an example")
+    first, second = (check_indices("overlap", chosen, None) for chosen in (first, second))
     return len(np.intersect1d(first, second)) / len(first)

@@ -2,7 +2,8 @@
 
 from rumjax.models.cnn import Cnn
 from rumjax.models.conv import Conv, convolution
-from rumjax.models.model import Model, margins, predict, require_embeddings
+from rumjax.models.model import Model
+from rumjax.models.predictions import margins, predict, require_embeddings
 from rumjax.models.resnet import ResNet
 from rumjax.models.vgg import Vgg16
 from rumjax.models.zoo import MODELS, build, channel_statistics

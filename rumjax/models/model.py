@@ -1,17 +1,17 @@
 """`Model`: a Flax module and its input normalization, as one value that JAX can compile for."""
 
 import dataclasses
-import inspect
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import InvalidRngError
+from flax.errors import InvalidRngError, ModifyScopeVariableError
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, as_array, check_number
+from rumjax.models.modes import dropouts, in_mode
 from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables
 
 COLLECTIONS = {"params", "batch_stats"}
@@ -21,8 +21,14 @@ COLLECTIONS = {"params", "batch_stats"}
 class Model:
     """A network and how its input is normalized; equal by value, so a good static argument.
 
-    The module is any Flax Linen module whose `__call__` takes a batch of images, and `train` if it
-    wants to, and returns `Outputs`, a pair of logits and embeddings, or logits alone.
+    The module is any Flax Linen module whose `__call__` takes a batch of images and returns
+    `Outputs`, a pair of logits and embeddings, or logits alone. A module that trains in another way
+    than it predicts has a flag, an argument or a field, called `train`, `training`, `is_training`,
+    `deterministic` or `use_running_average` for instance; see `rumjax.models.modes.FLAGS`.
+
+    Raises:
+      InvalidInputError: no instance of a Linen module, one that cannot be hashed, or means and
+        standard deviations that are not finite numbers, the latter above 0.
 
     Examples:
       >>> class Linear(nn.Module):
@@ -42,6 +48,43 @@ class Model:
     num_classes: int | None = None
     """K, to be checked against the module's logits; None if it is not to be checked"""
 
+    def __post_init__(self) -> None:
+        # A module, and numbers, which JAX can tell from others.
+        if not isinstance(self.module, nn.Module):
+            raise InvalidInputError(
+                f"model: wanted an instance of a Flax Linen module, got {self.module!r}"
+            )
+        for name, least in (("mean", -np.inf), ("std", float(np.finfo(np.float32).tiny))):
+            numbers = check_number(f"model, {name}", getattr(self, name), least=least)
+            object.__setattr__(self, name, tuple(map(float, np.ravel(getattr(self, name)))))
+            if np.size(numbers) == 0:
+                raise InvalidInputError(
+                    f"model, {name}: wanted a number for each channel, got none"
+                )
+        lists = {name: tuple(v) for name, v in vars(self.module).items() if isinstance(v, list)}
+        try:
+            # Linen's own chain of layers takes a list, which could not be hashed.
+            if lists:
+                object.__setattr__(self, "module", self.module.clone(**lists))
+            hash(self.module)
+        except TypeError as error:
+            raise InvalidInputError(
+                f"model: {self._name} cannot be hashed ({error}); let its fields be numbers, "
+                "strings, tuples and functions"
+            ) from error
+
+    def signature(self, images: AnyArray | jax.ShapeDtypeStruct) -> "Signature":
+        """Returns the form of the variables, and K, for images of this shape and dtype.
+
+        The module is traced on two such images in training and out of it, once for each shape.
+
+        Raises:
+          InvalidInputError: the module does not take the images, returns anything but logits and
+            embeddings, or trains as it predicts although it has batch norm or dropout.
+        """
+        dtype = jax.dtypes.canonicalize_dtype(images.dtype)
+        return _signature(self, tuple(images.shape[1:]), str(dtype))
+
     def init(self, key: Key, images: AnyArray | jax.ShapeDtypeStruct) -> Variables:
         """Returns fresh variables for images of this shape and dtype; pixels do not matter.
 
@@ -49,10 +92,15 @@ class Model:
           InvalidInputError: the module has variables other than params and batch_stats, or takes
             other images.
         """
+        if not hasattr(images, "dtype"):
+            images = as_array("images", images)
+        if not hasattr(key, "dtype"):
+            raise InvalidInputError(f"key: wanted jax.random.key(seed), got {key!r}")
         one = self.normalize(jnp.zeros((1, *images.shape[1:]), images.dtype))
         params_key, dropout_key = jax.random.split(key)
         rngs = {"params": params_key, "dropout": dropout_key}
-        variables = self.module.init(rngs, one, **self._mode(train=False))
+        module, mode = in_mode(self.module, train=False)
+        variables = module.init(rngs, one, **mode)
         if unknown := set(variables) - COLLECTIONS:
             raise InvalidInputError(
                 f"{self._name} has variables of {sorted(unknown)}; "
@@ -77,19 +125,29 @@ class Model:
           if `train`, else as given.
 
         Raises:
-          InvalidInputError: images or outputs of a wrong shape, or dropout without a key.
+          InvalidInputError: images or outputs of a wrong shape, dropout without a key, or batch
+            statistics that change outside of training.
         """
+        if not hasattr(images, "dtype"):
+            images = as_array("images", images)
+
         # The module's variables and arguments, as Linen has them.
         collections = {"params": variables.params, "batch_stats": variables.batch_stats}
-        inputs, mode = self.normalize(images), self._mode(train=train)
+        inputs, (module, mode) = self.normalize(images), in_mode(self.module, train=train)
         rngs = None if key is None else {"dropout": key}
         try:
-            returned, updated = self.module.apply(
+            returned, updated = module.apply(
                 collections, inputs, rngs=rngs, mutable=["batch_stats"] if train else [], **mode
             )
         except InvalidRngError as error:
             raise InvalidInputError(
                 f"{self._name} draws random numbers: give apply a key, and call them 'dropout'"
+                if train
+                else f"{self._name} draws random numbers outside of training: {FLAGLESS}"
+            ) from error
+        except ModifyScopeVariableError as error:
+            raise InvalidInputError(
+                f"{self._name} changes its batch statistics outside of training: {FLAGLESS}"
             ) from error
         batch_stats = updated.get("batch_stats", variables.batch_stats)
         return self._outputs(returned, len(images)), batch_stats
@@ -118,12 +176,6 @@ class Model:
         """The module in messages."""
         return type(self.module).__name__
 
-    def _mode(self, *, train: bool) -> dict[str, bool]:
-        """Returns `train` as keyword arguments, if the module takes it."""
-        takes = inspect.signature(type(self.module).__call__).parameters.values()
-        wants = any(p.name == "train" or p.kind is inspect.Parameter.VAR_KEYWORD for p in takes)
-        return {"train": train} if wants else {}
-
     def _outputs(self, returned: Any, batch: int) -> Outputs:
         """Returns what the module returned as float32 `Outputs`, if it is in order."""
         pair = returned if isinstance(returned, tuple) else (returned, jnp.zeros((batch, 0)))
@@ -141,84 +193,60 @@ class Model:
         return Outputs(logits, embeddings)
 
 
+class Signature(NamedTuple):
+    """The form of a model's variables and outputs, for images of one shape and dtype."""
+
+    variables: Variables
+    """a shape and a dtype in the place of each array"""
+    num_classes: int
+    """K, the number of its logits"""
+
+
+FLAGLESS = (
+    "let its __call__ take `train`, and hand `use_running_average=not train` to batch norm and "
+    "`deterministic=not train` to dropout"
+)
+"""The advice to modules that train as they predict."""
+
+
+@functools.lru_cache(maxsize=256)
+def _signature(model: Model, shape: tuple[int, ...], dtype: str) -> Signature:
+    """Traces a model on two images of a shape and dtype, and checks that its modes differ."""
+    images = jax.ShapeDtypeStruct((2, *shape), dtype)
+
+    def trace(key: Key, images: Array) -> tuple[Variables, Array]:
+        # Training must move the batch statistics, and use the dropout that there is.
+        variables = model.init(key, images)
+        with dropouts() as drops:
+            _, after = model.apply(variables, images, train=True, key=key)
+        before = jax.tree.leaves(variables.batch_stats)
+        moved = [old is not new for old, new in zip(before, jax.tree.leaves(after), strict=True)]
+        for what, works in {"batch statistics": moved, "dropout": drops}.items():
+            if works and not any(works):
+                raise InvalidInputError(
+                    f"{model._name} has {what} that training does not use: {FLAGLESS}"
+                )
+
+        # Prediction must draw nothing; it cannot change statistics.
+        with dropouts() as drops:
+            outputs, _ = model.apply(variables, images, train=False, key=key)
+        if any(drops):
+            raise InvalidInputError(f"{model._name} drops outside of training: {FLAGLESS}")
+        return variables, outputs.logits
+
+    # Whatever a module of someone else raises, it does not take these images.
+    try:
+        variables, logits = jax.eval_shape(trace, jax.random.key(0), images)
+    except InvalidInputError:
+        raise
+    except Exception as error:
+        raise InvalidInputError(
+            f"{model._name} does not work on images {dtype}{list(images.shape)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return Signature(variables, logits.shape[-1])
+
+
 def _leading(output: Any) -> tuple[int, ...] | None:
     """Returns all dimensions but the last of an array; None of anything else."""
     return output.shape[:-1] if isinstance(output, jax.Array) and output.ndim else None
-
-
-def predict(
-    model: Model, variables: Variables, images: AnyArray, *, batch_size: int = 512
-) -> Outputs:
-    """Returns outputs on [N, H, W, C] images, a batch at a time, with running statistics.
-
-    Args:
-      model: the architecture.
-      variables: of the model.
-      images: uint8 or floats; N may be 0.
-      batch_size: images at a time.
-
-    Examples:
-      >>> from rumjax.models import Cnn
-      >>> model, images = Model(Cnn(3, widths=(4,), hidden=8)), jnp.zeros((5, 4, 4, 1), jnp.uint8)
-      >>> outputs = predict(model, model.init(jax.random.key(0), images), images, batch_size=2)
-      >>> outputs.logits.shape, outputs.embeddings.shape
-      ((5, 3), (5, 8))
-    """
-    # Whole batches; the last one is filled up with black images.
-    count = len(images)
-    batch_size = max(1, min(batch_size, count))
-    batches = -(-count // batch_size)
-    fill = batches * batch_size - count
-    padded = jnp.pad(jnp.asarray(images), ((0, fill), *[(0, 0)] * (images.ndim - 1)))
-
-    def outputs(batch: Array) -> Outputs:
-        return model.apply(variables, batch, train=False)[0]
-
-    # One batch after another, and the filling cut off.
-    stacked = jax.lax.map(outputs, padded.reshape(batches, batch_size, *images.shape[1:]))
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], stacked
-    )
-
-
-def margins(logits: Array, labels: AnyArray) -> Array:
-    """Returns the margin φ = z_y − logsumexp(z_{k≠y}) of every example, z the logits, y its label.
-
-    It is the logit of the true label's probability: p_y = 1 / (1 + exp(−φ)). For logits on the
-    host, `rumjax.audits.margins` does the same in NumPy.
-
-    Args:
-      logits: float32[B, K], of two classes or more.
-      labels: int32[B].
-
-    Returns:
-      float32[B].
-
-    Examples:
-      >>> margins(jnp.array([[2.0, 0.0], [1.0, 3.0]]), jnp.array([0, 0])).tolist()
-      [2.0, -2.0]
-    """
-    chex.assert_rank([logits, labels], [2, 1])
-    chex.assert_equal_shape_prefix([logits, labels], 1)
-    position = jnp.arange(len(labels))
-    true = logits[position, labels]
-    others = logits.at[position, labels].set(-jnp.inf)
-    return true - jax.nn.logsumexp(others, axis=-1)
-
-
-def require_embeddings(outputs: Outputs) -> Array:
-    """Returns the embeddings, float32[B, E] with E of at least 1.
-
-    Raises:
-      InvalidInputError: the model has none.
-
-    Examples:
-      >>> require_embeddings(Outputs(jnp.zeros((2, 3)), jnp.zeros((2, 8)))).shape
-      (2, 8)
-    """
-    if outputs.embeddings.shape[-1] == 0:
-        raise InvalidInputError(
-            "the model returns logits alone, but its embeddings are needed: let its module return "
-            "(logits, embeddings)"
-        )
-    return outputs.embeddings

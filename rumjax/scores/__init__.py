@@ -11,6 +11,7 @@ from rumjax.scores.estimators import (
 )
 from rumjax.scores.files import (
     about_published,
+    has_published,
     image_hashes,
     load_published,
     load_scores,
@@ -36,6 +37,7 @@ __all__ = [
     "about_published",
     "distances",
     "entanglement_score",
+    "has_published",
     "holdout_retraining",
     "image_hashes",
     "influence",

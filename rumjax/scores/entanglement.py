@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice, check_number
+from rumjax.errors import (
+    InvalidInputError,
+    check_choice,
+    check_floats,
+    check_indices,
+    check_scalar,
+)
 
 GRAND_MEANS = ("all", "unweighted")
 BLOCK = 1024
@@ -60,11 +66,14 @@ def distances(embeddings: np.ndarray) -> np.ndarray:
 
     The nearer to the mean, the more entangled (Zhao et al., NeurIPS 2024, section 4).
 
+    Raises:
+      InvalidInputError: embeddings that are not finite, or none.
+
     Examples:
       >>> distances(np.array([[0.0, 0.0], [6.0, 8.0]]))
       array([5., 5.], dtype=float32)
     """
-    exact = embeddings.astype(np.float64)
+    exact = _check_embeddings(embeddings).astype(np.float64)
     return np.linalg.norm(exact - exact.mean(axis=0), axis=1).astype(np.float32)
 
 
@@ -103,8 +112,9 @@ def mmd_squared(
         gamma = 1 / max(float(np.median(cdist(kept, gone, "sqeuclidean"))), 1e-12)
     elif isinstance(gamma, str):
         raise InvalidInputError(f'gamma: wanted a number or "median", got {gamma!r}')
-    rate = float(gamma)
-    check_number("gamma", rate, least=1e-30)
+    rate = check_scalar("gamma", gamma)
+    if rate < 1e-30:
+        raise InvalidInputError(f"gamma: wanted a number above 0, got {gamma}")
 
     # The mean of k over all pairs, a block of rows at a time.
     def mean_kernel(rows: np.ndarray, columns: np.ndarray) -> float:
@@ -121,13 +131,18 @@ def _embedded(
     embeddings: np.ndarray, retain: np.ndarray, forget: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the embeddings of R and of S in float64, if there are any and all are finite."""
-    if len(retain) == 0 or len(forget) == 0:
-        raise InvalidInputError("entanglement: forget and retain set need an example each")
-    if embeddings.ndim != 2 or embeddings.shape[1] == 0:
+    embeddings = _check_embeddings(embeddings)
+    kept = check_indices("entanglement, retain set", retain, len(embeddings))
+    gone = check_indices("entanglement, forget set", forget, len(embeddings))
+    return embeddings[kept].astype(np.float64), embeddings[gone].astype(np.float64)
+
+
+def _check_embeddings(embeddings: np.ndarray) -> np.ndarray:
+    """Returns embeddings [N, E], if there are any and all are finite."""
+    embeddings = check_floats("embeddings", embeddings, "N", "E")
+    if embeddings.size == 0:
         raise InvalidInputError(
-            f"embeddings: wanted [N, E] with E of at least 1, got {list(embeddings.shape)}; the "
-            "model must return its penultimate layer besides its logits"
+            f"embeddings: wanted [N, E], both at least 1, got {list(embeddings.shape)}; the model "
+            "must return its penultimate layer besides its logits"
         )
-    if not np.isfinite(embeddings).all():
-        raise InvalidInputError("embeddings: some are not finite; has the model diverged?")
-    return embeddings[retain].astype(np.float64), embeddings[forget].astype(np.float64)
+    return embeddings

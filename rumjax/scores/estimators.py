@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_count, check_masks, check_share
 from rumjax.types import Scores
 
 
@@ -25,7 +25,8 @@ def random_subset(seed: int, model: int, size: int, fraction: float) -> np.ndarr
       >>> random_subset(0, 7, 10, 0.5).shape, random_subset(0, 7, 10, 0.5).dtype
       ((5,), dtype('int32'))
     """
-    seen = round(fraction * size)
+    seed, model = check_count("seed", seed, least=0), check_count("model", model, least=0)
+    seen = round(check_share("fraction", fraction) * check_count("size", size))
     if not 0 < seen < size:
         raise InvalidInputError(
             f"fraction: {fraction} of {size} examples is {seen}; some must be in and some out"
@@ -61,6 +62,9 @@ def tally(rows: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Tally:
       rows: of each model, the examples it saw and those it classifies correctly, bool[N] both.
       size: N.
 
+    Raises:
+      InvalidInputError: no masks, or of another number of examples.
+
     Examples:
       >>> member, correct = np.array([[True, False], [True, True]]), np.array([[True, True]] * 2)
       >>> counts = tally(zip(member, correct), 2)
@@ -69,7 +73,15 @@ def tally(rows: Iterable[tuple[np.ndarray, np.ndarray]], size: int) -> Tally:
     """
     # The counts are added to in place.
     counts = Tally(*(np.zeros(size, np.int64) for _ in Tally._fields))
-    for member, correct in rows:
+    for row in rows:
+        member, correct = (
+            check_masks(f"tally, {name}", mask, "N")
+            for name, mask in zip(("member", "correct"), row, strict=True)
+        )
+        if not len(member) == len(correct) == size:
+            raise InvalidInputError(
+                f"tally: masks of {len(member)} and {len(correct)} examples; wanted {size} of both"
+            )
         for count, these in zip(
             counts, (member, ~member, member & correct, ~member & correct), strict=True
         ):
@@ -96,6 +108,8 @@ def memorization(member: np.ndarray, correct: np.ndarray) -> Scores:
       >>> memorization(member, correct).values
       array([1., 0.], dtype=float32)
     """
+    member = check_masks("member", member, "models", "N")
+    correct = check_masks("correct", correct, "models", "N")
     if member.shape != correct.shape:
         raise InvalidInputError(f"member is {member.shape}, but correct is {correct.shape}")
     return memorization_of(tally(zip(member, correct, strict=True), member.shape[1]))
@@ -145,6 +159,8 @@ def influence(member: np.ndarray, correct: np.ndarray) -> np.ndarray:
       array([[1.],
              [0.]], dtype=float32)
     """
+    member = check_masks("member", member, "models", "N")
+    correct = check_masks("correct", correct, "models", "T")
     if len(member) != len(correct):
         raise InvalidInputError(f"{len(member)} models in member, but {len(correct)} in correct")
     inside = member.sum(axis=0, dtype=np.float32)

@@ -4,40 +4,56 @@ import hashlib
 import importlib.resources
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from rumjax.archives import SINGLE, open_arrays
+from rumjax.data.origins import Register, as_examples
 from rumjax.errors import InvalidInputError, check_choice
-from rumjax.types import Scores
+from rumjax.types import Scores, Splits
 
 PUBLISHED = importlib.resources.files("rumjax.scores") / "published"
 KEYS = ("memorization", "tr_mem")
 """Keys of scores in an .npz, by default; see `load_scores`."""
+FILENAMES = ("source_names", "filenames", "names", "tr_filenames")
+"""Keys of the names of examples in an .npz."""
 
 
 def load_scores(
-    path: str | os.PathLike[str], key: str | None = None, *, size: int | None = None
+    path: str | os.PathLike[str],
+    key: str | None = None,
+    *,
+    size: int | None = None,
+    data: Splits | None = None,
 ) -> Scores:
     """Reads scores from an .npz, by any key, or from an .npy; larger must mean more memorized.
+
+    With `data`, the scores are matched to its training images D, whatever was held out. A file that
+    names its examples is matched by these names: `scores.npz` of a run by its "source_rows", a file
+    with "filenames", "names" or "tr_filenames" by the files of `data`. Any other must have a score
+    for every training image of the source, in the source's order; where it has "tr_labels" or
+    "labels" too, they must be those of the images.
 
     The files of Feldman & Zhang (NeurIPS 2020) are read as they are: `cifar100_infl_matrix.npz` has
     the memorization of CIFAR-100's 50 000 training examples as `tr_mem`, in the order of the data
     set's own files, to which its `tr_labels` belong; `imagenet_index.npz` has `tr_mem` in the order
-    of its `tr_filenames`. Neither has standard errors. TFDS and a held-out validation set change
-    the order of examples: scores are matched by position alone.
+    of its `tr_filenames`. Neither has standard errors.
 
     Args:
       path: of the file.
       key: of the array in an .npz; by default one of `KEYS`, or else the only array of floats in
         one dimension. Standard errors may be under the same key with "_se" at its end.
-      size: N, the number of scores there must be; by default any.
+      size: N, the number of scores there must be without `data`; by default any.
+      data: from `rumjax.data.load`.
+
+    Returns:
+      Scores of the examples of D, or all as they are in the file without `data`.
 
     Raises:
-      InvalidInputError: the file cannot be read, has no such key, or holds other than `size` finite
-        numbers; names the keys that there are.
+      InvalidInputError: the file cannot be read, has no such key, holds other than so many finite
+        numbers, or is in another order than the data; names the keys that there are.
 
     Examples:
       >>> import tempfile
@@ -47,29 +63,67 @@ def load_scores(
       array([0.1, 0.7], dtype=float32)
     """
     # An .npy has a single array, an .npz one under the key and perhaps its standard errors.
-    file = pathlib.Path(path).expanduser()
-    try:
-        with file.open("rb") as opened:
-            held = np.load(opened)
-            if isinstance(held, np.ndarray):
-                if key:
-                    raise InvalidInputError(
-                        f"scores: {file} is a single array without keys; leave out {key!r}"
-                    )
-                return _checked(str(file), held, None, size)
-            key = key or _only_key(file, held)
-            check_choice(f"key in {file}", key, held.files)
-            standard_error = held[f"{key}_se"] if f"{key}_se" in held.files else None
-            return _checked(f"{file}, {key}", held[key], standard_error, size)
-    except InvalidInputError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own
+    with open_arrays(path, "scores") as held:
+        if SINGLE in held and key:
+            raise InvalidInputError(
+                f"scores: {path} is a single array without keys; leave out {key!r}"
+            )
+        if SINGLE not in held:
+            key = key or _only_key(path, held)
+            check_choice(f"key in {path}", key, held)
+        values, error = held[key or SINGLE], held.get(f"{key}_se")
+        where = f"scores: {path}{f', {key}' if key else ''}"
+        if data is None:
+            return _checked(where, values, error, size)
+        rows, size = _rows_in_file(where, held, data)
+        scores = _checked(where, values, error, size)
+    own_error = scores.standard_error
+    return Scores(scores.values[rows], None if own_error is None else own_error[rows])
+
+
+def _rows_in_file(
+    where: str, held: Mapping[str, np.ndarray], data: Splits
+) -> tuple[np.ndarray, int | None]:
+    """Returns where in a file the examples of D are, and how many scores it must have.
+
+    Raises:
+      InvalidInputError: examples of D that it does not have, or labels that are others.
+    """
+    # A file that names its examples has them in any order.
+    origin = data.origin("train")
+    names = next((name for name in FILENAMES if name in held), None)
+    if names is not None and origin.names is not None:
+        register = Register(data.train, origin)
+        listed = [register.row_of(name) for name in as_examples(where, held[names])]
+    elif "source_rows" in held:
+        listed, names = held["source_rows"].tolist(), "source_rows"
+    else:
+        listed, names = list(range(origin.size)), None
+    place = {row: number for number, row in enumerate(listed) if row is not None}
+    missing = [row for row in origin.rows.tolist() if row not in place]
+    if missing:
         raise InvalidInputError(
-            f"scores: {file} cannot be read as .npz or .npy: {error}; write it with numpy.savez"
-        ) from error
+            f"{where}: no score for {len(missing)} of {len(origin.rows)} training images, the "
+            f"first is row {missing[0]}; it was made for other data, or with others held out"
+        )
+    rows = np.array([place[row] for row in origin.rows.tolist()])
+
+    # Labels of the file would show another order.
+    for name in ("tr_labels", "labels"):
+        labels = held.get(name)
+        if labels is None or len(labels) != len(listed):
+            continue
+        others = np.flatnonzero(labels.ravel()[rows] != np.asarray(data.train.labels))
+        if others.size:
+            raise InvalidInputError(
+                f"{where}: its {name} are others than those of {others.size} of {len(rows)} "
+                f"training images, the first is row {origin.rows[others[0]]}; the file is in "
+                "another order, so give the scores in the order of the data, or with filenames"
+            )
+    return rows, len(listed)
 
 
-def _only_key(file: pathlib.Path, archive: Mapping[str, np.ndarray]) -> str:
+def _only_key(file: str | os.PathLike[str], archive: Mapping[str, np.ndarray]) -> str:
     """Returns one of `KEYS`, or the key of the only array of floats besides standard errors."""
     if usual := [key for key in KEYS if key in archive]:
         return usual[0]
@@ -92,7 +146,7 @@ def _checked(what: str, values: np.ndarray, error: np.ndarray | None, size: int 
         real = array.dtype.kind in "fiu"
         if array.shape != wanted or not real or not np.isfinite(array).all():
             raise InvalidInputError(
-                f"scores: {what}: wanted {wanted[0]} finite numbers, one for each training example "
+                f"{what}: wanted {wanted[0]} finite numbers, one for each training example "
                 f"in the order of the data, got {array.dtype}{list(array.shape)}"
             )
     return Scores(values.astype(np.float32), None if error is None else error.astype(np.float32))
@@ -137,7 +191,7 @@ def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
         about = json.loads(str(archive["about"]))
         raise InvalidInputError(
             f"published scores {name!r}: {missing} of {len(images)} images are none of theirs; "
-            f"they are of {about['data']}, with the same validation set held out"
+            f"they are of {about['data']}; rumjax.scores.has_published tells which to keep in D"
         )
 
     # The scores at those places.
@@ -147,6 +201,27 @@ def load_published(name: str, images: np.ndarray) -> dict[str, Scores]:
     if "c_proxy" in archive:
         scores["c_proxy"] = Scores(archive["c_proxy"][rows])
     return scores
+
+
+def has_published(name: str, images: np.ndarray) -> np.ndarray:
+    """Says which images have published scores, bool[N].
+
+    `rumjax.data.load` keeps these in D by `keep=lambda source: has_published(NAME,
+    source.data.images)`, whatever the order of the files.
+
+    Args:
+      name: of `published`.
+      images: uint8[N, H, W, C].
+
+    Raises:
+      InvalidInputError: no such scores.
+
+    Examples:
+      >>> images = np.zeros((1, 28, 28, 1), np.uint8)
+      >>> has_published(published()[0], images)
+      array([False])
+    """
+    return places(image_hashes(images), _read_published(name)["hashes"]) >= 0
 
 
 def about_published(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ need gradients come from `rumjax.gradients`.
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice
+from rumjax.errors import InvalidInputError, check_choice, check_floats, check_labels
 from rumjax.types import Scores
 
 PROXIES = ("c_proxy", "max_confidence", "entropy", "binary_accuracy")
@@ -30,7 +30,7 @@ class TrainingDynamics:
 
     def __init__(self, labels: np.ndarray) -> None:
         """Starts with no epoch seen; `labels` is int32[N]."""
-        self.labels = labels
+        self.labels = check_labels("training dynamics, labels", labels)
         self.epochs = 0
         self.sums = {name: np.zeros(len(labels)) for name in PROXIES}
 
@@ -46,16 +46,18 @@ class TrainingDynamics:
             than before.
         """
         # Predictions and measures of all examples, the same measures as before.
-        if probabilities.shape[0] != len(self.labels) or not np.isfinite(probabilities).all():
+        probabilities = check_floats("probabilities", probabilities, "N", "K")
+        if len(probabilities) != len(self.labels):
             raise InvalidInputError(
-                f"probabilities: wanted finite [{len(self.labels)}, K], "
-                f"got {list(probabilities.shape)}"
+                f"probabilities: wanted [{len(self.labels)}, K], got {list(probabilities.shape)}"
             )
+        check_labels("training dynamics", self.labels, num_classes=probabilities.shape[1])
         for name, values in measured.items():
             check_choice("measure of an epoch", name, GRADIENT_PROXIES)
-            if values.shape != self.labels.shape or not np.isfinite(values).all():
+            measured[name] = check_floats(name, values, "N")
+            if len(measured[name]) != len(self.labels):
                 raise InvalidInputError(
-                    f"{name}: wanted finite [{len(self.labels)}], got {list(values.shape)}"
+                    f"{name}: wanted [{len(self.labels)}], got [{len(measured[name])}]"
                 )
         if self.epochs and {*PROXIES, *measured} != set(self.sums):
             raise InvalidInputError(
@@ -126,10 +128,13 @@ def symmetric_kl(first: np.ndarray, second: np.ndarray) -> np.ndarray:
       >>> symmetric_kl(np.array([[0.9, 0.1]]), np.array([[0.1, 0.9]])).round(2)
       array([1.76])
     """
-    p, q = (np.asarray(probabilities, np.float64) for probabilities in (first, second))
-    if p.shape != q.shape or p.ndim != 2 or not (np.isfinite(p) & np.isfinite(q)).all():
+    p, q = (
+        check_floats("symmetric KL, probabilities", probabilities, "N", "K").astype(np.float64)
+        for probabilities in (first, second)
+    )
+    if p.shape != q.shape or p.min(initial=0) < 0 or q.min(initial=0) < 0:
         raise InvalidInputError(
-            f"symmetric KL: wanted finite [N, K] probabilities of both models, got "
+            "symmetric KL: wanted [N, K] probabilities of both models, none negative, got "
             f"{list(p.shape)} and {list(q.shape)}"
         )
     # ½ Σ (p − q)(log p − log q) is both divergences at once.

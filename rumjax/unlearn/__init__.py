@@ -25,6 +25,7 @@ from rumjax.unlearn.distillation import scrub
 from rumjax.unlearn.finetuning import finetune, l1_sparse
 from rumjax.unlearn.newton import influence
 from rumjax.unlearn.nothing import original
+from rumjax.unlearn.pure import grid, run_pure
 from rumjax.unlearn.relabelling import random_label, salun
 
 ALGORITHMS: dict[str, Callable[..., Unlearner[Any]]] = {
@@ -47,6 +48,7 @@ __all__ = [
     "Step",
     "chain",
     "finetune",
+    "grid",
     "influence",
     "l1_sparse",
     "neggrad",
@@ -55,6 +57,7 @@ __all__ = [
     "random_label",
     "retrain",
     "run",
+    "run_pure",
     "salun",
     "scrub",
     "warm_up",

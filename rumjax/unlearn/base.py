@@ -4,6 +4,7 @@ Adding an algorithm takes one file with a record that has `init`, `epoch` and `f
 with `passes`), a factory that validates its arguments, and a line in `rumjax.unlearn.ALGORITHMS`.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rumjax.checks import check_data, check_keys, check_task
 from rumjax.errors import DivergenceError, InvalidInputError
+from rumjax.models import Model
+from rumjax.models.checks import check_variables, is_traced
 from rumjax.types import Array, Dataset, Key, Metrics, Task, Unlearner, Variables
 
 
@@ -68,14 +72,17 @@ def run(
     Args:
       key: step k uses `fold_in(key, k)`.
       steps: from `rumjax.rum`, `chain`, or by hand.
-      variables: the original model's, left as they are; None before training from scratch.
-      data: all of D, on the device.
+      variables: the original model's, left as they are; None before training from scratch. A
+        dictionary of Linen's collections or a train state will do as well.
+      data: all of D, on the device; images of uint8, or floats of 0…1.
       on_epoch: called after every epoch, for progress bars, curves and proxies.
 
     Returns:
       The unlearned model's variables; with no steps, those given.
 
     Raises:
+      InvalidInputError: data, tasks, variables or the key do not go with each other or with the
+        model; or there is nothing to run. Values are checked before anything is trained.
       DivergenceError: a loss or a parameter is not finite; names step, algorithm, epoch and batch.
 
     Examples:
@@ -88,11 +95,14 @@ def run(
       >>> variables.params["Dense_1"]["kernel"].shape
       (4, 2)
     """
+    if is_traced((key, variables, data)):
+        raise InvalidInputError("run: inside jax.jit or jax.vmap use rumjax.run_pure")
+    key = check_keys("run, key", key)
+    steps, current, data = check_steps("run", steps, variables, data)
+    check_whole(steps, len(data.labels))
     for position, step in enumerate(steps):
         # The state before the first epoch, from the result of the step before.
-        state = _start(
-            step.unlearner, jax.random.fold_in(key, position), variables, data, step.task
-        )
+        state = _start(step.unlearner, jax.random.fold_in(key, position), current, data, step.task)
 
         # Its epochs.
         for epoch in range(step.unlearner.epochs):
@@ -100,10 +110,121 @@ def run(
             metrics = check_finite(step.name, step.unlearner, epoch, finite, metrics)
             if on_epoch is not None:
                 on_epoch(OnEpoch(step, epoch, step.unlearner.finish(state), metrics))
-        variables = step.unlearner.finish(state)
-    if variables is None:
-        raise InvalidInputError("run: there are neither steps nor variables")
-    return variables
+        current = step.unlearner.finish(state)
+    result: Variables = current
+    return result
+
+
+def check_steps(
+    what: str,
+    steps: Sequence[Step],
+    variables: Any,
+    data: Any,
+    *,
+    lead: tuple[int, ...] = (),
+) -> tuple[tuple[Step, ...], Any, Dataset]:
+    """Returns steps, variables and data in the form that unlearners take, if they fit together.
+
+    Args:
+      what: the name used in messages.
+      steps: to be run in order.
+      variables: to start from, in any form that `rumjax.models.checks.check_variables` takes.
+      data: all examples.
+      lead: axes of the number of models, before those of every array in steps and variables.
+
+    Raises:
+      InvalidInputError: they do not; says what, where, and what to do.
+    """
+    # Steps, and the models that they change.
+    parts = tuple(steps) if isinstance(steps, list | tuple) else (steps,)
+    for step in parts:
+        if not isinstance(step, Step) or not hasattr(step.unlearner, "init"):
+            raise InvalidInputError(
+                f"{what}: wanted steps of rumjax.rum or rumjax.chain(task, unlearner), got "
+                f"{type(step).__name__}"
+            )
+        check_numbers(f"{what}, {step.name}", step.unlearner, lead)
+    unlearners: list[Any] = [step.unlearner for step in parts]
+    models = [own for one in unlearners if isinstance(own := getattr(one, "model", None), Model)]
+
+    # Data that every model takes, and tasks on them.
+    data = check_data(f"{what}, data", data, *dict.fromkeys(models))
+    for step in parts:
+        for number in np.ndindex(lead):
+            one = step.task
+            if lead:
+                one = Task(*(part._replace(indices=part.indices[number]) for part in one))
+            check_task(f"{what}, {step.name}", one, len(data.labels))
+    for unlearner in unlearners:
+        check_classes(what, unlearner, data)
+
+    # Variables to start from.
+    if variables is not None:
+        for model in models[:1]:
+            variables = check_variables(
+                f"{what}, variables", model, variables, data.images, lead=lead
+            )
+    elif not parts or not getattr(unlearners[0], "from_scratch", False):
+        first = type(unlearners[0]).__name__ if parts else "a run of no steps"
+        raise InvalidInputError(
+            f"{what}: {first} needs variables to start from; only retrain does without (and your "
+            "own unlearners, whose class says from_scratch = True)"
+        )
+    return parts, variables, data
+
+
+def check_numbers(what: str, unlearner: Unlearner[Any], lead: tuple[int, ...] = ()) -> None:
+    """Checks that an unlearner's numbers are of as many models as are run.
+
+    Raises:
+      InvalidInputError: a number is an array of several, as `rumjax.grid` makes them.
+    """
+    # Fields of your own records may be arrays, those of rumjax's are numbers.
+    ours = [cls for cls in type(unlearner).__mro__ if cls.__module__.startswith("rumjax.")]
+    names = {field.name for cls in ours if dataclasses.is_dataclass(cls) for field in _fields(cls)}
+    for name in sorted(names):
+        for leaf in jax.tree.leaves(getattr(unlearner, name)):
+            if np.shape(leaf) != lead:
+                raise InvalidInputError(
+                    f"{what}: {name} has shape {list(np.shape(leaf))}, and is wanted of shape "
+                    f"{list(lead)}; run a grid of settings by rumjax.run_pure inside jax.vmap"
+                )
+
+
+def _fields(cls: Any) -> list[dataclasses.Field[Any]]:
+    """Returns the fields of a record that are numbers and not structure."""
+    return [field for field in dataclasses.fields(cls) if not field.metadata.get("static")]
+
+
+def check_classes(what: str, unlearner: Unlearner[Any], data: Dataset) -> None:
+    """Checks that an unlearner that draws labels knows the number of classes.
+
+    Raises:
+      InvalidInputError: its number is not that of its model's logits.
+    """
+    drawn, model = getattr(unlearner, "num_classes", None), getattr(unlearner, "model", None)
+    if drawn is not None and isinstance(model, Model):
+        classes = model.signature(data.images).num_classes
+        if drawn != classes:
+            raise InvalidInputError(
+                f"{what}, {type(unlearner).__name__}: num_classes is {drawn}, but the model has "
+                f"logits of {classes} classes"
+            )
+
+
+def check_whole(steps: Sequence[Step], size: int) -> None:
+    """Checks that tasks which name all of some first examples name all there are.
+
+    Raises:
+      InvalidInputError: a task was made for fewer examples than the data has.
+    """
+    for step in steps:
+        named = np.concatenate([np.asarray(part.indices)[: int(part.size)] for part in step.task])
+        if len(named) < size and named.max() == len(named) - 1:
+            raise InvalidInputError(
+                f"run, {step.name}: its task is of {len(named)} examples, the data has {size}; "
+                "make it for all, or run it on those examples alone"
+            )
 
 
 def warm_up(steps: Sequence[Step], variables: Variables | None, data: Dataset) -> None:
@@ -120,6 +241,7 @@ def warm_up(steps: Sequence[Step], variables: Variables | None, data: Dataset) -
       >>> steps = chain(task([0], 4), original(model))
       >>> warm_up(steps, variables, Dataset(images, jnp.array([0, 1, 0, 1])))
     """
+    steps, variables, data = check_steps("warm-up", steps, variables, data)
     for step in steps:
         empty = jax.tree.map(jnp.zeros_like, step.task)
         state = _start(step.unlearner, jax.random.key(0), variables, data, empty)
@@ -137,17 +259,26 @@ def check_finite(
     """
     numbers = {key: float(np.asarray(value)) for key, value in metrics.items()}
     batch = int(numbers.pop("diverged_at", -1))
-    if batch >= 0 or not bool(finite):
-        where = f"at batch {batch + 1}" if batch >= 0 else "after its last batch"
-        rate = getattr(unlearner, "learning_rate", None)
-        hint = "" if rate is None else f" Try a learning_rate below {float(rate):g}"
+    if batch < 0 and bool(finite):
+        return numbers
+
+    # Before any step, no hyper-parameter is to blame.
+    where = f"at batch {batch + 1}" if batch >= 0 else "after its last batch"
+    if batch == 0 and epoch == 0:
+        hint = (
+            " There was no step before it, so a smaller one does not help: look at the range of "
+            "the images, the labels, and the variables it started from."
+        )
+    else:
+        length = "learning_rate" if hasattr(unlearner, "learning_rate") else "alpha"
+        rate = getattr(unlearner, length, None)
+        hint = "" if rate is None else f" Try {length} below {float(rate):g}"
         if hasattr(unlearner, "forget_loss_cap"):
             hint += " or a forget_loss_cap"
-        raise DivergenceError(
-            f"{type(unlearner).__name__} ({name}) diverged in epoch {epoch + 1} of "
-            f"{unlearner.epochs} {where}: the loss or a parameter is not finite.{hint}"
-        )
-    return numbers
+    raise DivergenceError(
+        f"{type(unlearner).__name__} ({name}) diverged in epoch {epoch + 1} of "
+        f"{unlearner.epochs} {where}: the loss or a parameter is not finite.{hint}"
+    )
 
 
 @jax.jit

@@ -60,7 +60,9 @@ class Scrub(Sgd):
         size = jnp.where(state.epoch < self.max_epochs, task.forget.size, 0)
         state, maximized = self.descend(state, data, (task.forget._replace(size=size),), max_loss)
         state, minimized = self.descend(state, data, (task.retain,), min_loss)
+        # Batches are counted through both passes.
         first, second = maximized["diverged_at"], minimized["diverged_at"]
+        second = jnp.where(second >= 0, second + -(-size // self.batch_size), second)
         diverged_at = jnp.where(first >= 0, first, second)
         return state, {**minimized, "max_loss": maximized["loss"], "diverged_at": diverged_at}
 
@@ -122,7 +124,7 @@ def scrub(
       >>> int(unlearner.max_epochs), float(unlearner.temperature)
       (2, 2.0)
     """
-    if check_count("max_epochs", max_epochs) >= epochs:
+    if check_count("max_epochs", max_epochs) >= check_count("epochs", epochs):
         raise InvalidInputError(
             f"max_epochs: {max_epochs} of {epochs} epochs leave no min-only epoch; "
             f"raise epochs above {max_epochs}"

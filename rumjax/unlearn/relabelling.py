@@ -68,7 +68,8 @@ def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dat
     """Redraws the labels of the forget set, uniformly among the other classes."""
     capacity = forget.indices.shape[0]
     true = data.labels[forget.indices]
-    drawn = (true + jax.random.randint(key, (capacity,), 1, num_classes)) % num_classes
+    steps = jax.random.randint(key, (capacity,), 1, num_classes, jnp.int32)
+    drawn = (true + steps) % num_classes
     # Padding is pointed outside the array, where `mode="drop"` ignores it.
     positions = jnp.where(jnp.arange(capacity) < forget.size, forget.indices, data.labels.shape[0])
     return data._replace(labels=jnp.asarray(data.labels).at[positions].set(drawn, mode="drop"))

@@ -70,6 +70,6 @@ def test_parts_of_a_population_keep_what_belongs_together():
 )
 def test_populations_that_are_none_are_refused(change, message):
     fine = Population(np.zeros((2, 3)), np.zeros((2, 3), np.int8))
-    assert check_population("mine", fine) is fine
+    check_population("mine", fine)
     with pytest.raises(InvalidInputError, match=f"mine: .*(?:{message})"):
         check_population("mine", fine._replace(**change))

@@ -217,3 +217,39 @@ def test_tiny_imagenet_with_an_empty_list_is_refused(tiny, file):
     (tiny / file).write_text("\n")
     with pytest.raises(InvalidInputError, match=r"is empty|makes no sense|has the line"):
         data.load("tiny_imagenet", data_dir=tiny)
+
+
+def test_what_is_not_read_is_counted_and_folders_within_a_class_are_read(folder, caplog):
+    paint(folder / "train" / "ant" / "more" / "deep.tif", 11)
+    paint(folder / "train" / "ant" / "still.gif", 12)
+    for name in ("notes.txt", "more/list.csv", "more/raw.npy", ".hidden"):
+        (folder / "train" / "ant" / name).write_text("x")
+    splits = load(folder, validation_fraction=0)
+    assert np.bincount(splits.train.labels).tolist() == [12, 10]
+    assert {11, 12} <= set(splits.train.images[:, 0, 0, 0].tolist())
+    assert "3 files are no images and left out (1 of .csv, 1 of .npy, 1 of .txt)" in caplog.text
+
+
+def test_val_beside_test_is_the_validation_set(folder):
+    for number in range(3):
+        paint(folder / "val" / "ant" / f"{number}.png", 200 + number)
+    splits = load(folder)
+    assert splits.validation.images[:, 0, 0, 0].tolist() == [200, 201, 202]
+    assert len(splits.train.labels) == 20
+    assert splits.origin("validation").names.tolist() == [f"val/ant/{i}.png" for i in range(3)]
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_numbers(tmp_path):
+    for number in (0, 1, 2, 10):
+        for split in ("train", "test"):
+            paint(tmp_path / split / str(number) / "x.png", number)
+    splits = load(tmp_path, validation_fraction=0)
+    assert splits.class_names == ("0", "1", "2", "10")
+    assert splits.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 10]
+
+
+def test_an_image_of_several_frames_is_refused(folder):
+    frames = [Image.new("L", (6, 5), color) for color in (1, 2)]
+    frames[0].save(folder / "train" / "ant" / "film.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(InvalidInputError, match=r"film\.gif .* several frames"):
+        load(folder)

@@ -87,7 +87,7 @@ def test_arrays_of_other_names_are_left_alone(saved):
         ({"validation_images": np.zeros((2, 3, 4, 3), np.uint8)}, "lacks validation_labels"),
         ({"test_labels": np.full(8, 4)}, "test: 8 labels are outside 0…3"),
         ({"train_images": np.zeros((40, 3, 4, 3))}, "train: wanted images of uint8"),
-        ({"train_labels": np.array([None] * 40)}, "cannot be read as .npz: Object arrays"),
+        ({"train_labels": np.array([None] * 40)}, "cannot be read as .npz or .npy .*Object arrays"),
         ({"test_images": np.zeros((8, 5, 4, 3), np.uint8)}, r"of one shape .* test \[5, 4, 3\]"),
     ],
 )
@@ -101,13 +101,13 @@ def test_a_file_cut_anywhere_is_refused_by_name(saved):
     whole = path.read_bytes()
     for length in (0, 1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InvalidInputError, match=r"images\.npz cannot be read as \.npz"):
+        with pytest.raises(InvalidInputError, match=r"images\.npz cannot be read as \.npz or"):
             data.load("npz", data_dir=path)
 
 
 def test_a_single_array_is_no_npz(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(InvalidInputError, match=r"cannot be read as \.npz"):
+    with pytest.raises(InvalidInputError, match="is a single array"):
         data.load("npz", data_dir=tmp_path / "one.npy")
 
 
@@ -150,3 +150,84 @@ def test_a_limit_that_is_no_count_is_refused(limit):
 def test_an_option_that_would_be_ignored_is_refused(name, option):
     with pytest.raises(InvalidInputError, match=f"'{name}' has no {next(iter(option))}"):
         data.load(name, **option)
+
+
+def test_medmnist_s_and_keras_names_are_taken_and_nothing_is_left_out_silently(
+    saved, arrays, caplog
+):
+    medmnist = saved(
+        train_labels=arrays["train_labels"][:, None].astype(np.uint8),
+        test_labels=arrays["test_labels"][:, None].astype(np.uint8),
+        val_images=255 - arrays["test_images"],
+        val_labels=arrays["test_labels"][:, None],
+    )
+    splits = data.load("npz", data_dir=medmnist)
+    np.testing.assert_array_equal(splits.train.labels, arrays["train_labels"])
+    np.testing.assert_array_equal(splits.validation.images, 255 - arrays["test_images"])
+    keras = {
+        "x_train": arrays["train_images"],
+        "y_train": arrays["train_labels"].astype(float),
+        "x_test": arrays["test_images"].astype(float),
+        "y_test": arrays["test_labels"],
+    }
+    path = saved(**dict.fromkeys(arrays), **keras, ages=np.arange(40))
+    splits = data.load("npz", data_dir=path, validation_fraction=0)
+    np.testing.assert_array_equal(splits.train.images, arrays["train_images"])
+    np.testing.assert_array_equal(splits.test.images, arrays["test_images"])
+    assert "holds ages too, left out" in caplog.text
+    with pytest.raises(InvalidInputError, match="holds train_images and x_train; leave one"):
+        data.load("npz", data_dir=saved(**keras))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_images": np.zeros((40, 3, 32, 32), np.uint8)}, "channels first; .*moveaxis"),
+        ({"train_images": np.zeros((40, 1, 28, 28), np.uint8)}, "channels first"),
+        ({"train_images": np.zeros((40, 28, 28, 28), np.uint8)}, "are volumes"),
+        ({"train_images": np.full((40, 3, 4, 3), 0.5)}, r"got float64 in 0\.5…0\.5; scale"),
+        ({"train_images": np.full((40, 3, 4, 3), 256)}, "got int64 in 256…256"),
+        ({"train_images": np.full((40, 3, 4, 3), np.nan)}, "got float64 in nan…nan"),
+        ({"train_labels": np.repeat(np.arange(1, 5), 10)}, "no example has label 0; subtract 1"),
+        ({"train_labels": np.repeat([0, 1, 2, 5], 10)}, "no example has label 3, 4"),
+        ({"train_labels": np.eye(4)[np.repeat(np.arange(4), 10)]}, r"argmax\(axis=1\)"),
+        ({"train_labels": np.repeat(["a", "b"], 20)}, "wanted integer labels"),
+    ],
+)
+def test_what_no_image_and_no_label_is_like_is_refused(saved, changes, message):
+    with pytest.raises(InvalidInputError, match=f"images.npz, train: .*{message}"):
+        data.load("npz", data_dir=saved(**changes))
+
+
+def test_whole_numbers_of_another_dtype_are_the_same_images(saved, arrays):
+    plain = data.load("npz", data_dir=saved())
+    for dtype in (np.int64, np.float32, np.uint16):
+        others = {key: array.astype(dtype) for key, array in arrays.items()}
+        splits = data.load("npz", data_dir=saved(**others))
+        np.testing.assert_array_equal(splits.train.images, plain.train.images)
+        np.testing.assert_array_equal(splits.train.labels, plain.train.labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "data: seed"),
+        ({"seed": 0.5}, "data: seed"),
+        ({"limit": 0}, "data: limit"),
+        ({"limit": "few"}, "data: limit"),
+        ({"validation_fraction": "a tenth"}, "validation_fraction: wanted a number"),
+        ({"validation_fraction": None}, "validation_fraction: wanted a number"),
+        ({"data_dir": "\0"}, "is no path|does not exist"),
+        ({"data_dir": "~nobody-of-that-name/x.npz"}, "is no path"),
+        ({"data_dir": 2024}, "2024 does not exist"),
+    ],
+)
+def test_options_of_other_types_are_refused_by_name(saved, options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        data.load("npz", **{"data_dir": saved(), **options})
+
+
+def test_a_folder_called_by_a_number_is_found(saved, tmp_path, monkeypatch):
+    saved().rename(tmp_path / "2024")
+    monkeypatch.chdir(tmp_path)
+    assert data.load("npz", data_dir=2024).num_classes == 4

@@ -82,7 +82,7 @@ def test_an_option_that_ones_own_source_does_not_take_is_refused(own):
         ({"class_names": ("ant", "bee")}, "train: 20 labels are outside 0…1"),
         ({"class_names": ("ant",) * 4}, "wanted two or more"),
         ({"test": None}, "test: wanted a rumjax.Dataset of images and labels, got NoneType"),
-        ({"test": ([[0.5]], [0])}, "test: wanted images of uint8"),
+        ({"test": ([[[0.5]]], [0])}, "test: wanted images of uint8"),
         ({"test": ([], [])}, "test: wanted"),
     ],
 )

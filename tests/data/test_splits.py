@@ -86,12 +86,12 @@ def test_gray_images_get_a_channel_and_labels_become_int32():
 @pytest.mark.parametrize(
     ("images", "labels", "classes", "message"),
     [
-        (IMAGES.astype(np.float32), LABELS, 3, "uint8, got float32; scale them"),
+        (IMAGES + np.eye(4, 5)[..., None], LABELS, 3, "got float64 in 0…1; scale them"),
         (IMAGES[0, :, :, 0], LABELS, 3, r"got \[4, 5\]"),
         (IMAGES[:0], LABELS[:0], 3, r"at least one, got \[0, 4, 5, 1\]"),
         ([[[1]], [[1, 2]]], LABELS, 3, "ragged"),
         (IMAGES, LABELS[:2], 3, "3 images, but 2 labels"),
-        (IMAGES, LABELS[:, None], 3, r"integer labels \[N\], got int64\[3, 1\]"),
+        (IMAGES, np.eye(3)[LABELS], 3, r"integer labels .*float64\[3, 3\]; one-hot .*argmax"),
         (IMAGES, LABELS / 2, 3, "integer labels"),
         (IMAGES, LABELS, 2, "1 labels are outside 0…1, the first is 2 of example 2"),
         (IMAGES, -LABELS, 3, "2 labels are outside 0…2, the first is -1 of example 1"),

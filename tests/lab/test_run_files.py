@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import rumjax
+from rumjax import data as sources
 from rumjax import launch
 from rumjax.lab import experiment
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.scores import PROXIES, random_subset
-from tests.runs import LINES, arrays, table
-from tests.tiny import LEVEL, SIZE
+from tests.runs import LINES, arrays, start, table
+from tests.tiny import LEVEL, SIZE, write_config
 
 
 def test_scores_are_one_number_per_training_example(finished):
@@ -42,6 +43,9 @@ def test_memorization_is_counted_over_the_bank(finished):
 
 def test_forget_sets_are_disjoint_levels_and_what_is_left(finished):
     found = arrays(finished / "forget_sets.npz")
+    assert found.pop("source") == "npz"
+    assert len(found.pop("source_rows")) == SIZE
+    assert len(found.pop("forget_sha256")) == len(found["forget"])
     assert found.keys() == {"forget", "retain", "low", "medium", "high"}
     for part in found.values():
         assert part.dtype == np.int32
@@ -123,3 +127,43 @@ def test_configuration_environment_curves_and_figures_are_kept(finished):
     assert len(list((finished / "figures").glob("*.png"))) >= 5
     assert "tiny" in (finished / "report.html").read_text()
     assert not list(finished.rglob(".partial-*"))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_requests_by_row_forget_those_images_from_the_command_line_a_file_and_python(
+    tmp_path, capsys
+):
+    # A user's file without validation images, one image of which is there twice.
+    random = np.random.default_rng(7)
+    images = random.integers(0, 256, (SIZE, 8, 8, 1)).astype(np.uint8)
+    labels = random.permutation(np.arange(SIZE) % 3)
+    rows = random.choice(SIZE - 1, 12, replace=False).tolist()
+    images[-1], labels[-1] = images[rows[0]], labels[rows[0]]
+    tests = {"test_images": 255 - images[:30], "test_labels": labels[:30]}
+    np.savez(tmp_path / "data.npz", train_images=images, train_labels=labels, **tests)
+    write_config(tmp_path, "mine.py", "config.methods = {}")
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, rows)))
+    sections = {
+        "line": f"{{'by': 'examples', 'examples': {tuple(rows)}}}",
+        "file": f"{{'by': 'file', 'path': '{tmp_path}/ids.txt'}}",
+    }
+    for name, section in sections.items():
+        work = tmp_path / name
+        assert start(tmp_path / "mine.py", work, f"--config.forget={section}") == 0
+        assert "1 of 12 images to forget have a copy" in " ".join(capsys.readouterr().out.split())
+        forget = arrays(work / "forget_sets.npz")
+        assert forget["source_rows"][forget["forget"]].tolist() == sorted(rows)
+        assert [int(line["row"]) for line in table(work / "forget_sets.csv")] == sorted(rows)
+
+        # By pixels: D is what was loaded with the same images kept.
+        splits = sources.load("npz", data_dir=tmp_path / "data.npz", keep=rows)
+        assert len(splits.validation.labels) == 12
+        np.testing.assert_array_equal(splits.train.images[forget["forget"]], images[sorted(rows)])
+        np.testing.assert_array_equal(sources.locate(splits, rows), forget["forget"])
+
+        # Every example of D, V and T says where it comes from.
+        examples = arrays(work / "examples.npz")
+        both = np.concatenate([examples["train_rows"], examples["validation_rows"]])
+        assert sorted(both) == list(range(SIZE))
+        hashes = sources.hashes(splits.train).tolist()
+        assert [bytes(row).hex() for row in examples["train_sha256"]] == hashes

@@ -140,5 +140,5 @@ def test_what_are_no_probabilities_of_the_same_examples_is_refused(measure, bad,
 def test_no_examples_are_refused(measure):
     with pytest.raises(InvalidInputError, match="at least one example"):
         measure(GOOD[:0], GOOD[:0])
-    with pytest.raises(InvalidInputError, match="examples, classes"):
+    with pytest.raises(InvalidInputError, match="n, K"):
         measure(GOOD[0], GOOD[0])

@@ -181,10 +181,10 @@ def test_sides_are_balanced_whichever_is_larger(monkeypatch):
     [
         (Predictions(np.full((5, 2), np.nan), np.zeros(5, int)), "not finite"),
         (Predictions(np.full((5, 2), 3.0), np.zeros(5, int)), "sum to 1"),
-        (Predictions(np.full((5, 2), 0.5), np.zeros(4, int)), "5 predictions for 4"),
-        (Predictions(np.empty((0, 2)), np.empty(0, int)), "at least 1"),
-        (Predictions(np.full((5, 2), 0.5), np.full(5, -1)), "labels from -1"),
-        (Predictions(np.full((5, 2), 0.5), np.full(5, 2)), "labels must be in 0…1"),
+        (Predictions(np.full((5, 2), 0.5), np.zeros(4, int)), "4 labels for 5"),
+        (Predictions(np.empty((0, 2)), np.empty(0, int)), "at least one"),
+        (Predictions(np.full((5, 2), 0.5), np.full(5, -1)), "the first is -1"),
+        (Predictions(np.full((5, 2), 0.5), np.full(5, 2)), "outside 0…1"),
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -124,10 +124,10 @@ def test_sets_with_the_same_mean_cannot_be_told_apart():
 @pytest.mark.parametrize(
     ("embeddings", "forget", "retain", "message"),
     [
-        (np.ones((4, 2)), [], [0], "an example each"),
-        (np.ones((4, 2)), [0], [], "an example each"),
+        (np.ones((4, 2)), [], [0], "no indices"),
+        (np.ones((4, 2)), [0], [], "no indices"),
         (np.ones((4, 0)), [0], [1], "penultimate layer"),
-        (np.ones(4), [0], [1], r"wanted \[N, E\]"),
+        (np.ones(4), [0], [1], r"\[N, E\]"),
         (np.array([[1.0], [np.nan]]), [0], [1], "not finite"),
         (np.array([[1.0], [np.inf]]), [0], [1], "not finite"),
     ],

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from rumjax import scores
+from rumjax.data import SOURCES, Source, load
 from rumjax.errors import InvalidInputError
 from rumjax.scores import files, load_published, load_scores
-from rumjax.types import Scores
+from rumjax.types import Dataset, Origin, Scores, Splits
 
 VALUES = np.array([0.5, -0.25, 1.0])
 
@@ -92,7 +93,7 @@ def test_an_unknown_key_is_refused_with_those_that_there_are(saved):
         (np.array([1, np.nan, 2]), "wanted 3 finite numbers"),
         (np.array(list("abc")), r"wanted 3 finite numbers, .* got <U1\[3\]"),
         (np.ones(3, complex), r"got complex128\[3\]"),
-        (np.array([None] * 3), "cannot be read as .npz or .npy: Object arrays"),
+        (np.array([None] * 3), "cannot be read as .npz or .npy .*Object arrays"),
     ],
 )
 def test_other_than_one_finite_number_per_example_is_refused(saved, values, message):
@@ -104,6 +105,52 @@ def test_other_than_one_finite_number_per_example_is_refused(saved, values, mess
 def test_standard_errors_must_fit_as_well(saved, error):
     with pytest.raises(InvalidInputError, match="wanted 3 finite numbers"):
         load_scores(saved(tr_mem=VALUES, tr_mem_se=error))
+
+
+SIZE = 12
+KEPT = np.array([0, 2, 3, 5, 6, 7, 9, 11])
+"""rows of a source that are in D"""
+
+
+def splits_of(kept=KEPT, names=None):
+    """D is some of the rows of a source, whose labels and names are made of the rows."""
+    images = np.zeros((len(kept), 2, 2, 1), np.uint8)
+    part = Dataset(images, (kept % 3).astype(np.int32))
+    origin = Origin("train", SIZE, kept, names)
+    return Splits("made_up", 3, ("a", "b", "c"), part, part, part, {"train": origin})
+
+
+def test_scores_in_the_order_of_the_source_reach_the_examples_that_are_in_d(saved):
+    values, errors = np.arange(SIZE) / 10, np.arange(SIZE) / 100
+    path = saved(memorization=values, memorization_se=errors, labels=np.arange(SIZE) % 3)
+    scores_of_d = load_scores(path, data=splits_of())
+    np.testing.assert_allclose(scores_of_d.values, KEPT / 10, rtol=1e-6)
+    np.testing.assert_allclose(scores_of_d.standard_error, KEPT / 100, rtol=1e-6)
+    with pytest.raises(InvalidInputError, match=f"wanted {SIZE} finite numbers"):
+        load_scores(saved(memorization=values[KEPT]), data=splits_of())
+    with pytest.raises(InvalidInputError, match=r"labels are others .* first is row 0; .* order"):
+        load_scores(saved(memorization=values, labels=np.arange(SIZE)[::-1] % 3), data=splits_of())
+
+
+def test_scores_of_a_run_are_matched_by_the_rows_of_their_source(saved):
+    theirs = np.random.default_rng(0).permutation(SIZE)[:10]
+    mine = np.sort(theirs)[:6]
+    path = saved(memorization=theirs / 10, source_rows=theirs)
+    np.testing.assert_allclose(load_scores(path, data=splits_of(mine)).values, mine / 10, rtol=1e-6)
+    everything = np.arange(SIZE)
+    lacking = np.setdiff1d(everything, theirs)
+    with pytest.raises(InvalidInputError, match=f"no score for 2 of 12 .* row {lacking[0]};"):
+        load_scores(path, data=splits_of(everything))
+
+
+@pytest.mark.parametrize("key", ["filenames", "tr_filenames"])
+def test_scores_of_named_images_are_matched_by_name(saved, key):
+    names = np.array([f"train/{row % 3}/{row}.png" for row in range(SIZE)])
+    order = np.random.default_rng(1).permutation(SIZE)
+    ends = np.array([name.removeprefix("train/") for name in names])[order]
+    path = saved(tr_mem=order / 10, **{key: ends})
+    scores_of_d = load_scores(path, data=splits_of(names=names))
+    np.testing.assert_allclose(scores_of_d.values, KEPT / 10, rtol=1e-6)
 
 
 def test_whole_numbers_are_scores_if_they_are_asked_for(saved):
@@ -119,7 +166,7 @@ def test_a_file_that_is_cut_or_missing_is_refused_by_name(saved, tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(InvalidInputError, match=r"scores\.npz cannot be read as \.npz or"):
             load_scores(path)
-    with pytest.raises(InvalidInputError, match=r"nowhere\.npz cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"nowhere\.npz cannot be opened"):
         load_scores(tmp_path / "nowhere.npz")
 
 
@@ -195,6 +242,22 @@ def test_images_without_scores_are_counted(shelf, images):
     others = np.concatenate([images, 255 - images[:3]])
     with pytest.raises(InvalidInputError, match=r"3 of 10 images are none .* a made-up set"):
         load_published("made_up", others)
+
+
+def test_images_with_scores_are_kept_in_d_whatever_the_order(shelf, images, monkeypatch):
+    others = np.concatenate([255 - images[:6], images[[4, 2, 0, 5, 1, 3]]])
+    part = Dataset(others, np.arange(12) % 2)
+    source = Source(("a", "b"), part, None, Dataset(images[:2] // 2, np.arange(2)))
+    monkeypatch.setitem(SOURCES, "made_up", lambda: source)
+    splits = load(
+        "made_up",
+        validation_fraction=0.5,
+        keep=lambda source: scores.has_published("made_up", source.data.images),
+    )
+    loaded = load_published("made_up", splits.train.images)
+    wanted = scores.places(scores.image_hashes(splits.train.images), scores.image_hashes(images))
+    np.testing.assert_allclose(loaded["c_proxy"].values, MADE["c_proxy"].values[wanted], rtol=1e-6)
+    assert len(splits.train.labels) == 6
 
 
 def test_an_unknown_name_is_refused(shelf, images):

@@ -102,7 +102,7 @@ def test_no_epoch_is_no_score():
 )
 def test_probabilities_of_other_examples_or_of_a_model_that_diverged_are_refused(probabilities):
     dynamics = TrainingDynamics(np.array([0, 1]))
-    with pytest.raises(InvalidInputError, match=r"wanted finite \[2, K\]"):
+    with pytest.raises(InvalidInputError, match=r"\[2, K\]|not finite"):
         dynamics.add(probabilities)
 
 
@@ -139,8 +139,8 @@ def test_what_was_not_measured_in_every_epoch_is_refused(first, second):
 @pytest.mark.parametrize(
     ("measured", "message"),
     [
-        ({"loss_curvature": np.ones(3)}, r"loss_curvature: wanted finite \[2\], got \[3\]"),
-        ({"self_influence": np.array([1, np.inf])}, "self_influence: wanted finite"),
+        ({"loss_curvature": np.ones(3)}, r"loss_curvature: wanted \[2\], got \[3\]"),
+        ({"self_influence": np.array([1, np.inf])}, "self_influence: .* not finite"),
         ({"curvature": np.ones(2)}, "'curvature'; did you mean 'loss_curvature'"),
     ],
 )
@@ -215,5 +215,5 @@ def test_holdout_retraining_is_larger_the_more_a_prediction_moves():
     ],
 )
 def test_predictions_that_cannot_be_compared_are_refused(before, after):
-    with pytest.raises(InvalidInputError, match=r"wanted finite \[N, K\] probabilities of both"):
+    with pytest.raises(InvalidInputError, match=r"probabilities"):
         holdout_retraining(before, after)

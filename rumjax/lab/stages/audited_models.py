@@ -18,10 +18,11 @@ from rumjax.forget_sets import ForgetSet
 from rumjax.lab import bank, files, progress
 from rumjax.lab.answers import lost, reader, to_arrays
 from rumjax.lab.bank import ModelBank
+from rumjax.lab.building import refinement
 from rumjax.lab.context import CaseContext, load_of_bank, stage_key
 from rumjax.lab.dependencies import bank_header
 from rumjax.lab.making import Job, make
-from rumjax.lab.methods import Method, refinement
+from rumjax.lab.methods import Method
 from rumjax.lab.sections import Audit
 from rumjax.lab.stages.single_models import is_measured
 from rumjax.refine import rum

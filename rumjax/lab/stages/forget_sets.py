@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from rumjax import forget_sets, scores
+from rumjax.data.origins import copies
 from rumjax.errors import InvalidInputError
+from rumjax.forget_files import OF_RUN
 from rumjax.forget_sets import ForgetSet, by_score
 from rumjax.lab import files
 from rumjax.lab.config import FORGET
@@ -17,11 +19,11 @@ from rumjax.lab.results import read_forget_set, write_forget_set
 from rumjax.lab.sections import Forget
 from rumjax.refine import Parts
 from rumjax.registry import resolve
-from rumjax.types import Scores
+from rumjax.types import Scores, Splits
 
 MMD_SAMPLES = 4000
 """Examples of the rest of D, with which the MMD of a part is estimated."""
-RESERVED = {"all", "forget", "retain"}
+RESERVED = {"all", *OF_RUN}
 """Names in the files of forget sets that no part may have."""
 
 
@@ -31,17 +33,32 @@ def choose(context: CaseContext, scores: Mapping[str, Scores]) -> ForgetSet:
     forget_set = read_forget_set(place)
     if forget_set is None:
         forget_set = choose_set(
-            context.case.forget, context.labels, scores, lambda: first_embeddings(context)
+            context.case.forget, context.run.data, scores, lambda: first_embeddings(context)
         )
-        write_forget_set(place, forget_set)
+        write_forget_set(place, forget_set, context.run.data)
+        if context.case.forget.by in ("examples", "file"):
+            warn_of_copies(context, forget_set)
     if not place.has(files.HARDNESS):
         place.write_json(files.HARDNESS, describe(context, scores, forget_set))
     return forget_set
 
 
+def warn_of_copies(context: CaseContext, forget_set: ForgetSet) -> None:
+    """Says how many images that somebody asked to forget are also retained, pixel by pixel."""
+    images = np.asarray(context.run.data.train.images)
+    retained = copies(images[forget_set.forget], images[forget_set.retain])
+    if retained.any():
+        context.console.print(
+            f"{retained.sum()} of {len(forget_set.forget)} images to forget have a copy, pixel by "
+            "pixel, among those that are retained: a model goes on learning from it. A request by "
+            "SHA-256 (rumjax.data.hashes) is of all copies with the same label.",
+            markup=False,
+        )
+
+
 def choose_set(
     section: Forget,
-    labels: np.ndarray,
+    data: Splits,
     scores: Mapping[str, Scores],
     embeddings: Callable[[], np.ndarray],
 ) -> ForgetSet:
@@ -49,7 +66,7 @@ def choose_set(
 
     Args:
       section: how S is chosen.
-      labels: int32[N].
+      data: its D is what S is chosen of.
       scores: scores of D by name.
       embeddings: returns float32[N, E], where S is chosen by entanglement.
 
@@ -57,7 +74,8 @@ def choose_set(
       InvalidInputError: S cannot be made of this data, or a part has a reserved name.
     """
     # Each way to choose needs something else of the data; a function of the user's says what.
-    options, count = dict(section.options), len(labels)
+    options, labels = dict(section.options), np.asarray(data.train.labels)
+    count = len(labels)
     choose_by = resolve("by in forget", section.by, FORGET | dict.fromkeys(scores, by_score))
     needs: dict[str, Any]
     if section.by in scores:
@@ -66,7 +84,9 @@ def choose_set(
     elif section.by == "entanglement":
         needs = {"embeddings": embeddings()}
     elif section.by == "class":
-        needs = {"labels": labels}
+        needs = {"labels": labels, "class_names": data.class_names}
+    elif section.by in ("examples", "file"):
+        needs = {"data": data}
     elif section.by in FORGET:
         needs = {"count": count}
     else:

@@ -10,6 +10,7 @@ from rumjax import ensemble, gradients, scores
 from rumjax.lab import files, progress
 from rumjax.lab.context import Context, stage_key
 from rumjax.lab.making import Job, make
+from rumjax.lab.results import write_examples
 from rumjax.models import Model, predict
 from rumjax.types import Array, Dataset, Variables, task
 from rumjax.unlearn import chain
@@ -59,6 +60,8 @@ def train(context: Context, *, dynamics: bool = True) -> Originals:
             for made in make(context, group, advance, watch=watch, on_epoch=on_epoch):
                 proxy_scores = taken_in[made.job.name].scores()
                 values = {name: score.values for name, score in proxy_scores.items()}
+                if not work.has(files.EXAMPLES):
+                    write_examples(work, run.data)
                 losses = np.array([epoch["loss"] for epoch in made.curve])
                 work.write_arrays(files.dynamics(made.job.seed), {"loss": losses, **values})
                 work.save_model(files.original(made.job.seed), made.model)

@@ -13,8 +13,9 @@ from rumjax.lab.context import Context, load_original
 from rumjax.lab.experiment import Run
 from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.methods import SCORES
-from rumjax.lab.options import call_with
+from rumjax.lab.options import attempt, call_with
 from rumjax.lab.rescoring import holdout_scores
+from rumjax.lab.results import source_arrays
 from rumjax.lab.stages.bank import Bank
 from rumjax.lab.stages.originals import watcher
 from rumjax.registry import resolve
@@ -36,7 +37,7 @@ def score(context: Context, bank: Bank | None) -> dict[str, Scores]:
     else:
         values, seconds = compute(context, bank)
         work.write_json(files.SCORE_SECONDS, seconds)
-        work.write_arrays(files.SCORES, values)
+        work.write_arrays(files.SCORES, values | source_arrays(context.run.data))
     errors = {"memorization": values.get("memorization_se")}
     own = context.run.config.own_scores
     names = [name for name in (*SCORES, "entanglement", *own) if name in values]
@@ -107,7 +108,7 @@ def given_memorization(run: Run) -> dict[str, np.ndarray]:
     if "published" in given:
         loaded = scores.load_published(given["published"], np.asarray(images))["memorization"]
     else:
-        loaded = scores.load_scores(given["path"], given["key"], size=len(images))
+        loaded = scores.load_scores(given["path"], given["key"], data=run.data)
     if loaded.standard_error is None:
         return {"memorization": loaded.values}
     return {"memorization": loaded.values, "memorization_se": loaded.standard_error}
@@ -129,7 +130,7 @@ def own_score(context: Context, name: str) -> np.ndarray:
     variables = load_original(context, context.run.seeds[0])
     data = Dataset(context.data.images[:size], context.data.labels[:size])
     score = call_with(where, function, model=context.run.model, variables=variables, data=data)
-    values = np.asarray(score, np.float32)
+    values = attempt(where, np.asarray, {"dtype": np.float32}, score)
     if values.shape != (size,) or not np.isfinite(values).all():
         raise InvalidInputError(
             f"scores.own.{name}: {path} returned {values.dtype}{list(values.shape)}; wanted a "

@@ -13,18 +13,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError, check_choice
+from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress, report
+from rumjax.lab.building import build_method
 from rumjax.lab.config import Config
 from rumjax.lab.context import CaseContext
-from rumjax.lab.experiment import Case
+from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import Setting, fingerprint, settings
-from rumjax.lab.methods import Method, build_method
+from rumjax.lab.methods import Method
+from rumjax.lab.report.tuning import options as varied_options
 from rumjax.lab.search import SEARCHES, Choice
 from rumjax.lab.sections import Selection
 from rumjax.lab.stages import oracles, originals
 from rumjax.lab.trials import Trials
+from rumjax.lab.values import is_number
 from rumjax.types import Scores
 
 
@@ -51,12 +54,10 @@ def adopt(
         return context
 
     # What is already known of the first case is not searched again.
-    first = context
-    while first.before is not None:
-        first = first.before
+    first = context.of(first_of(context.case))
     options = read_tuned(first)
     searched = searched_methods(first.case, config)
-    if first is context and options.keys() != searched.keys():
+    if context.before is None and options.keys() != searched.keys():
         options = tune(context, scores, forget_set, figures=figures)
 
     # Methods that are like another take over its settings.
@@ -65,8 +66,13 @@ def adopt(
         own = options.get(method.name, method.options)
         if method.name in config.tuning.like:
             own = taken_over(method, options[config.tuning.like[method.name]])
-        adopted.append(rebuilt(context, method, own["select"], own["order"]))
+        adopted.append(rebuilt(context.run, method, own["select"], own["order"]))
     return context.with_methods(adopted)
+
+
+def first_of(case: Case) -> Case:
+    """Returns the case that a case goes on from in the end, which may be itself."""
+    return case if case.after is None else first_of(case.after)
 
 
 def read_tuned(context: CaseContext) -> dict[str, Any]:
@@ -99,14 +105,12 @@ def tune(
       The options of the best, by method.
 
     Raises:
-      InvalidInputError: no section `tuning`, or a method for which it has nothing to search.
+      InvalidInputError: no section `tuning`.
     """
     config, place = context.run.config, context.place
     if config.tuning is None:
         raise InvalidInputError("the configuration has no section tuning")
     searched = searched_methods(context.case, config)
-    for name in only:
-        check_choice("method to tune", name, searched)
 
     # Models of the tuning seeds are trained for this alone.
     unreported = context.with_seeds(config.tuning.seeds)
@@ -130,6 +134,13 @@ def tune(
     place.write_text(files.TUNING, table(rows))
     place.write_text(files.TUNED_METHODS, fragment([method for method, _ in best.values()]))
     report.write_tuning(place, rows, figures=figures)
+
+    # A best value at the edge of a grid asks for a wider one.
+    for name, (method, score) in best.items():
+        context.console.print(f"{name}: best score {score:.4f}", markup=False, soft_wrap=True)
+        if config.tuning.selection(name) is None:
+            for edge in edges(method, [row for row in rows if row["method"] == name]):
+                context.console.print(f"  at the edge: {edge}", markup=False, soft_wrap=True)
     return {name: method.options for name, (method, _) in best.items()}
 
 
@@ -175,7 +186,7 @@ def best_setting(
 ) -> Tuned:
     """Finds the setting of a grid that scores highest, the first of equals."""
     drawn = settings(grid, method.order, draw=trials.tuning.settings)
-    methods = [with_setting(trials.context, method, setting) for setting in drawn]
+    methods = [with_setting(trials.context.run, method, setting) for setting in drawn]
     scores = trials.score(methods, advance)
     best = int(np.argmax(scores))
     return Tuned(methods[best], scores[best])
@@ -207,7 +218,7 @@ def best_selection(
     def method_of(choice: Choice) -> Method:
         *names, order = choice
         select = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
-        return rebuilt(trials.context, method, select, order)
+        return rebuilt(trials.context.run, method, select, order)
 
     def evaluate(choices: list[Choice]) -> list[float]:
         return trials.score([method_of(choice) for choice in choices], advance)
@@ -234,18 +245,15 @@ def taken_over(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:
     return {**method.options, "select": {part: theirs.get(part, first) for part in method.parts}}
 
 
-def with_setting(context: CaseContext, method: Method, setting: Setting) -> Method:
+def with_setting(run: Run, method: Method, setting: Setting) -> Method:
     """Returns a method with other options by part."""
     given = method.options["select"]
     select = {part: {**options, **setting.get(part, {})} for part, options in given.items()}
-    return rebuilt(context, method, select, method.order)
+    return rebuilt(run, method, select, method.order)
 
 
-def rebuilt(
-    context: CaseContext, method: Method, select: Mapping[str, Any], order: Sequence[str]
-) -> Method:
+def rebuilt(run: Run, method: Method, select: Mapping[str, Any], order: Sequence[str]) -> Method:
     """Returns a method with another unlearner for every part, in another order."""
-    run = context.run
     options = {**method.options, "select": dict(select), "order": tuple(order)}
     defaults, own_scores = run.config.unlearner_defaults, run.config.own_scores
     classes = run.data.num_classes
@@ -253,6 +261,26 @@ def rebuilt(
 
 
 # What is left of it
+
+
+def edges(best: Method, tried: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says which numbers of the best setting are the smallest or the largest that were tried.
+
+    Args:
+      best: the method with its best setting.
+      tried: a row for every setting, as its file holds it.
+    """
+    notes = []
+    settings = [dict(varied_options(row)) for row in tried]
+    for key, value in varied_options({"options": best.options}):
+        numbers = {setting[key] for setting in settings if is_number(setting.get(key))}
+        if not is_number(value) or len(numbers) < 2:
+            continue
+        if value == min(numbers):
+            notes.append(f"{key} {value:g} is the smallest that was tried; try smaller ones too")
+        elif value == max(numbers):
+            notes.append(f"{key} {value:g} is the largest that was tried; try larger ones too")
+    return notes
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

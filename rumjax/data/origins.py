@@ -1,0 +1,293 @@
+"""What the source of a data set calls its examples: rows, names of files, and hashes.
+
+Loading holds out validation images and may keep only some of the others, so that the position of
+an example in D is not its row in the source. People know rows, files and contents; `locate` turns
+these into positions.
+"""
+
+import collections
+import difflib
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rumjax.errors import InvalidInputError
+from rumjax.types import AnyArray, Dataset, Origin, Splits
+
+Example: TypeAlias = int | str
+"""An example as its source names it: its row, its file or id, or its SHA-256."""
+
+HASH = re.compile(r"[0-9a-f]{64}")
+"""How a SHA-256 is written."""
+SHOWN = 5
+"""Examples that a message names, at most."""
+HELD_OUT = (
+    "held out for validation: load with keep=..., which holds none of them out, or with "
+    "validation_fraction=0"
+)
+
+
+def hashes(data: Dataset) -> np.ndarray:
+    """Returns a SHA-256 of every example, str[N] of 64 hexadecimal digits.
+
+    It is of "(H, W, C)" in digits, of the H·W·C bytes of the image, row by row with the channels of
+    a pixel together, and of the label in digits. Identical images of one label share it.
+
+    Args:
+      data: images uint8[N, H, W, C], labels int[N].
+
+    Examples:
+      >>> both = hashes(Dataset(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 0])))
+      >>> bool(both[0] == both[1]), len(both[0])
+      (True, 64)
+    """
+    pairs = zip(_hashed_images(data.images), np.asarray(data.labels).tolist(), strict=True)
+    hexadecimal = []
+    for digest, label in pairs:
+        digest.update(str(label).encode())
+        hexadecimal.append(digest.hexdigest())
+    return np.array(hexadecimal, "<U64")
+
+
+def copies(images: AnyArray, others: AnyArray) -> np.ndarray:
+    """Says which images are also among others, pixel by pixel, bool[N].
+
+    Args:
+      images: uint8[N, H, W, C].
+      others: uint8[M, H, W, C].
+
+    Examples:
+      >>> copies(np.zeros((2, 4, 4, 1), np.uint8), np.zeros((1, 4, 4, 1), np.uint8))
+      array([ True,  True])
+    """
+    theirs = {digest.digest() for digest in _hashed_images(others)}
+    return np.array([digest.digest() in theirs for digest in _hashed_images(images)], bool)
+
+
+class Register:
+    """Finds the examples of a data set by what their source calls them."""
+
+    def __init__(self, data: Dataset, origin: Origin) -> None:
+        """Makes the register; names and hashes are read once they are asked for."""
+        self.data = data
+        self.origin = origin
+        self.names: list[str] = [] if origin.names is None else origin.names.tolist()
+        self._positions = {row: position for position, row in enumerate(origin.rows.tolist())}
+
+    @functools.cached_property
+    def _rows_by_file(self) -> dict[str, list[int]]:
+        """Rows by the last part of their names."""
+        rows: dict[str, list[int]] = collections.defaultdict(list)
+        for row, name in enumerate(self.names):
+            rows[name.rpartition("/")[2]].append(row)
+        return rows
+
+    @functools.cached_property
+    def _by_hash(self) -> dict[str, list[int]]:
+        """Positions by SHA-256."""
+        positions: dict[str, list[int]] = collections.defaultdict(list)
+        for position, value in enumerate(hashes(self.data).tolist()):
+            positions[value].append(position)
+        return positions
+
+    def find(self, example: Example) -> list[int]:
+        """Returns the positions of an example; none, one, or several copies of a hash.
+
+        Raises:
+          InvalidInputError: see `row_of`.
+        """
+        row = self.row_of(example)
+        if row is not None:
+            return [self._positions[row]] if row in self._positions else []
+        return self._by_hash.get(str(example), []) if _is_hash(example) else []
+
+    def row_of(self, example: Example) -> int | None:
+        """Returns the row that an example is in, whether or not it is in this data set.
+
+        Raises:
+          InvalidInputError: the end of a path that several files have, or digits that are the name
+            of one example and the row of another.
+        """
+        if isinstance(example, int):
+            return example
+        by_name, by_digits = self._row_by_name(example), whole_number(example)
+        if by_name is not None and by_digits not in (None, by_name):
+            raise InvalidInputError(
+                f"{example!r} is the name of row {by_name}, and may mean row {by_digits}; give "
+                "rows as numbers in an array, or names in full"
+            )
+        return by_digits if by_name is None else by_name
+
+    def _row_by_name(self, name: str) -> int | None:
+        """Returns the row of a name, in full or by the end that only this one has."""
+        path = name.replace(os.sep, "/").removeprefix("./")
+        alike = self._rows_by_file.get(path.rpartition("/")[2], [])
+        exact = [row for row in alike if self.names[row] == path]
+        rows = exact or [
+            row
+            for row in alike
+            if _is_end_of(path, self.names[row]) or _is_end_of(self.names[row], path)
+        ]
+        if len(rows) > 1:
+            names = _listing([f"{self.names[row]} (row {row})" for row in rows])
+            raise InvalidInputError(f"{name!r} may mean several examples: {names}")
+        return rows[0] if rows else None
+
+
+def locate(splits: Splits, examples: Iterable[Any], *, what: str = "examples") -> np.ndarray:
+    """Returns the positions in D of examples that are named as their source names them.
+
+    Args:
+      splits: from `rumjax.data.load`.
+      examples: for each its row in the source's training images, counted from 0; or its file,
+        relative to `data_dir` or any end of its path that no other file has; or its SHA-256, see
+        `hashes`, which stands for all copies of the same image and label.
+      what: the name used in messages, for example "forget set".
+
+    Returns:
+      int32[n], ascending.
+
+    Raises:
+      InvalidInputError: an example that is named twice, unknown, or not in D because it is held out
+        for validation, is a test image, or is left out by `limit`.
+
+    Examples:
+      >>> from rumjax.data import load
+      >>> locate(load("fashion_mnist_mini"), [50, 3])
+      array([ 3, 50], dtype=int32)
+    """
+    wanted = as_examples(what, examples)
+    once = dict.fromkeys(example for example in wanted if _is_hash(example))
+    wanted = [*once, *(example for example in wanted if example not in once)]
+    register = Register(splits.train, splits.origin("train"))
+    try:
+        positions = [register.find(example) for example in wanted]
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{what}: {error}") from error
+
+    # All of them must be in D.
+    missing = [example for example, here in zip(wanted, positions, strict=True) if not here]
+    if missing:
+        raise InvalidInputError(
+            f"{what}: {len(missing)} of {len(wanted)} examples are not among the training images: "
+            f"{_reasons(splits, register, missing)}"
+        )
+
+    # Each of them once.
+    unique, counts = np.unique(np.concatenate([[], *positions]).astype(int), return_counts=True)
+    if twice := unique[counts > 1].tolist():
+        rows = register.origin.rows[twice[:SHOWN]].tolist()
+        raise InvalidInputError(
+            f"{what}: {len(twice)} examples are named more than once, the first are rows {rows}"
+        )
+    return unique.astype(np.int32)
+
+
+def as_examples(what: str, examples: Any) -> list[Example]:
+    """Returns rows as integers and names as strings.
+
+    Args:
+      what: the name used in messages.
+      examples: a list, an array or anything else that can be gone through.
+
+    Raises:
+      InvalidInputError: something that is neither a row nor a name.
+
+    Examples:
+      >>> as_examples("mine", np.array([3.0, 5.0])), as_examples("mine", ["a/1.png"])
+      ([3, 5], ['a/1.png'])
+    """
+    if isinstance(examples, str | bytes | os.PathLike) or not isinstance(examples, Iterable):
+        raise InvalidInputError(f"{what}: wanted a list of rows or names, got {examples!r}")
+    listed = examples.ravel().tolist() if isinstance(examples, np.ndarray) else examples
+    return [_example(what, example) for example in listed]
+
+
+def _example(what: str, example: Any) -> Example:
+    """Returns a row as an integer, or a name as a string."""
+    if isinstance(example, bytes):
+        example = example.decode(errors="replace")
+    if isinstance(example, str | os.PathLike):
+        name = os.fspath(example).strip()
+        return name.lower() if HASH.fullmatch(name.lower()) else name
+    if isinstance(example, bool | np.bool_):
+        raise InvalidInputError(f"{what}: wanted rows or names, got {example}")
+    try:
+        row = int(example)
+        whole = row == example
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise InvalidInputError(
+            f"{what}: {example!r} is neither a row, a file name nor a SHA-256 of an example"
+        )
+    return row
+
+
+def whole_number(text: str) -> int | None:
+    """Returns the whole number that a text is, 12 or 12.0 for example."""
+    matched = re.fullmatch(r"(-?\d{1,18})(\.0*)?", text)
+    return int(matched[1]) if matched else None
+
+
+def _is_hash(example: Example) -> bool:
+    """Says whether a text is written as a SHA-256 is."""
+    return isinstance(example, str) and HASH.fullmatch(example) is not None
+
+
+def _is_end_of(path: str, longer: str) -> bool:
+    """Says whether a path is the end of a longer one, or the same."""
+    return f"/{longer}".endswith(f"/{path.removeprefix('/')}")
+
+
+def _reasons(splits: Splits, register: Register, missing: Sequence[Example]) -> str:
+    """Says for each reason which examples are not in D because of it, and what to do."""
+    held_out = Register(splits.validation, splits.origin("validation"))
+    tested = Register(splits.test, splits.origin("test"))
+    size = register.origin.size
+    by_reason: dict[str, list[str]] = collections.defaultdict(list)
+    for example in missing:
+        row = register.row_of(example)
+        if row is None:
+            reason = _reason_of_name(str(example), register, held_out, tested)
+        elif not 0 <= row < size:
+            reason = f"outside 0…{size - 1}, the rows of the source's training images"
+        elif held_out.origin.part == "train" and held_out.find(row):
+            reason = HELD_OUT
+        else:
+            reason = "left out by limit"
+        by_reason[reason].append(repr(example))
+    return "; ".join(f"{_listing(names)} ({why})" for why, names in by_reason.items())
+
+
+def _reason_of_name(name: str, register: Register, held_out: Register, tested: Register) -> str:
+    """Says why an example that is named by its file or hash is not in D."""
+    if held_out.find(name):
+        return HELD_OUT
+    if tested.find(name):
+        return "test images, on which no model is trained"
+    if _is_hash(name):
+        return "the SHA-256 of no image with its label, see rumjax.data.hashes"
+    if not register.names:
+        return "no row; this source has no names"
+    near = difflib.get_close_matches(name, register.names, n=1)
+    return f"no such name; did you mean {near[0]!r}?" if near else "no such name"
+
+
+def _listing(names: Sequence[str]) -> str:
+    """Lists the first names, and says how many there are besides."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
+
+
+def _hashed_images(images: Any) -> Iterator[Any]:
+    """Yields the running SHA-256 of every image with its shape."""
+    images = np.asarray(images)
+    shape = str(images.shape[1:]).encode()
+    for image in images:
+        yield hashlib.sha256(shape + image.tobytes())

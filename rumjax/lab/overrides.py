@@ -1,0 +1,95 @@
+"""Overrides of a configuration on the command line: --config.section.option=value."""
+
+import ast
+import contextlib
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from rumjax.errors import InvalidInputError
+from rumjax.lab.schema import find_place
+from rumjax.lab.values import converted, describe, fits, plain
+
+PREFIX = "--config."
+
+
+def override(config: Any, arguments: Sequence[str]) -> None:
+    """Applies overrides to a configuration, in place; the last of several counts.
+
+    Args:
+      config: a dictionary or a ConfigDict, whose references to other values hold on.
+      arguments: of the form "--config.section.option=value".
+
+    Raises:
+      InvalidInputError: one is malformed, names an option that no section knows, or has a value of
+        another type.
+    """
+    for argument in arguments:
+        flag, equals, text = argument.partition("=")
+        if not flag.startswith(PREFIX) or not equals:
+            raise InvalidInputError(
+                f"argument {argument!r}: overrides look like --config.seeds=5; see --help"
+            )
+        key = flag.removeprefix(PREFIX)
+        place = find_place(key, plain(config))
+        assign(config, place.names, read_value(f"override {key}", place.kind, text))
+
+
+def assign(config: Any, names: Sequence[str], value: Any) -> None:
+    """Puts a value into a nested configuration; sections that are not there are made."""
+    *sections, last = names
+    for section in sections:
+        if section not in config or config[section] is None:
+            assign(config, [section], {})
+        config = config[section]
+
+    # A ConfigDict insists on the types that it has, unless it is told otherwise.
+    with contextlib.ExitStack() as stack:
+        for loosen in ("ignore_type", "unlocked"):
+            if hasattr(config, loosen) and not isinstance(config, dict):
+                stack.enter_context(getattr(config, loosen)())
+        config[last] = value
+
+
+def read_value(where: str, kind: Any, text: str) -> Any:
+    """Reads a value of the type that an option wants; text needs no quotes.
+
+    Raises:
+      InvalidInputError: it is of another type.
+
+    Examples:
+      >>> read_value("seeds", int, "5"), read_value("name", str, "5")
+      (5, '5')
+      >>> read_value("audit.methods", Sequence[str] | None, "one,two")
+      ('one', 'two')
+    """
+    choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    several = any(get_origin(choice) is Sequence and str in get_args(choice) for choice in choices)
+    value = literal(text)
+
+    # Text is taken as it is, but for None where that may be.
+    if all(choice in (str, type(None)) or get_origin(choice) is Literal for choice in choices):
+        value = None if text == "None" and type(None) in choices else text
+    elif several and isinstance(value, str):
+        value = tuple(name.strip() for name in text.split(","))
+    elif bool in choices:
+        value = {"true": True, "false": False}.get(text.lower(), value)
+
+    # Sections are options by name.
+    value = plain(value, where)
+    if any(dataclasses.is_dataclass(choice) for choice in choices):
+        if isinstance(value, Mapping) or (value is None and type(None) in choices):
+            return value
+        raise InvalidInputError(f"{where}: wanted options by name, got {text!r}")
+    if not fits(kind, value):
+        raise InvalidInputError(f"{where}: wanted {describe(kind)}, got {text!r}")
+    return converted(where, kind, value)
+
+
+def literal(text: str) -> Any:
+    """Returns the Python value that a text writes, or the text itself where it writes none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text

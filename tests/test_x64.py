@@ -1,0 +1,73 @@
+"""The library where JAX counts in 64 bits by default: float32 stays, and results are the same."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import rumjax
+from rumjax import gradients
+
+SIZE = 24
+
+
+def results():
+    """What the main calls return, as arrays by name."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, SIZE)
+    images = random.integers(0, 256, (SIZE, 4, 4, 1)).astype(np.uint8)
+    data = rumjax.Dataset(images, labels)
+    model = rumjax.models.build("cnn", 3, options={"widths": (), "hidden": 4})
+    options = {"batch_size": 8, "augmentation": rumjax.data.augment.Augmentation(pad=1, flip=True)}
+    recipe = rumjax.retrain(model, epochs=2, **options)
+    first = rumjax.run(jax.random.key(0), rumjax.chain(rumjax.task([], SIZE), recipe), None, data)
+
+    # Unlearning by steps that draw labels and samples.
+    task = rumjax.task([1, 5, 9], SIZE)
+    steps = rumjax.chain(
+        task,
+        rumjax.salun(model, num_classes=3, epochs=1, **options),
+        rumjax.influence(model, fisher_examples=8, batch_size=8, micro_batch=4),
+    )
+    second = rumjax.run(jax.random.key(1), steps, first, data)
+
+    # What is read of a model.
+    trees = {
+        "trained": first,
+        "unlearned": second,
+        "outputs": rumjax.models.predict(model, second, images),
+        "self_influence": gradients.self_influence(model, second, images, labels),
+        "curvature": gradients.loss_curvature(model, second, images, labels),
+        "gradient": gradients.mean_gradient(model, second, data, task.forget, batch_size=2),
+    }
+    return {
+        f"{name}{jax.tree_util.keystr(path)}": np.asarray(leaf)
+        for name, tree in trees.items()
+        for path, leaf in jax.tree.flatten_with_path(tree)[0]
+    }
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_results_in_64_bits_are_those_in_32(tmp_path):
+    path = tmp_path / "results.npz"
+    wide = {"JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.test_x64", path], env=os.environ | wide
+    )
+    here = results()
+    assert process.wait() == 0
+    with np.load(path) as archive:
+        there = dict(archive)
+    assert there.pop("x64")
+    assert here.keys() == there.keys()
+    for name, values in here.items():
+        assert values.dtype == there[name].dtype == np.float32
+        np.testing.assert_allclose(values, there[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert any(values.std() > 0 for values in here.values())
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], x64=jax.config.jax_enable_x64, **results())
