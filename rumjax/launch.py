@@ -27,6 +27,7 @@ from rumjax.lab import files
 from rumjax.lab.cluster import find_process
 from rumjax.lab.explaining import describe_sections, explain, listing
 from rumjax.lab.files import STAGES
+from rumjax.lab.output import unfailing_streams
 from rumjax.lab.overrides import override
 from rumjax.lab.values import plain
 
@@ -142,6 +143,12 @@ def guarded(body: Callable[[Sequence[str], Console], int | None], argv: Sequence
     Returns:
       The exit status, which is the body's unless something went wrong.
     """
+    with unfailing_streams():
+        return _status(body, argv)
+
+
+def _status(body: Callable[[Sequence[str], Console], int | None], argv: Sequence[str]) -> int:
+    """Calls the body of a command, and returns the exit status."""
     console = Console(stderr=True)
     try:
         with terminable():
@@ -234,8 +241,9 @@ def settle(devices: int) -> None:
     with contextlib.suppress(RuntimeError):  # JAX has looked at its devices already
         jax.config.update("jax_num_cpu_devices", devices)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(home / "rumjax"))
+        with contextlib.suppress(RuntimeError):  # there is no home
+            home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+            jax.config.update("jax_compilation_cache_dir", str(home / "rumjax"))
 
 
 def known_configurations() -> list[str]:

@@ -38,7 +38,9 @@ LIBRARY = {
 LAB = (
     "lab",
     "lab.cluster",
+    "lab.output",
     "lab.progress",
+    "lab.costs",
     "lab.files",
     "lab.storage",
     "lab.workdir",

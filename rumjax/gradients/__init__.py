@@ -10,7 +10,13 @@ from rumjax.gradients.examples import (
     per_example_gradients,
     self_influence,
 )
-from rumjax.gradients.fisher import Rows, fisher_solve, gradient_rows, gram_matrix
+from rumjax.gradients.fisher import (
+    Rows,
+    fisher_solve,
+    gradient_rows,
+    gram_evaluations,
+    gram_matrix,
+)
 from rumjax.gradients.subsets import (
     mean_gradient,
     mean_gradient_magnitude,
@@ -25,6 +31,7 @@ __all__ = [
     "example_losses",
     "fisher_solve",
     "gradient_rows",
+    "gram_evaluations",
     "gram_matrix",
     "loss_curvature",
     "mean_gradient",

@@ -109,6 +109,26 @@ def gram_matrix(
     return gram[:capacity, :capacity]
 
 
+def gram_evaluations(
+    model: Model, variables: Variables, data: Dataset, count: int, *, micro_batch: int
+) -> int:
+    """Returns how many gradients `gram_matrix` takes of a subset of so many examples.
+
+    Examples:
+      >>> import jax
+      >>> from rumjax.models import Cnn
+      >>> model, images = Model(Cnn(2, widths=(), hidden=4)), jnp.zeros((8, 4, 4, 1), jnp.uint8)
+      >>> like = jax.eval_shape(model.init, jax.random.key(0), images)
+      >>> data = Dataset(images, jnp.zeros(8, jnp.int32))
+      >>> gram_evaluations(model, like, data, 6, micro_batch=4)
+      6
+    """
+    # Every block is taken once as rows, and once for each block before it as columns.
+    block = _block_size(model, variables, data, count, micro_batch)
+    sizes = [min(block, count - start) for start in range(0, count, block)]
+    return sum((1 + earlier) * size for earlier, size in enumerate(sizes))
+
+
 def _block_size(
     model: Model, variables: Variables, data: Dataset, capacity: int, micro_batch: int
 ) -> int:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rumjax.lab import files
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.methods import Method
+from rumjax.lab.output import unfailing
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Dataset, Key, Variables
 
@@ -86,7 +87,7 @@ def on_device(run: Run, work: WorkDirectory, console: Console) -> Context:
         jnp.asarray(np.concatenate([train.images, test.images])),
         jnp.asarray(np.concatenate([train.labels, test.labels])),
     )
-    return Context(run=run, work=work, console=console, data=data)
+    return Context(run=run, work=work, console=unfailing(console), data=data)
 
 
 def stage_key(seed: int, name: str) -> Key:

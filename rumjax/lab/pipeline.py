@@ -6,6 +6,7 @@ A run can be killed at any moment. Every stage looks first for what it has alrea
 a model, a row of the bank, or a row of the results, and is written whole or not at all.
 """
 
+import functools
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -76,6 +77,7 @@ def run_experiment(
 
     rows: list[dict[str, Any]] = []
     cases: list[Reported] = []
+    pages = report.Attempts(context.console)
     for case in context.cases:
         # Choose the forget set S, and check that every method suits it.
         forget_set = forget_sets.choose(case, example_scores)
@@ -98,12 +100,23 @@ def run_experiment(
         # Write the report of the case.
         diverged = len(work.names(files.bank_divergence("[0-9]*")))
         reported = case_of(run, case.case, diverged)
-        rows += report.write_case(case.place, reported, case.console, figures=figures)
+        arguments = case.place, reported, case.console
+        if reported.audit is not None:
+            write_audit = functools.partial(report.write_audit, *arguments, figures=figures)
+            pages.make(f"the page on audits of {reported.name}", write_audit)
+        write = functools.partial(report.write, *arguments, figures=figures)
+        rows += pages.make(f"the report of {reported.name}", write) or []
         cases.append(reported)
 
     # Write the page that compares the cases, if the run is a study.
     if run.config.study is not None:
-        report.write_study(work, whole(run), cases, context.console, figures=figures)
+        write_study = functools.partial(
+            report.write_study, work, whole(run), cases, context.console, figures=figures
+        )
+        pages.make(f"the page of {run.name}", write_study)
+
+    # A page that could not be made is an error, once all others are.
+    pages.finish()
     return rows
 
 

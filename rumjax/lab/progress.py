@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -40,10 +41,23 @@ def stage(console: Console, name: str, total: int, unit: str) -> Iterator[Advanc
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(name.ljust(16), total=total, note="compiling")
-        yield lambda note: progress.update(task, advance=1, note=note)
-        progress.update(task, note="")
+
+    # A bar is a comfort: where it cannot be drawn, the work goes on without.
+    bar = Progress(*columns, console=console)
+    task = bar.add_task(name.ljust(16), total=total, note="compiling")
+
+    def advance(note: str) -> None:
+        with contextlib.suppress(Exception):
+            bar.update(task, advance=1, note=escape(note))
+
+    with contextlib.suppress(Exception):
+        bar.start()
+    try:
+        yield advance
+    finally:
+        with contextlib.suppress(Exception):
+            bar.update(task, note="")
+            bar.stop()
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """The stage of audits: which models it makes, which it reuses, and what it leaves."""
 
 import dataclasses
+import shutil
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ from rumjax import audits
 from rumjax.audits import FORGOTTEN, IN, OUT
 from rumjax.errors import InvalidInputError
 from rumjax.lab import bank, experiment, files, pipeline
-from rumjax.lab.answers import reader
+from rumjax.lab.answers import lost, reader, to_arrays
 from rumjax.lab.cluster import Process
 from rumjax.lab.context import load_of_bank, on_device, stage_key
 from rumjax.lab.methods import rum_f, vanilla
@@ -276,3 +277,20 @@ def test_too_few_retrained_models_are_not_halved():
 def test_what_cannot_be_audited_is_refused(place, changes, message):
     with pytest.raises(InvalidInputError, match=message):
         experiment.build(config(place, **changes))
+
+
+def test_a_bank_with_a_model_that_diverged_is_audited_without_it(context, place, tmp_path):
+    copy = shutil.copytree(context.work.path, tmp_path / "run")
+    built = experiment.build(config(place))
+    with WorkDirectory(copy) as work:
+        work.write_json(files.bank_divergence(2), {"reason": "model 2 diverged"})
+        own = next(on_device(built, work, QUIET).cases)
+        assignments = assign(own, forget_set_of(own))
+        assert [one.model for one in assignments] == [0, 1, *range(3, MODELS)]
+
+        # No model but the diverged one is left after a method: nothing can be found out about it.
+        for name in work.names("audit/models/fine/*") + work.names("margins/fine_*"):
+            work.write_arrays(name, to_arrays(lost(SIZE + TESTS), seconds=1.0))
+        populations = Populations(own, forget_set_of(own), assignments)
+        assert len(populations.shadows.margins) == MODELS - 1
+        assert [one.findings for one in populations.audit("fine")] == [(), ()]

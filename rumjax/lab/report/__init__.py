@@ -1,11 +1,13 @@
 """The report of a run: tables, figures, and one page that holds them all."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 
+import rumjax.lab.report.backend  # noqa: F401
+from rumjax.archives import reason
 from rumjax.lab import files
 from rumjax.lab.report import (
     audits,
@@ -19,25 +21,39 @@ from rumjax.lab.report import (
     tuning,
 )
 from rumjax.lab.report import figures as run_figures
+from rumjax.lab.report.drawing import Picture
 from rumjax.lab.report.pages import Page
 from rumjax.lab.report.reported import Reported
 from rumjax.lab.report.score_figures import Scored
 from rumjax.lab.results import read_forget_set
 from rumjax.lab.workdir import WorkDirectory
 
-__all__ = ["Reported", "write", "write_audit", "write_case", "write_study", "write_tuning"]
+__all__ = ["Attempts", "Reported", "write", "write_audit", "write_study", "write_tuning"]
+
+Made = TypeVar("Made")
 
 
-def write_case(
-    work: WorkDirectory, reported: Reported, console: Console, *, figures: bool = True
-) -> list[dict[str, Any]]:
-    """Makes the report of a case, after the page on its audits if there are any.
+class Attempts:
+    """Makes one page after another: what fails is said at once, and raised when all are made."""
 
-    For arguments, result and errors see `write`.
-    """
-    if reported.audit is not None:
-        write_audit(work, reported, console, figures=figures)
-    return write(work, reported, console, figures=figures)
+    def __init__(self, console: Console) -> None:
+        """Starts with nothing made."""
+        self.console, self.errors = console, list[Exception]()
+
+    def make(self, what: str, page: Callable[[], Made]) -> Made | None:
+        """Makes a page, and returns what that returns; None if it fails."""
+        try:
+            return page()
+        except Exception as error:
+            self.errors.append(error)
+            why = f"{type(error).__name__}: {reason(error)}"
+            self.console.print(f"{what} could not be made ({why}); all else goes on", markup=False)
+            return None
+
+    def finish(self) -> None:
+        """Raises the first error, if there was any."""
+        if self.errors:
+            raise self.errors[0]
 
 
 def write(
@@ -72,6 +88,7 @@ def write(
     pictures = run_figures.draw(results, read_scored(work, reported)) if figures else []
     for picture in pictures:
         picture.write(work)
+    _print_undrawn(pictures, console)
     exports.write(work, exports.summary(results))
     page = run_page.to_html(
         reported,
@@ -184,7 +201,14 @@ def write_tuning(
 def _print_answers(work: WorkDirectory, page: Page, name: str, console: Console) -> None:
     for sentence in page.answers:
         console.print(sentence, markup=False, highlight=False)
+    _print_undrawn(page.pictures, console)
     _print_path(work, name, console)
+
+
+def _print_undrawn(pictures: Sequence[Picture], console: Console) -> None:
+    for picture in pictures:
+        if picture.drawn is None:
+            console.print(f"{picture.title}: {picture.caption}", markup=False, highlight=False)
 
 
 def _print_path(work: WorkDirectory, name: str, console: Console) -> None:

@@ -42,11 +42,6 @@ def judge(effect: Effect) -> Verdict:
     return Verdict.HIGHER if size > 0 else Verdict.LOWER
 
 
-def size_of(effect: Effect) -> float:
-    """Returns the number that an effect is, without its interval or p-value."""
-    return effect.effect if isinstance(effect, Trend) else effect.value
-
-
 class Claim(NamedTuple):
     """A claim that is made of several subjects: an effect of each lies on one side of zero."""
 
@@ -62,12 +57,6 @@ class Claim(NamedTuple):
     def judged(self, verdict: Verdict) -> list[str]:
         """Returns the subjects on which this is the verdict."""
         return [name for name, effect in self.effects.items() if judge(effect) is verdict]
-
-    @property
-    def on_average(self) -> list[str]:
-        """Subjects whose effect has the expected sign, be it by chance or not."""
-        sign = 1 if self.expected is Verdict.HIGHER else -1
-        return [name for name, effect in self.effects.items() if sign * size_of(effect) > 0]
 
     @property
     def supporting(self) -> list[str]:

@@ -56,10 +56,18 @@ COLUMNS = (
         digits=2,
     ),
     Column(
+        "rge",
+        "RGE",
+        "lowest",
+        "gradients of single examples that unlearning takes, divided by those of retraining; the "
+        "same on every machine",
+    ),
+    Column(
         "rte",
         "RTE",
         "lowest",
-        "time of unlearning divided by that of retraining, compilation and scores apart",
+        "time of unlearning divided by that of retraining, on this machine, compilation and scores "
+        "apart",
     ),
 )
 
@@ -70,7 +78,12 @@ def shown_columns(results: Results) -> list[Column]:
 
 
 def best_lines(results: Results, column: Column) -> set[str]:
-    """Returns the names of the methods that are best in a column, calibration apart."""
+    """Returns the names of the methods that are best in a column, calibration apart.
+
+    None is while the original models are no better than guessing.
+    """
+    if not results.has_learned:
+        return set()
     means = {
         summary.line.name: summary.measures[column.measure].value
         for summary in results.methods
@@ -95,18 +108,22 @@ def best_lines(results: Results, column: Column) -> set[str]:
 
 
 def number_pair(interval: Interval | None, digits: int = 3) -> tuple[str, str]:
-    """Writes a mean and its half-width; the latter is empty where there is no mean."""
+    """Writes a mean and its half-width; the latter is empty where there is none."""
     if interval is None or not math.isfinite(interval.value):
         return wording.NOTHING, ""
+    if not math.isfinite(interval.half_width):
+        return wording.number(interval.value, digits), ""
     return wording.number(interval.value, digits), wording.number(interval.half_width, digits)
 
 
 def terminal_table(results: Results, title: str) -> Table:
-    """Lays the summary out for a terminal of 80 characters; only ToW has room for its interval."""
+    """Lays the summary out for a terminal of 80 characters.
+
+    Only ToW has room for its interval. Lines have their own names, whole, by which they differ.
+    """
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, padding=0)
     columns = [each for each in shown_columns(results) if each.measure != "disagreement"]
-    table.add_column("Method", min_width=12)
-    table.add_column("Strategy", min_width=9)
+    table.add_column("Method", min_width=12, overflow="fold")
     for column in columns:
         table.add_column(column.title.removeprefix("Acc. "), justify="right", no_wrap=True)
 
@@ -115,8 +132,7 @@ def terminal_table(results: Results, title: str) -> Table:
     last_mark = len(results.summaries) - len(results.methods) - 1
     for position, summary in enumerate(results.summaries):
         table.add_row(
-            Text(wording.method_name(summary.line)),
-            Text(wording.strategy_name(summary.line)),
+            Text(summary.line.name),
             *_terminal_cells(summary, columns, best),
             end_section=position == last_mark,
         )

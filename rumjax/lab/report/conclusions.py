@@ -18,12 +18,16 @@ class Leader(NamedTuple):
     """the ToW of a second retraining"""
     floor: Interval | None
     """the ToW of the original model"""
+    cost: Interval | None
+    """in gradients, over those of retraining; None where they are not counted"""
     time: Interval | None
     """of unlearning, over that of retraining"""
 
 
 def conclude(results: Results) -> list[str]:
     """Says which method is best by ToW, and what RUM gains; the first sentence is the answer."""
+    if not results.has_learned:
+        return [*say_unlearned(results), *say_diverged({"": results})]
     best = leader(results)
     if best is None:
         nothing = "There are no results of unlearning methods yet."
@@ -67,6 +71,7 @@ def leader(results: Results) -> Leader | None:
         tow=best.measures["tow"],
         ceiling=tow.get(Calibration.SECOND),
         floor=tow.get(Calibration.ORIGINAL),
+        cost=best.measures.get("rge"),
         time=best.measures.get("rte"),
     )
 
@@ -78,11 +83,10 @@ def runner_up(results: Results) -> Comparison | None:
 
 
 def refinement_claim(results: Results) -> Claim:
-    """Claims that RUM^F has a higher ToW than vanilla unlearning with the same algorithm."""
+    """Claims that RUM^F has a higher ToW than the best vanilla method of the same algorithm."""
     methods = measured(results)
-    vanilla = {
-        method.line.method: method for method in methods if method.line.strategy == "vanilla"
-    }
+    by_tow = sorted(methods, key=lambda method: method.measures["tow"].value)
+    vanilla = {method.line.method: method for method in by_tow if method.line.strategy == "vanilla"}
 
     # Both strategies share their seeds, and are compared on each.
     gains: dict[str, Interval] = {}
@@ -90,7 +94,7 @@ def refinement_claim(results: Results) -> Claim:
         if refined.line.strategy == "rum_f" and refined.line.method in vanilla:
             gain = paired_difference(refined, vanilla[refined.line.method], "tow")
             if gain is not None:
-                gains[wording.method_note(refined.line)] = gain
+                gains[refined.line.name] = gain
     return Claim("RUM^F over vanilla", Verdict.HIGHER, gains)
 
 
@@ -102,14 +106,13 @@ def mixtures(results: Results) -> list[Comparison]:
         return []
     best = max(vanilla, key=lambda method: method.measures["tow"].value)
     comparisons = [_compare(method, best) for method in methods if method.line.strategy == "rum"]
-    name = wording.method_name(best.line)
-    return [each._replace(other=name) for each in comparisons if each.difference is not None]
+    return [each for each in comparisons if each.difference is not None]
 
 
 def _compare(one: Summary, other: Summary) -> Comparison:
     return Comparison(
-        wording.line_name(one.line),
-        wording.line_name(other.line),
+        one.line.name,
+        other.line.name,
         one.measures["tow"],
         other.measures["tow"],
         paired_difference(one, other, "tow"),
@@ -122,7 +125,7 @@ def _compare(one: Summary, other: Summary) -> Comparison:
 def say_leader(best: Leader) -> str:
     """Says which method is best, between the floor and the ceiling, and what it costs."""
     sentence = (
-        f"{wording.line_name(best.line)} comes closest to retraining from scratch: "
+        f"{wording.described(best.line)} comes closest to retraining from scratch: "
         f"ToW {wording.interval(best.tow)}"
     )
 
@@ -137,9 +140,13 @@ def say_leader(best: Leader) -> str:
         sentence += ", where " + " and ".join(marks)
 
     # What it costs.
+    costs = []
+    if best.cost is not None:
+        costs.append(f"{wording.rough(best.cost.value)} times the gradients of retraining")
     if best.time is not None:
-        times = wording.rough(best.time.value)
-        sentence += f". It takes {times} times as long as retraining"
+        costs.append(f"{wording.rough(best.time.value)} times its time")
+    if costs:
+        sentence += f". It takes {wording.listing(costs)}"
     return f"{sentence}."
 
 
@@ -153,21 +160,14 @@ def say_runner_up(second: Comparison) -> str:
 
 
 def say_refinement(claim: Claim) -> str:
-    """Says for how many algorithms RUM^F is ahead of vanilla, seed by seed."""
-    sentence = (
-        f"RUM^F has a higher ToW than vanilla unlearning for {len(claim.on_average)} of "
-        f"{len(claim.effects)} algorithms"
-    )
+    """Says for how many methods RUM^F is ahead of vanilla beyond chance, seed by seed."""
+    differences = f"Differences over the same seeds: {wording.effects(claim.effects)}."
 
     # A single seed has no intervals to count.
     if len(claim.judged(Verdict.UNDECIDED)) == len(claim.effects):
-        sentence += f", {wording.CERTAINTIES[Verdict.UNDECIDED]}"
-    else:
-        sentence += (
-            f"; the 95 % interval of the difference is above zero for {len(claim.supporting)}, "
-            f"below for {len(claim.contradicting)}"
-        )
-    return f"{sentence}. Differences over the same seeds: {wording.effects(claim.effects)}."
+        certainty = wording.CERTAINTIES[Verdict.UNDECIDED]
+        return f"RUM^F and vanilla unlearning differ in ToW, {certainty}. {differences}"
+    return f"RUM^F against vanilla unlearning: {wording.counts(claim)}. {differences}"
 
 
 def say_mixture(mixture: Comparison) -> str:
@@ -189,7 +189,7 @@ def caveats(results: Mapping[str, Results]) -> list[str]:
     missing: list[str] = []
     for name, own in results.items():
         lines = dict.fromkeys(line.name for line, _ in own.missing)
-        missing += [f"{wording.plain(line)}{_place(name, results)}" for line in lines]
+        missing += [f"{line}{_place(name, results)}" for line in lines]
     sentences = say_diverged(results)
     if missing:
         sentences.append(
@@ -198,11 +198,23 @@ def caveats(results: Mapping[str, Results]) -> list[str]:
     return sentences
 
 
+def say_unlearned(results: Results) -> list[str]:
+    """Says that original models have learned nothing that could be forgotten, if that is so."""
+    original = results.calibration(Calibration.ORIGINAL)
+    if results.has_learned or original is None:
+        return []
+    accuracy = wording.number(original.measures["test_accuracy"].value)
+    return [
+        f"Nothing can be said of unlearning: the original models have a test accuracy of "
+        f"{accuracy}, and guessing reaches {wording.number(results.chance)}. Train them for more "
+        "epochs, at another learning rate, or on more data."
+    ]
+
+
 def say_diverged(results: Mapping[str, Results]) -> list[str]:
     """Says which methods have models that diverged, in one sentence if any."""
     methods = [
-        f"{wording.plain(summary.line.name)}{_place(name, results)} "
-        f"({summary.diverged} of {len(summary.rows)})"
+        f"{summary.line.name}{_place(name, results)} ({summary.diverged} of {len(summary.rows)})"
         for name, own in results.items()
         for summary in own.summaries
         if summary.diverged
@@ -216,4 +228,4 @@ def say_diverged(results: Mapping[str, Results]) -> list[str]:
 
 
 def _place(name: str, results: Mapping[str, Results]) -> str:
-    return f" on {wording.plain(name)}" if len(results) > 1 else ""
+    return f" on {name}" if len(results) > 1 else ""

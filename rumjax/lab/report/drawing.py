@@ -4,30 +4,37 @@ Colors are Okabe and Ito's, which the color-blind tell apart, and mean the same 
 `COLORS` for strategies, `SHADES` for parts of the forget set, black and gray for the calibration.
 """
 
+import functools
 import io
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rumjax.archives import reason
 from rumjax.lab import files
 from rumjax.lab.report.tables import Row, to_csv
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.metrics import Interval
 
+P = ParamSpec("P")
 COLORS = {"vanilla": "#0072B2", "shuffle": "#CC79A7", "rum_f": "#009E73", "rum": "#E69F00"}
 SHADES = ("#56B4E9", "#F0E442", "#D55E00")
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 INK, GRAY, PALE = "#222222", "#777777", "#CCCCCC"
 MARKERS = "osD^vPXph<>d"
+SHARES = ("tow", "mia", "forget_accuracy", "retain_accuracy", "test_accuracy", "disagreement")
+"""beginnings of the names of measures that lie between 0 and 1, or between 0 % and 100 %"""
+SEEDS_SHOWN = "Of fewer than five seeds, small circles are the seeds."
+"""the end of captions of figures that show them"""
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10.0,
@@ -60,14 +67,32 @@ class Picture(NamedTuple):
     """of its file, without the ending"""
     title: str
     caption: str
-    drawn: Drawn
+    drawn: Drawn | None
+    """None where it could not be drawn, as its caption says"""
 
     def write(self, work: WorkDirectory) -> None:
         """Writes `figures/NAME.png`, `.pdf`, and `.csv` with what is drawn."""
+        if self.drawn is None:
+            return
         for ending, content in {"png": self.drawn.png, "pdf": self.drawn.pdf}.items():
             with work.writing(files.figure(self.name, ending)) as file:
                 file.write(content)
         work.write_text(files.figure(self.name, "csv"), self.drawn.data)
+
+
+def forgiving(draw: Callable[P, Picture]) -> Callable[P, Picture]:
+    """Lets a function return a picture that says so where drawing fails, since pages need none."""
+
+    @functools.wraps(draw)
+    def attempt(*arguments: P.args, **options: P.kwargs) -> Picture:
+        try:
+            return draw(*arguments, **options)
+        except Exception as error:
+            title = draw.__name__.replace("_", " ").capitalize()
+            why = f"{type(error).__name__}: {reason(error)}"
+            return Picture(draw.__name__, title, f"This figure could not be drawn ({why}).", None)
+
+    return attempt
 
 
 class Look(NamedTuple):
@@ -91,12 +116,19 @@ def look(position: int) -> Look:
 
 def style() -> AbstractContextManager[None]:
     """Makes all figures look alike while the context lasts."""
-    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # its keys are literals there
+    return matplotlib.style.context(["default", STYLE])  # whatever a matplotlibrc says
 
 
 def label(text: str) -> str:
-    """Returns text that Matplotlib does not take for a formula, but for the F of RUM^F."""
-    return text.replace("$", r"\$").replace("RUM^F", "RUM$^F$")
+    """Returns text that Matplotlib takes literally, but for the F of RUM^F.
+
+    Matplotlib takes what is between dollars for a formula, and leaves entries out of legends that
+    begin with an underscore. Names of files may hold bytes that are no text.
+    """
+    plain = text.encode(errors="backslashreplace").decode().replace("$", r"\$")
+    if plain.startswith("_"):
+        plain = r"$\_$" + plain[1:]
+    return plain.replace("RUM^F", "RUM$^F$")
 
 
 # Pieces of panels
@@ -129,6 +161,33 @@ def label_rows(panel: Axes, labels: Sequence[str]) -> None:
     """Labels the rows of a panel, the first of which is on top."""
     panel.set_yticks(range(len(labels)), labels)
     panel.set_ylim(len(labels) - 0.5, -0.5)
+
+
+def cut(measure: str, interval: Interval | None) -> Interval | None:
+    """Returns an interval without what lies beyond the values that a measure can have.
+
+    Student's intervals of few seeds know no bounds, and would stretch an axis from −3 to 5.
+
+    Examples:
+      >>> cut("tow", Interval(0.5, -2.0, 3.0))
+      Interval(value=0.5, low=0.0, high=1.0)
+      >>> cut("rge", Interval(0.5, -2.0, 3.0))
+      Interval(value=0.5, low=-2.0, high=3.0)
+    """
+    if interval is None or not measure.startswith(SHARES):
+        return interval
+    most = 100.0 if measure == "disagreement" else 1.0
+    low, high = np.clip([interval.low, interval.high], 0.0, most)
+    return Interval(interval.value, float(low), float(high))
+
+
+def draw_seeds(
+    panel: Axes, seeds: Sequence[float], place: float, color: str, *, horizontal: bool = True
+) -> None:
+    """Draws the values of single seeds as small circles, in a row or one above the other."""
+    places = [place] * len(seeds)
+    x, y = (seeds, places) if horizontal else (places, seeds)
+    panel.plot(x, y, ls="", marker="o", ms=3.5, mfc="white", mec=color, mew=0.8, zorder=3)
 
 
 def error_bar(interval: Interval) -> list[list[float]]:

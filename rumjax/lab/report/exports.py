@@ -56,11 +56,11 @@ def summary(results: Results) -> Table:
     return Table(
         "summary",
         "Results",
-        ("Method", "Strategy", *(column.title for column in shown)),
+        ("Method", "What it runs", *(column.title for column in shown)),
         [
             (
-                wording.method_name(line),
-                wording.strategy_name(line),
+                line.name,
+                wording.runs(line),
                 *(measures.get(column.measure) for column in shown),
             )
             for line, _, measures in results.summaries
@@ -134,9 +134,9 @@ def markdown(table: Table) -> str:
     """Writes a pipe table."""
     lines = [table.columns, ["---"] * len(table.columns)]
 
-    # What would end a cell is escaped, and the best cells are bold.
+    # What would end a cell or mean something else is escaped, and the best cells are bold.
     for number, row in enumerate(texts(table)):
-        cells = [cell.replace("|", r"\|") for cell in row]
+        cells = list(map(literal, row))
         lines.append(
             [
                 f"**{cell}**" if (number, position) in table.best else cell
@@ -144,6 +144,17 @@ def markdown(table: Table) -> str:
             ]
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def literal(text: str) -> str:
+    r"""Returns text that Markdown takes literally; underscores within words already are.
+
+    Examples:
+      >>> print(literal("a_b|*c*"))
+      a_b\|\*c\*
+    """
+    signs = r"[\\`*<|]|(?<![^\W_])_|_(?![^\W_])"
+    return re.sub(signs, lambda match: "\\" + match[0], " ".join(text.split("\n")))
 
 
 def latex(table: Table) -> str:

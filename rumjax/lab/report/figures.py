@@ -17,7 +17,7 @@ def draw(results: Results, scored: Scored | None) -> list[Picture]:
             measured = [name for name in by_part if name in results.measures]
             if measured:
                 pictures.append(method_figures.by_part(results, measured))
-            pictures.append(method_figures.times(results))
+            pictures.append(method_figures.costs(results))
 
         # Scores, and the examples that were chosen by them.
         if scored is not None:

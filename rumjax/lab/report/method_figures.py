@@ -11,7 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from rumjax.lab.report import drawing, wording
-from rumjax.lab.report.drawing import CEILING, COLORS, FLOOR, GRAY, MARKERS, PALE, Drawn, Picture
+from rumjax.lab.report.drawing import (
+    CEILING,
+    COLORS,
+    FLOOR,
+    GRAY,
+    MARKERS,
+    PALE,
+    SEEDS_SHOWN,
+    Drawn,
+    Picture,
+)
 from rumjax.lab.report.tables import Calibration, Results, Row, Summary
 
 MOST_PARTS = 5
@@ -29,20 +39,23 @@ LABELS = {
 }
 
 
+@drawing.forgiving
 def tug_of_war(results: Results) -> Picture:
     """Draws ToW and ToW-MIA of every method, between floor and ceiling."""
     measures = {"tow": "ToW", "tow_mia": "ToW-MIA"}
     return Picture(
         "tow",
         "How close to retraining",
-        "Further right is better. Dots are means over the seeds, bars 95 % intervals. The solid "
-        "line is a second retraining, as good as chance lets a perfect method be; the dotted line "
-        "is the original model, which forgets nothing. Compare RUM^F with vanilla and with shuffle "
-        "of the same algorithm: a gain over both is due to the refinement by score.",
+        "Further right is better. Dots are means over the seeds, bars 95 % intervals. "
+        f"{SEEDS_SHOWN} "
+        "The solid line is a second retraining, as good as chance lets a perfect method be; the "
+        "dotted line is the original model, which forgets nothing. Compare RUM^F with vanilla and "
+        "with shuffle of the same algorithm: a gain over both is due to the refinement by score.",
         _draw_panels(results, measures, FLOOR_AND_CEILING),
     )
 
 
+@drawing.forgiving
 def accuracies(results: Results) -> Picture:
     """Draws the accuracy of every method on S, R and T, against the oracle's."""
     sets = {"forget": "forget set S", "retain": "retain set R", "test": "test set T"}
@@ -57,6 +70,7 @@ def accuracies(results: Results) -> Picture:
     )
 
 
+@drawing.forgiving
 def by_part(results: Results, measures: Sequence[str]) -> Picture:
     """Draws ToW of every method on each part of S, or on the first five of many.
 
@@ -75,38 +89,39 @@ def by_part(results: Results, measures: Sequence[str]) -> Picture:
     return Picture("parts", "ToW by part of the forget set", caption, drawn)
 
 
-def times(results: Results) -> Picture:
-    """Draws ToW against the time that a method takes."""
+@drawing.forgiving
+def costs(results: Results) -> Picture:
+    """Draws ToW against what a method costs: gradients, or its time where those are not counted."""
+    is_counted = "rge" in results.measures
+    measure, unit = ("rge", "gradients") if is_counted else ("rte", "time")
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     axes: Axes = figure.subplots()
 
-    # Markers tell algorithms apart, colors strategies.
-    algorithms = dict.fromkeys(wording.method_name(each.line) for each in results.methods)
-    markers = dict(zip(algorithms, itertools.cycle(MARKERS), strict=False))
-    for summary in results.methods:
-        _draw_time(axes, summary, markers[wording.method_name(summary.line)])
+    # Markers tell methods apart, colors their strategies.
+    shapes = []
+    for summary, marker in zip(results.methods, itertools.cycle(MARKERS), strict=False):
+        _draw_cost(axes, summary, measure, marker)
+        color, name = COLORS.get(summary.line.strategy, GRAY), _wrapped(summary.line.name, 28)
+        shapes.append(Line2D([], [], marker=marker, ls="", color=color, label=name))
     _draw_marks(axes, results, "tow", FLOOR_AND_CEILING, horizontal=True)
 
-    # Time is on a logarithmic axis, with a line where retraining is.
+    # Costs are on a logarithmic axis, with a line where retraining is.
     axes.axvline(1.0, color=PALE, lw=4, zorder=0)
-    axes.set(xscale="log", ylabel="ToW", xlabel="time of unlearning / time of retraining")
+    axes.set(xscale="log", ylabel="ToW", xlabel=f"{unit} of unlearning / {unit} of retraining")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid()
-    shapes = [
-        Line2D([], [], marker=marker, ls="", color=GRAY, label=_wrapped(name, 28))
-        for name, marker in markers.items()
-    ]
     figure.legend(
         handles=[*_legend_handles(results, FLOOR_AND_CEILING), *shapes], loc="outside right center"
     )
     return Picture(
         "time",
         "What it costs",
-        "Upper left is best. Right of the gray line, at 1, a method takes longer than retraining, "
-        "which is exact. Scores are not counted; results.csv has rte_with_scores too.",
-        drawing.render(figure, numbers(results, ("rte", "tow"))),
+        "Upper left is best. Right of the gray line, at 1, a method costs more than retraining, "
+        "which is exact. Costs are gradients of single examples, or time where an unlearner’s "
+        "gradients are not counted. Scores are not counted; results.csv has rte_with_scores too.",
+        drawing.render(figure, numbers(results, (measure, "tow"))),
     )
 
 
@@ -133,49 +148,46 @@ def _draw_panels(
     marks: Sequence[Calibration],
     sharex: Literal["all", "none"] = "all",
 ) -> Drawn:
-    """Draws panels side by side: algorithms downwards, a dot with its interval per strategy."""
-    # A row for each algorithm, and one more if it is configured twice.
-    groups: dict[str, list[Summary]] = {}
-    for summary in results.methods:
-        groups.setdefault(wording.method_note(summary.line), []).append(summary)
-    height = 1.0 + 0.2 * len(groups) + 0.15 * len(results.methods)
+    """Draws panels side by side: methods downwards, each with a dot and its interval."""
+    height = 1.0 + 0.28 * len(results.methods)
     figure = Figure(figsize=(10, max(height, 2.6)), layout="constrained")
     panels = drawing.grid(figure, len(titles), len(titles), sharex=sharex, sharey=True)
 
-    # The strategies of an algorithm share a row, one a little below the other.
+    # A row for each method, by its own name.
     for panel, (measure, title) in zip(panels, titles.items(), strict=True):
         _draw_marks(panel, results, measure, marks)
-        for row, group in enumerate(groups.values()):
-            gap = min(0.24, 0.7 / len(group))
-            for position, summary in enumerate(group):
-                _draw_dot(panel, summary, measure, row + gap * (position - (len(group) - 1) / 2))
+        for row, summary in enumerate(results.methods):
+            _draw_dot(panel, summary, measure, row)
         drawing.style_rows(panel, drawing.label(title))
-    drawing.label_rows(panels[0], [_wrapped(name, 24) for name in groups])
+    names = [_wrapped(summary.line.name, 30) for summary in results.methods]
+    drawing.label_rows(panels[0], names)
     handles = _legend_handles(results, marks)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return drawing.render(figure, numbers(results, titles))
 
 
 def _draw_dot(panel: Axes, summary: Summary, measure: str, y: float) -> None:
-    interval = summary.measures.get(measure)
+    interval = drawing.cut(measure, summary.measures.get(measure))
     if interval is not None:
         color = COLORS.get(summary.line.strategy, GRAY)
         bar = drawing.error_bar(interval)
         panel.errorbar(interval.value, y, xerr=bar, fmt="o", ms=6, color=color)
+        drawing.draw_seeds(panel, summary.seeds(measure), y, color)
 
 
-def _draw_time(axes: Axes, summary: Summary, marker: str) -> None:
-    """Draws a method as a dot with two error bars, unless it took no time at all."""
-    time, tow = summary.measures.get("rte"), summary.measures.get("tow")
-    if time is None or tow is None or time.value <= 0:
+def _draw_cost(axes: Axes, summary: Summary, measure: str, marker: str) -> None:
+    """Draws a method as a dot with two error bars, unless it costs nothing at all."""
+    cost = summary.measures.get(measure)
+    tow = drawing.cut("tow", summary.measures.get("tow"))
+    if cost is None or tow is None or cost.value <= 0:
         return
 
     # A logarithmic axis has no room for an interval that reaches zero.
-    below, above = drawing.error_bar(time)
-    xerr = [[min(below[0], 0.9 * time.value)], above]
+    below, above = drawing.error_bar(cost)
+    xerr = [[min(below[0], 0.9 * cost.value)], above]
     look: dict[str, Any] = {"color": COLORS.get(summary.line.strategy, GRAY), "fmt": marker}
     look |= {"ms": 8, "mec": "white", "elinewidth": 0.8}
-    axes.errorbar(time.value, tow.value, xerr=xerr, yerr=drawing.error_bar(tow), **look)
+    axes.errorbar(cost.value, tow.value, xerr=xerr, yerr=drawing.error_bar(tow), **look)
 
 
 def _draw_marks(
@@ -189,7 +201,7 @@ def _draw_marks(
     for mark in marks:
         summary = results.calibration(mark)
         if summary is not None:
-            interval = summary.measures.get(measure)
+            interval = drawing.cut(measure, summary.measures.get(measure))
             drawing.draw_mark(panel, interval, LOOKS[mark], horizontal=horizontal)
 
 
@@ -212,4 +224,4 @@ def _legend_handles(results: Results, marks: Sequence[Calibration]) -> list[Line
 
 
 def _wrapped(name: str, width: int) -> str:
-    return textwrap.fill(drawing.label(name), width)
+    return drawing.label(textwrap.fill(name, width))

@@ -41,11 +41,13 @@ class Page(NamedTuple):
     """sentences computed from the numbers, the most important first"""
     tables: Sequence[Table]
     pictures: Sequence[Picture] = ()
+    answer: Table | None = None
+    """the answers as a table, which is shown right below them"""
 
 
 def publish(work: WorkDirectory, about: About, page: Page) -> None:
     """Writes a page as HTML and Markdown, with its `tables/*` and `figures/*`."""
-    for table in page.tables:
+    for table in page.tables if page.answer is None else (page.answer, *page.tables):
         exports.write(work, table)
     for picture in page.pictures:
         picture.write(work)
@@ -68,19 +70,20 @@ def to_html(about: About, page: Page) -> str:
 def to_markdown(about: About, page: Page) -> str:
     """Returns the page as Markdown, with figures by relative links."""
     # The question and its answers come first, then what they rest on.
-    lines = [f"# {page.title}", "", f"*{about.name}*", "", page.question, ""]
-    lines += [f"- {sentence}" for sentence in page.answers]
-    lines += ["", "## Setting", "", *(f"- {key}: {value}" for key, value in about.facts.items())]
+    literal = exports.literal
+    lines = [f"# {page.title}", "", f"*{literal(about.name)}*", "", page.question, ""]
+    lines += [f"- {literal(sentence)}" for sentence in page.answers]
+    if page.answer is not None:
+        lines += ["", exports.markdown(page.answer), page.answer.note]
+    facts = (f"- {key}: {literal(value)}" for key, value in about.facts.items())
+    lines += ["", "## Setting", "", *facts]
 
     # Figures, tables, and how to run it again.
     for picture in page.pictures:
-        lines += [
-            "",
-            f"## {picture.title}",
-            "",
-            f"![{picture.title}]({files.figure(picture.name, 'png')})",
-        ]
-        lines += ["", picture.caption]
+        lines += ["", f"## {picture.title}", ""]
+        if picture.drawn is not None:
+            lines += [f"![{picture.title}]({files.figure(picture.name, 'png')})", ""]
+        lines.append(picture.caption)
     for table in page.tables:
         lines += ["", f"## {table.title}", "", exports.markdown(table), table.note]
     if about.command:
@@ -103,7 +106,9 @@ def engine() -> jinja2.Environment:
 
 
 def encode(picture: Picture) -> str:
-    """Encodes a figure's PNG, to be put into a page."""
+    """Encodes a figure's PNG, to be put into a page; "" where it could not be drawn."""
+    if picture.drawn is None:
+        return ""
     return base64.b64encode(picture.drawn.png).decode()
 
 

@@ -69,8 +69,9 @@ def table(results: Results) -> list[dict[str, Any]]:
     best = [columns.best_lines(results, column) for column in shown]
     return [
         {
-            "method": wording.method_name(summary.line),
-            "strategy": wording.strategy_name(summary.line),
+            "method": summary.line.name,
+            "algorithm": summary.line.method,
+            "runs": wording.runs(summary.line),
             "calibration": summary.line.calibration is not None,
             "seeds": len(summary.rows),
             "cells": [
@@ -95,7 +96,7 @@ def missing_runs(results: Results) -> list[str]:
     sentences = []
     for line, seeds in missing.items():
         word = "seed" if len(seeds) == 1 else "seeds"
-        sentences.append(f"{wording.line_name(line)}: {word} {', '.join(map(str, seeds))}")
+        sentences.append(f"{line.name}: {word} {', '.join(map(str, seeds))}")
     return sentences
 
 

@@ -45,6 +45,7 @@ class Scored(NamedTuple):
         return str(self.class_names[self.labels[index]])
 
 
+@drawing.forgiving
 def histogram(scored: Scored) -> Picture:
     """Draws how many examples have which score, and where the parts of S lie."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
@@ -88,6 +89,7 @@ def _shades(parts: Iterable[str]) -> list[str]:
     return [SHADES[levels.get(name, position % len(SHADES))] for position, name in enumerate(parts)]
 
 
+@drawing.forgiving
 def examples(scored: Scored, *, columns: int = 8) -> Picture:
     """Draws the images of S with the lowest, middle and highest scores."""
     forget = np.concatenate(list(scored.parts.values()))
@@ -139,6 +141,7 @@ def draw_image(panel: Axes, scored: Scored, index: int, remark: str) -> None:
     panel.set_axis_off()
 
 
+@drawing.forgiving
 def agreement(scored: Scored, proxy: np.ndarray) -> Picture:
     """Draws memorization against its proxy, with Spearman's rank correlation."""
     figure = Figure(figsize=(6, 4.4), layout="constrained")
@@ -164,6 +167,7 @@ def agreement(scored: Scored, proxy: np.ndarray) -> Picture:
     )
 
 
+@drawing.forgiving
 def stability(table: Sequence[Mapping[str, float]]) -> Picture:
     """Draws how far two banks of so many models agree, in scores and in the sets made of them."""
     figure = Figure(figsize=(6, 3.8), layout="constrained")

@@ -37,6 +37,12 @@ FIRST = [
 """the columns of `results.csv` that come first"""
 
 
+TIMES = ("seconds", "seconds_compiling", "rte", "rte_with_scores")
+"""measures of time, whose means have no intervals"""
+ENOUGH_SEEDS = 5
+"""The seeds from which on an interval stands for them; fewer are shown as well."""
+
+
 class Calibration(enum.Enum):
     """The lines that methods are compared with; a value is a row's `method` and `strategy`."""
 
@@ -60,8 +66,6 @@ class Line(NamedTuple):
     """what its files are called: a key of the configuration's methods"""
     method: str
     strategy: str
-    note: str = ""
-    """its name, where method and strategy alone would not tell it from another line"""
 
     @property
     def calibration(self) -> Calibration | None:
@@ -81,6 +85,11 @@ class Summary(NamedTuple):
     rows: tuple[Row, ...]
     measures: Mapping[str, Interval]
 
+    def seeds(self, measure: str) -> list[float]:
+        """Returns a measure on each seed, to be shown beside an interval; [] of one or of many."""
+        values = [row[measure] for row in self.rows if measure in row]
+        return values if 1 < len(values) < ENOUGH_SEEDS else []
+
     @property
     def diverged(self) -> int:
         """How many of its models diverged."""
@@ -96,11 +105,25 @@ class Results(NamedTuple):
     """the names of all measures, in the order of the columns"""
     missing: list[tuple[Line, int]]
     """lines and seeds without a row"""
+    chance: float = 0.0
+    """the accuracy on T that guessing reaches, at most"""
 
     @property
     def methods(self) -> list[Summary]:
         """The summaries of unlearning methods, without the calibration."""
         return [summary for summary in self.summaries if summary.line.calibration is None]
+
+    @property
+    def fewest_seeds(self) -> int:
+        """The smallest number of seeds of any line; 2 where there are fewer."""
+        return max(2, min((len(summary.rows) for summary in self.summaries), default=2))
+
+    @property
+    def has_learned(self) -> bool:
+        """Says whether the original models predict better than guessing, as far as is known."""
+        original = self.calibration(Calibration.ORIGINAL)
+        accuracy = None if original is None else original.measures.get("test_accuracy")
+        return accuracy is None or not accuracy.value <= self.chance
 
     def calibration(self, mark: Calibration) -> Summary | None:
         """Returns the summary of a calibration line; None before it has rows."""
@@ -117,10 +140,7 @@ def lines(reported: Reported) -> list[Line]:
     oracles = (Calibration.REFERENCE, Calibration.SECOND)
     unsorted = [Line(oracle.key, *oracle.value) for oracle in oracles]
 
-    # Methods that share their algorithm and strategy are told apart by their names.
-    pairs = [(method.algorithm, method.strategy) for method in reported.methods]
-    for method, pair in zip(reported.methods, pairs, strict=True):
-        unsorted.append(Line(method.name, *pair, method.name if pairs.count(pair) > 1 else ""))
+    unsorted += [Line(each.name, each.algorithm, each.strategy) for each in reported.methods]
 
     ranks = {mark: rank for rank, mark in enumerate(Calibration)}
     return sorted(
@@ -157,7 +177,21 @@ def collect(work: WorkDirectory, reported: Reported) -> tuple[Results, list[Row]
     # Measures are all columns but those that say which run a row is about.
     measures = [name for name in ordered_columns(rows)[3:-1] if name != "diverged"]
     summaries = summarize(rows, lines(reported), measures)
-    return Results(rows, summaries, tuple(measures), missing), epochs
+    chance = guessing_accuracy(np.asarray(reported.data.test.labels))
+    return Results(rows, summaries, tuple(measures), missing, chance), epochs
+
+
+def guessing_accuracy(labels: np.ndarray) -> float:
+    """Returns the accuracy that guessing reaches with labels, but for one time in forty.
+
+    It is the share of the most frequent class, and two standard errors.
+
+    Examples:
+      >>> round(guessing_accuracy(np.arange(100) % 2), 3)
+      0.6
+    """
+    share = float(np.bincount(labels).max() / len(labels))
+    return share + 2 * math.sqrt(share * (1 - share) / len(labels))
 
 
 def has_diverged(row: Row) -> bool:
@@ -203,9 +237,19 @@ def summarize(rows: Sequence[Row], lines: Sequence[Line], measures: Sequence[str
         shared = [name for name in measures if all(name in row for row in lost)]
         values = {name: [row[name] for row in own if name in row] for name in shared}
         intervals = {name: seed_interval(some) for name, some in values.items() if some}
+
+        # Seeds that were made together share one time: they say nothing of how it varies.
+        intervals |= {
+            name: without_interval(intervals[name]) for name in TIMES if name in intervals
+        }
         if own:
             summaries.append(Summary(line, own, intervals))
     return summaries
+
+
+def without_interval(value: Interval) -> Interval:
+    """Returns a mean alone."""
+    return Interval(value.value, math.nan, math.nan)
 
 
 def seed_interval(values: Sequence[float]) -> Interval:

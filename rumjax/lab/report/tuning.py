@@ -13,6 +13,7 @@ from rumjax.lab.report.tables import Row
 MOST_PANELS = 8
 
 
+@drawing.forgiving
 def draw_trials(name: str, trials: Sequence[Mapping[str, Any]]) -> Picture:
     """Draws the score of every setting of a method, against each option that they differ in.
 
@@ -54,8 +55,8 @@ def _draw_option(panel: Axes, key: str, rows: Sequence[Row]) -> None:
         panel.plot([place], [best["score"]], "D", color=COLORS["rum"], ms=9)
 
     # Values are evenly spaced, and their words are the labels.
-    panel.set_xticks(range(len(values)), values, rotation=30, ha="right")
-    panel.set_xlabel(key)
+    panel.set_xticks(range(len(values)), map(drawing.label, values), rotation=30, ha="right")
+    panel.set_xlabel(drawing.label(key))
     panel.grid(axis="y")
 
 

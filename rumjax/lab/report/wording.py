@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from rumjax.lab.report.claims import Effect, Verdict
+from rumjax.lab.report.claims import Claim, Effect, Verdict
 from rumjax.lab.report.tables import Line
 from rumjax.metrics import Interval, Trend
 
@@ -93,6 +93,18 @@ def effect(value: Effect) -> str:
     return interval(value, signed=True)
 
 
+def counts(claim: Claim) -> str:
+    """Counts the methods for which a claim on ToW is right beyond chance, wrong, and neither."""
+    right, wrong, all_of_them = len(claim.supporting), len(claim.contradicting), len(claim.effects)
+    words, against = "higher", "lower"
+    if claim.expected is Verdict.LOWER:
+        words, against = against, words
+    return (
+        f"a {words} ToW beyond chance for {right} of {all_of_them} methods, a {against} one for "
+        f"{wrong}, and for {all_of_them - right - wrong} a difference that chance could explain"
+    )
+
+
 # Lists
 
 
@@ -115,31 +127,21 @@ def arrows(text: str) -> str:
     return text.replace(">", " → ")
 
 
-def method_name(line: Line) -> str:
-    """Names the method of a line; a mixed RUM's algorithms are joined by arrows."""
-    return arrows(line.method)
+def runs(line: Line) -> str:
+    """Says what a line runs: its algorithms, one after another, and its strategy.
+
+    Examples:
+      >>> runs(Line("mixed", "original>finetune", "rum"))
+      'original → finetune, RUM'
+    """
+    return f"{arrows(line.method)}, {STRATEGIES.get(line.strategy, line.strategy)}"
 
 
-def method_note(line: Line) -> str:
-    """Names the method of a line, with the line's note in brackets if it has one."""
-    return f"{method_name(line)} ({line.note})" if line.note else method_name(line)
+def described(line: Line) -> str:
+    """Names a line in running text, with what it runs.
 
-
-def strategy_name(line: Line) -> str:
-    """Names the strategy of a line, with the line's note in brackets if it has one."""
-    strategy = STRATEGIES.get(line.strategy, line.strategy)
-    return f"{strategy} ({line.note})" if line.note else strategy
-
-
-def line_name(line: Line) -> str:
-    """Names a line in running text, by its method, its strategy and its note."""
-    strategy = STRATEGIES.get(line.strategy, line.strategy)
-    details = f"{strategy}, {line.note}" if line.note else strategy
-    return f"{method_name(line)} ({details})"
-
-
-def plain(name: str) -> str:
-    """Returns what people call what a configuration names."""
-    if name == "retrain_second":
-        return "oracle again"
-    return name.replace("rum_f", "RUM^F").replace("_", " ")
+    Examples:
+      >>> described(Line("tuned", "finetune", "rum_f"))
+      'tuned (finetune, RUM^F)'
+    """
+    return f"{line.name} ({runs(line)})"

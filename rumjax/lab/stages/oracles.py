@@ -7,6 +7,7 @@ from rumjax import metrics
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.context import CaseContext, stage_key
+from rumjax.lab.costs import retraining_gradients
 from rumjax.lab.making import Job, make
 from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.results import oracle_label, write_row
@@ -54,7 +55,8 @@ def train(context: CaseContext, forget_set: ForgetSet, kinds: Sequence[str] = KI
             reference = measured if is_reference else measure_oracle(context, forget_set, seed)
             row = metrics.compare(measured, reference)
             row |= own_measures(context, forget_set, seed, outputs)
-            row |= made.times | {"rte": 1.0}
+            gradients = retraining_gradients(run.recipe, len(forget_set.retain))
+            row |= {"gradients": gradients, "rge": 1.0} | made.times | {"rte": 1.0}
             label = oracle_label(which)
             if run.config.audit is not None:
                 row |= observer.observe(label.name, seed, made.model, outputs)

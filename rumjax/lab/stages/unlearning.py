@@ -12,6 +12,7 @@ from rumjax.errors import DivergenceError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.context import CaseContext, load_start, stage_key
+from rumjax.lab.costs import gradients_of
 from rumjax.lab.making import Job, Made, make, steps_of
 from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.methods import Method
@@ -115,7 +116,7 @@ class _Stage:
     def write(self, method: Method, made: Made) -> None:
         """Measures a model, and writes its row."""
         context, seed = self.context, made.job.seed
-        times = made.times | self.relative_times(method, seed, made.times["seconds"])
+        times = made.times | self.relative_costs(method, made.job, made.times["seconds"])
         if made.diverged is not None:
             self.note_divergence(method, seed, times, made.curve, str(made.diverged))
             return
@@ -154,14 +155,25 @@ class _Stage:
         label = Label(method.name, method.algorithm, method.strategy)
         write_row(context.place, label, seed, {"diverged": 1.0, **times}, curve)
 
-    def relative_times(self, method: Method, seed: int, seconds: float) -> dict[str, float]:
-        """Returns the time relative to retraining, without and with that of the scores."""
-        retraining = read_row(self.context.place, files.ORACLES["reference"], seed)["seconds"]
+    def relative_costs(self, method: Method, job: Job, seconds: float) -> dict[str, float]:
+        """Returns what the model cost relative to retraining, in gradients and in time.
+
+        The time is without and with that of the scores. Gradients are not counted of unlearners of
+        the user's own.
+        """
+        # Gradients are the same on every machine.
+        row = read_row(self.context.place, files.ORACLES["reference"], job.seed)
+        costs: dict[str, float] = {}
+        gradients = gradients_of(job.steps, self.context.data)
+        if gradients is not None:
+            costs = {"gradients": gradients, "rge": gradients / row["gradients"]}
+
+        # Times are not, and are shares of what several seeds took together.
+        seed, retraining = job.seed, row["seconds"]
         if method.refine == "rescored":
             scoring = self.rescoring_seconds[method.name, seed]
         else:
             scoring = self.score_seconds.get(method.refine, 0.0)
-        return {
-            "rte": seconds / retraining,
-            "rte_with_scores": (seconds + scoring) / retraining,
-        }
+        costs["rte"] = seconds / retraining
+        costs["rte_with_scores"] = (seconds + scoring) / retraining
+        return costs

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rumjax.lab.report import audits
-from rumjax.lab.report.audits import claims, conclusions
-from rumjax.lab.report.audits.base import MIA_GAP, U_LIRA
+from rumjax.lab.report.audits import claims, conclusions, tables
+from rumjax.lab.report.audits.base import KLOM, MIA_GAP, U_LIRA
 from rumjax.lab.workdir import WorkDirectory
 from tests.lab.report.made_up_audits import (
     EXAMPLES,
@@ -78,62 +79,82 @@ def test_what_leaks_most_comes_first_by_the_mean_over_methods_alone(audited):
 
 def test_the_audits_that_detect_a_method_are_counted(audited):
     detections = {each.title: each for each in claims.detections(audited)}
-    assert [*detections] == ["fine", "odd", "sly RUM^F", "loud"]
+    assert [*detections] == ["fine", "odd", "sly_rum_f", "loud"]
     assert [each.holds for each in detections.values()] == [False, True, True, True]
-    assert {each.audits for each in detections.values()} == {10}
-    assert (detections["odd"].detecting, detections["loud"].detecting) == (2, 10)
+    assert {len(each.audits) for each in detections.values()} == {10}
+    # Only the gap and what is made of it tell one, all audits the other.
+    assert [name for name, told in detections["odd"].audits.items() if told] == ["MIA gap", "ToW"]
+    assert detections["loud"].detecting == 10
 
 
-def test_where_the_population_attack_and_u_lira_disagree_is_found(audited):
-    judgements = claims.judgements(audited)
-    assert len(judgements) == len(METHODS)
-    assert [each.title for each in judgements if each.is_missed] == ["sly RUM^F"]
-    assert [each.title for each in judgements if each.is_hidden] == ["odd"]
-    pairs = claims.rank_pairs(audited)
-    assert pairs[0] == ("sly RUM^F", 1, 3)
-    assert [each.distance for each in pairs] == [2, 1, 1, 0]
+def test_p_values_are_those_of_the_difference_of_two_means(fresh):
+    """Of intervals that lie around their numbers evenly, a z-test's."""
+    for name, accuracy in (("fine", 0.56), ("retrain", 0.50), ("original", 0.9)):
+        write_audit(fresh, name, accuracy)
+        about = fresh.read_json(f"audit/{name}.json")
+        for finding in about["findings"]:
+            finding["low"], finding["high"] = finding["value"] - 0.03, finding["value"] + 0.03
+        fresh.write_json(f"audit/{name}.json", about)
+    made = collected(fresh, {"fine": ()})
+    z = 0.06 / (2**0.5 * 0.03 / 1.959964)
+    assert made.p_value(U_LIRA, made.methods[0]) == pytest.approx(2 * stats.norm.sf(z), rel=1e-4)
+    assert made.p_value(KLOM, made.methods[0]) == pytest.approx(stats.norm.sf(z), rel=1e-4)
+    assert made.p_value(MIA_GAP, made.methods[0]) is None
 
 
-def test_methods_that_both_attacks_judge_alike_are_not_in_disagreement(fresh):
-    methods = {"a": (0.50, 0.01), "b": (0.7, 0.2), "c": (0.9, 0.3)}
-    fill(fresh, methods)
-    alike = collected(fresh, methods)
-    judgements = claims.judgements(alike)
-    assert not any(each.is_missed or each.is_hidden for each in judgements)
-    (sentence,) = conclusions.say_judgements(judgements)
-    assert sentence.startswith("There is no method that U-LiRA tells from retraining and the pop")
-    assert alike.agreement(U_LIRA, MIA_GAP) == pytest.approx(1)
+def test_one_audit_of_many_that_is_told_by_chance_is_not_in_the_answer(fresh):
+    """Apart by a p-value of 0.01, among ten audits."""
+    fill(fresh, {"fine": (0.5, 0.02), "other": (0.5, 0.02)})
+    about = fresh.read_json("audit/fine.json")
+    for finding in about["findings"]:
+        if (finding["audit"], finding["measure"]) == ("rmia", "auc"):
+            finding |= {"value": 0.545, "low": 0.515, "high": 0.56}
+    fresh.write_json("audit/fine.json", about)
+    made = collected(fresh, {"fine": (), "other": ()})
+    assert 0.005 < made.p_value(HEADLINE["rmia", "auc"], made.methods[0]) < 0.05
+    assert not any(each.holds for each in claims.detections(made))
+    assert conclusions.conclude(made)[0].startswith("Not by these audits")
 
 
-def test_methods_are_in_the_order_of_an_audit_with_what_it_does_not_detect(audited):
-    order = claims.order(audited, U_LIRA)
-    assert order.retrained == (0.5, 0.47, 0.515)
-    assert order.original.value == 0.95
-    assert [*order.values.items()] == [
-        ("fine", 0.49),
-        ("odd", 0.52),
-        ("sly RUM^F", 0.70),
-        ("loud", 0.80),
-    ]
-    assert order.is_ranked
-    assert order.undetected == ["fine", "odd"]
-    assert next(iter(claims.order(audited, HEADLINE["", "tow"]).values)) == "sly RUM^F"
+def test_an_audit_that_tells_retrained_models_from_themselves_is_flagged(fresh):
+    fill(fresh)
+    about = fresh.read_json("audit/retrain.json")
+    for finding in about["findings"]:
+        if (finding["audit"], finding["measure"]) == ("lira", "auc"):
+            finding |= {"value": 0.6, "low": 0.55, "high": 0.65}
+    fresh.write_json("audit/retrain.json", about)
+    made = collected(fresh)
+    flagged = [each.title for each in made.headlines if made.fails_calibration(each)]
+    assert flagged == ["LiRA AUC"]
+    assert not any("LiRA AUC" in each.audits for each in claims.detections(made))
+    answers = conclusions.conclude(made)
+    assert answers[1].startswith("Some audits fail their own calibration")
+    assert answers[1].endswith("not counted: LiRA AUC.")
+    matrix = tables.matrix(made)
+    column = matrix.columns.index("LiRA AUC")
+    assert {row[column] for row in matrix.rows} == {"(not counted)"}
 
 
 def test_an_audit_that_does_not_see_the_original_models_is_blind(fresh, audited):
-    assert claims.blind_audits(audited) == []
+    assert not any(claims.is_blind(audited, each) for each in audited.headlines)
     fill(fresh)
     write_audit(fresh, "original", 0.5)
-    blind = claims.blind_audits(collected(fresh))
+    made = collected(fresh)
+    blind = [each.title for each in made.headlines if claims.is_blind(made, each)]
     assert "U-LiRA accuracy" in blind
     assert "MIA gap" not in blind
+    assert not any("U-LiRA accuracy" in each.audits for each in claims.detections(made))
 
 
-def test_what_is_kept_is_held_against_what_was_forgotten(audited):
-    keepings = {each.title: each for each in claims.keepings(audited)}
-    # Accuracies of 0.49, 0.52 and 0.70, against 0.75
-    assert [name for name, each in keepings.items() if each.holds] == ["fine", "odd", "sly RUM^F"]
-    assert (keepings["fine"].kept.value, keepings["fine"].forgotten.value) == (0.75, 0.49)
+def test_holms_way_rejects_what_adjusted_p_values_do():
+    """Adjusted: the largest, so far, of each p-value times how many are not smaller."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        p_values = dict(enumerate(random.beta(0.3, 3, 12)))
+        order = sorted(p_values, key=p_values.get)
+        adjusted = np.maximum.accumulate([(12 - i) * p_values[n] for i, n in enumerate(order)])
+        rejected = {name for name, p in zip(order, adjusted, strict=True) if p <= 0.05}
+        assert claims.holm(p_values) == rejected
 
 
 def test_the_models_and_seeds_that_numbers_rest_on_are_counted(audited, fresh):

@@ -50,7 +50,6 @@ def test_subjects_are_sorted_by_what_they_say_of_a_claim():
     claim = Claim("made up", Verdict.LOWER, {"a": UP, "b": DOWN, "c": WIDE, "d": ALONE})
     assert claim.supporting == ["b"]
     assert claim.contradicting == ["a"]
-    assert claim.on_average == ["b"]
     assert claim.judged(Verdict.LEVEL) == ["c"]
     assert claim.judged(Verdict.UNDECIDED) == ["d"]
 

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from rumjax.lab import report
@@ -71,7 +72,7 @@ def test_floor_and_ceiling_are_where_the_calibration_is(work, experiment, drawn)
 
 def test_a_single_seed_can_be_drawn(work, experiment):
     results, _ = tables.collect(work, changed(experiment, seeds=experiment.seeds[:1]))
-    drawn = [method_figures.tug_of_war(results), method_figures.times(results)]
+    drawn = [method_figures.tug_of_war(results), method_figures.costs(results)]
     assert all(Image.open(io.BytesIO(each.drawn.png)).verify() is None for each in drawn)
 
 
@@ -81,8 +82,60 @@ def test_a_method_that_takes_no_time_is_left_out_of_a_logarithmic_axis(work, exp
         piece["row"]["rte"] = 0.0
         work.write_json(f"rows/tuned_seed{seed}.json", piece)
     results, _ = tables.collect(work, experiment)
-    method_figures.times(results)
+    method_figures.costs(results)
     assert len(drawn[0].axes[0].containers) == len(results.methods) - 1
+
+
+def test_costs_are_gradients_where_they_are_counted(work, experiment, drawn):
+    for name in work.names("rows/*"):
+        piece = work.read_json(name)
+        piece["row"]["rge"] = 0.25
+        work.write_json(name, piece)
+    results, _ = tables.collect(work, experiment)
+    method_figures.costs(results)
+    (axes,) = drawn[0].axes
+    assert {each[0].get_xdata()[0] for each in axes.containers} == {0.25}
+    assert axes.get_xlabel() == "gradients of unlearning / gradients of retraining"
+
+
+def test_intervals_of_few_seeds_end_where_values_do_and_the_seeds_are_shown(
+    work, experiment, drawn
+):
+    """Student's interval of two seeds at 0.2 and 0.9 is 0.55 ± 4.4."""
+    two = changed(experiment, seeds=experiment.seeds[:2])
+    for seed, tow in zip(two.seeds, (0.2, 0.9), strict=True):
+        piece = work.read_json(f"rows/tuned_seed{seed}.json")
+        piece["row"] |= {"tow": tow, "tow_mia": tow}
+        work.write_json(f"rows/tuned_seed{seed}.json", piece)
+    results, _ = tables.collect(work, two)
+    assert results.summary("tuned").measures["tow"].half_width > 4
+    method_figures.tug_of_war(results)
+    for panel in drawn[0].axes:
+        low, high = panel.get_xlim()
+        assert -0.1 <= low < high <= 1.1
+        bars = [each[2][0].get_segments()[0][:, 0] for each in panel.containers]
+        assert min(bar[0] for bar in bars) >= 0
+        assert max(bar[1] for bar in bars) <= 1
+    circles = [sorted(line.get_xdata()) for line in drawn[0].axes[0].lines]
+    assert [0.2, 0.9] in circles
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_one_seed_and_many_seeds_are_not_shown_one_by_one(seeds):
+    rows = tuple({"seed": seed, "tow": 0.5} for seed in range(seeds))
+    summary = tables.Summary(tables.Line("a", "a", "vanilla"), rows, {})
+    assert summary.seeds("tow") == []
+
+
+@pytest.mark.parametrize("name", ["$a", "_a", "$a$", "a$_b$", "\\", "RUM^F", "\udcff", "[b]", "%s"])
+def test_any_name_is_drawn_as_it_is(name):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0], [0], label=drawing.label(name))
+    legend = axes.legend()
+    assert len(legend.get_texts()) == 1
+    axes.set(title=drawing.label(name), xlabel=drawing.label(name))
+    assert drawing.render(figure, []).png.startswith(b"\x89PNG")
 
 
 def test_the_images_shown_are_the_least_and_the_most_memorized(scored, drawn):

@@ -3,12 +3,15 @@
 import base64
 import html.parser
 import io
+import math
 import re
 
+import pytest
 from PIL import Image
 from rich.console import Console
 
 from rumjax.lab import report
+from rumjax.lab.report import tables
 
 FIGURES = ["accuracy", "examples", "parts", "proxy", "scores", "time", "tow"]
 
@@ -88,8 +91,8 @@ def test_a_partial_run_is_reported_with_what_is_missing(work, experiment):
         (work.path / f"rows/tuned_seed{seed}.json").unlink()
     rows, page, printed = write(work, experiment)
     text = Elements(page).text
-    assert "original → finetune → salun (RUM): seed 4\n" in text
-    assert "finetune (vanilla): seeds 4, 5, 6\n" in text
+    assert "mixed: seed 4\n" in text
+    assert "tuned: seeds 4, 5, 6\n" in text
     assert "(2 of 3 seeds)" in text
     assert "4 runs are missing" in printed
     assert len(rows) == 3 * 8 - 4
@@ -103,11 +106,42 @@ def test_a_run_that_has_only_begun_still_has_a_page(work, experiment):
     assert "<img" not in page
 
 
-def test_a_single_seed_has_dashes_for_half_widths(work, experiment):
+def test_a_single_seed_has_no_half_widths(work, experiment):
     _, page, printed = write(work, changed(experiment, seeds=experiment.seeds[:1]))
-    assert "± –" in Elements(page).text
-    assert "± –" in printed
+    assert Elements(page).text.count("±") == 1  # where the table is explained
+    assert "±" not in printed
     assert "nan" not in Elements(page).text
+
+
+def test_times_have_no_half_widths_and_gradients_have(work, experiment):
+    for name in work.names("rows/*"):
+        piece = work.read_json(name)
+        piece["row"]["rge"] = piece["row"]["rte"] + 0.001
+        work.write_json(name, piece)
+    results, _ = tables.collect(work, experiment)
+    rte, rge = (results.summary("mixed").measures[name] for name in ("rte", "rge"))
+    assert rge.value == pytest.approx(rte.value + 0.001)
+    assert math.isnan(rte.half_width)
+    assert rge.half_width > 0
+
+
+def test_methods_keep_their_names_on_every_page(work, experiment):
+    """Two that run the same are told apart, in a terminal of 80 characters too."""
+    twin = experiment.methods[0].__class__(**{**vars(experiment.methods[0]), "name": "gone"})
+    long = twin.__class__(**{**vars(twin), "name": "finetune_at_a_hundredth_of_the_rate"})
+    for seed in experiment.seeds:
+        row = work.read_json(f"rows/tuned_seed{seed}.json")
+        work.write_json(f"rows/{long.name}_seed{seed}.json", row)
+    methods = (*experiment.methods, twin, long)
+    _, page, printed = write(work, changed(experiment, methods=methods))
+    table = (work.path / "tables/summary.md").read_text()
+    for method in methods:
+        assert f"<td>{method.name}</td>" in page
+        assert f"| {method.name} |" in table
+        assert method.name in "".join(printed.split()) or method is long
+    assert "finetune_at_a" in printed
+    assert "…" not in printed
+    assert "original → finetune → salun, RUM" in page
 
 
 def test_a_report_can_do_without_figures(work, experiment):

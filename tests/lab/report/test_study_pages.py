@@ -34,8 +34,8 @@ def test_runs_that_diverged_or_are_missing_are_told_of(work):
     cases = {**made.cases, "memorization_high": hard._replace(results=results)}
     page = write(work, made._replace(cases=cases), figures=False)
     diverged, absent = page.answers[-2:]
-    assert diverged.endswith("flatter them: scrub on memorization high (2 of 3).")
-    assert absent.endswith("run of salun vanilla on memorization high.")
+    assert diverged.endswith("flatter them: scrub on memorization_high (2 of 3).")
+    assert absent.endswith("run of salun_vanilla on memorization_high.")
     whole = {name: case.results for name, case in difficulty(scrub=[0.9] * 3).cases.items()}
     assert conclusions.caveats(whole) == []
 

@@ -96,7 +96,7 @@ def test_methods_that_share_algorithm_and_strategy_stay_apart(work, experiment):
     twin = experiment.methods[0].__class__(**{**vars(experiment.methods[0]), "name": "gone"})
     both = experiment._replace(methods=(experiment.methods[0], twin))
     results, _ = tables.collect(work, both)
-    assert [each.line.note for each in results.methods] == ["tuned", "gone"]
+    assert [each.line.name for each in results.methods] == ["tuned", "gone"]
     assert [len(each.rows) for each in results.methods] == [len(experiment.seeds)] * 2
 
 

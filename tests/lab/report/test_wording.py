@@ -62,9 +62,8 @@ def test_lists_end_in_and_and_are_none_if_empty():
 
 
 def test_names_of_mixed_methods_and_of_strategies_are_readable():
-    assert wording.line_name(Line("x", "original>scrub", "rum")) == "original → scrub (RUM)"
-    assert wording.line_name(Line("x", "scrub", "rum_f", "x")) == "scrub (RUM^F, x)"
-    assert wording.plain("salun_rum_f") == "salun RUM^F"
+    assert wording.described(Line("x", "original>scrub", "rum")) == "x (original → scrub, RUM)"
+    assert wording.described(Line("y", "scrub", "rum_f")) == "y (scrub, RUM^F)"
 
 
 def test_every_verdict_has_its_words():

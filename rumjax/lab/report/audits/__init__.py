@@ -39,12 +39,14 @@ def write(work: WorkDirectory, reported: Reported, *, figures: bool = True) -> P
 
 def page(audited: Audited, figures: bool) -> Page:
     """Answers who can be told from retraining, in sentences, tables and figures."""
+    answer = tables.matrix(audited)
     return Page(
         "Audits",
         "Can anyone tell the unlearned models from models that never saw the forget set?",
         conclusions.conclude(audited),
         tables.all_tables(audited),
         draw(audited) if figures else [],
+        answer if answer.rows else None,
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import stats
 
 from rumjax.lab import files
-from rumjax.lab.report import run_page, tables, wording
+from rumjax.lab.report import run_page, tables
+from rumjax.lab.report.claims import SIGNIFICANCE
 from rumjax.lab.report.pages import About
 from rumjax.lab.report.reported import Reported
 from rumjax.lab.report.score_figures import Scored
@@ -34,6 +35,9 @@ class Headline(NamedTuple):
     best: Literal["retrained", "lowest", "highest"]
     """which value is best: "retrained" for the one nearest to retrained models', "lowest" for
     distances from an oracle, "highest" for scores"""
+    null: float | None = None
+    """the value where there is nothing to be told, as between models of one kind; None if that is
+    not known before"""
 
     @property
     def is_bounded(self) -> bool:
@@ -41,18 +45,17 @@ class Headline(NamedTuple):
         return bool(self.audit)
 
 
-U_LIRA = Headline("u_lira", "accuracy", "U-LiRA accuracy", "retrained")
-U_LIRA_RETAINED = Headline("u_lira_retained", "accuracy", "U-LiRA on what is kept", "retrained")
+U_LIRA = Headline("u_lira", "accuracy", "U-LiRA accuracy", "retrained", 0.5)
 RAW_KLOM = Headline("klom", "forget_mean", "KLOM on S", "lowest")
-KLOM = Headline("klom_corrected", "forget_mean", "KLOM on S", "lowest")
+KLOM = Headline("klom_corrected", "forget_mean", "KLOM on S", "lowest", 0.0)
 MIA_GAP = Headline("", "mia_gap", "MIA gap", "lowest")
 HEADLINES = (
     U_LIRA,
-    Headline("u_lira", "auc", "U-LiRA AUC", "retrained"),
-    Headline("lira", "auc", "LiRA AUC", "retrained"),
-    Headline("rmia", "auc", "RMIA AUC", "retrained"),
-    Headline("ruli_privacy", "auc", "RULI privacy AUC", "retrained"),
-    Headline("ruli_efficacy", "auc", "RULI efficacy AUC", "retrained"),
+    Headline("u_lira", "auc", "U-LiRA AUC", "retrained", 0.5),
+    Headline("lira", "auc", "LiRA AUC", "retrained", 0.5),
+    Headline("rmia", "auc", "RMIA AUC", "retrained", 0.5),
+    Headline("ruli_privacy", "auc", "RULI privacy AUC", "retrained", 0.5),
+    Headline("ruli_efficacy", "auc", "RULI efficacy AUC", "retrained", 0.5),
     KLOM,
     Headline("challenge", "score", "Challenge score", "highest"),
     MIA_GAP,
@@ -79,7 +82,7 @@ class Subject(NamedTuple):
     @property
     def title(self) -> str:
         """Its name on the page."""
-        return "retrained" if self.name == RETRAINED else wording.plain(self.name)
+        return "retrained" if self.name == RETRAINED else self.name
 
     @property
     def has_results(self) -> bool:
@@ -168,22 +171,50 @@ class Audited(NamedTuple):
         ranks = stats.rankdata(np.round(list(distances.values()), 12), method="min")
         return dict(zip(distances, map(int, ranks), strict=True))
 
-    def detects(self, headline: Headline, subject: Subject) -> bool | None:
-        """Says whether an audit tells a method from retraining: the intervals of both do not meet.
+    def p_value(self, headline: Headline, subject: Subject) -> float | None:
+        """Tests whether an audit tells a method from retraining.
 
-        What is better than retraining again is not told from it, if only one side is bad.
+        The difference is held against the standard errors that both intervals imply, by Student's t
+        with as many degrees of freedom as the seeds allow, or by a normal distribution where models
+        of the bank were audited. What is better than retraining again is not told from it, if only
+        one side is bad.
 
         Returns:
-          None where an interval is missing.
+          A p-value, two-sided where both sides are bad; None where an interval is missing.
         """
         ours, theirs = subject.bounded(headline), self.retrained.bounded(headline)
         if ours is None or theirs is None:
             return None
-        # Distances are bad above, scores below, and attacks on both sides.
-        above, below = ours.low > theirs.high, ours.high < theirs.low
+        difference = ours.value - theirs.value
+
+        # Intervals may be uneven: those of the sides that face each other count.
+        is_above = difference > 0
+        near = ours.value - ours.low if is_above else ours.high - ours.value
+        far = theirs.high - theirs.value if is_above else theirs.value - theirs.low
+        freedom = math.inf if headline.audit else self.results.fewest_seeds - 1
+        error = math.hypot(near, far) / stats.t.ppf(0.975, freedom)
+        if error == 0:
+            return None
         if headline.best == "retrained":
-            return above or below
-        return above if headline.best == "lowest" else below
+            return float(2 * stats.t.sf(abs(difference) / error, freedom))
+        worse = difference if headline.best == "lowest" else -difference
+        return float(stats.t.sf(worse / error, freedom))
+
+    def detects(self, headline: Headline, subject: Subject) -> bool | None:
+        """Says whether an audit tells a method from retraining, beyond chance by itself.
+
+        Returns:
+          None where an interval is missing.
+        """
+        p = self.p_value(headline, subject)
+        return None if p is None else p < SIGNIFICANCE
+
+    def fails_calibration(self, headline: Headline) -> bool:
+        """Says whether an audit tells retrained models from retrained ones."""
+        retrained = self.retrained.bounded(headline)
+        if retrained is None or headline.null is None:
+            return False
+        return not retrained.low <= headline.null <= retrained.high
 
     def agreement(self, one: Headline, other: Headline) -> float | None:
         """Computes Spearman's ρ of two rankings, over the methods in both; None for a few."""

@@ -1,27 +1,26 @@
 """What audits claim of methods: records that are computed from the numbers."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
-from rumjax.lab.report.audits.base import (
-    MIA_GAP,
-    U_LIRA,
-    U_LIRA_RETAINED,
-    Audited,
-    Headline,
-    Subject,
-)
-from rumjax.metrics import Interval
+from rumjax.lab.report.audits.base import Audited, Headline, Subject
+from rumjax.lab.report.claims import SIGNIFICANCE
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Detection(NamedTuple):
-    """The number of audits that tell a method from retraining."""
+    """The audits that tell a method from retraining, among all audits of all methods."""
 
     title: str
     """of the method"""
-    detecting: int
-    audits: int
-    """which have intervals of the method and of retrained models"""
+    audits: Mapping[str, bool]
+    """by title, whether the audit tells it beyond chance, for so many audits and methods"""
+
+    @property
+    def detecting(self) -> int:
+        """How many audits tell the method from retraining."""
+        return sum(self.audits.values())
 
     @property
     def holds(self) -> bool:
@@ -30,168 +29,50 @@ class Detection(NamedTuple):
 
 
 def detections(audited: Audited) -> list[Detection]:
-    """Counts the audits that tell each method from retraining; leaves out those without any."""
-    counts = []
-    for method in audited.ordered:
-        answers = [audited.detects(headline, method) for headline in audited.headlines]
-        # Audits without intervals have nothing to say.
-        decided = [answer for answer in answers if answer is not None]
-        if decided:
-            counts.append(Detection(method.title, sum(decided), len(decided)))
-    return counts
+    """Finds which audits tell which methods from retraining, corrected for their number by Holm.
 
-
-class Order(NamedTuple):
-    """The methods in the order of an audit."""
-
-    headline: Headline
-    retrained: Interval | None
-    original: Interval | None
-    values: Mapping[str, float]
-    """by method; the one nearest to retraining first, where that can be said"""
-    is_ranked: bool
-    """False where the best is what retrained models have, and they were not audited"""
-    undetected: Sequence[str]
-    """methods that the audit does not tell from retraining"""
-
-
-def order(audited: Audited, headline: Headline) -> Order:
-    """Sorts the methods by an audit."""
-    distances = audited.distances(headline)
-
-    # Methods stay as they are configured where nothing can be ranked.
-    methods = [method for method in audited.methods if method.value(headline) is not None]
-    if distances:
-        methods = sorted(methods, key=lambda method: distances[method.name])
-    values = {method.title: method.value(headline) for method in methods}
-
-    # What the audit cannot tell may be as good as retraining.
-    undetected = [each.title for each in methods if audited.detects(headline, each) is False]
-    return Order(
-        headline,
-        audited.retrained.value(headline),
-        audited.original.value(headline),
-        {title: interval.value for title, interval in values.items() if interval is not None},
-        bool(distances),
-        undetected if distances else [],
-    )
-
-
-def blind_audits(audited: Audited) -> list[str]:
-    """Returns the audits that do not tell even the original models from retrained ones."""
-    return [
-        headline.title
-        for headline in audited.headlines
-        if audited.detects(headline, audited.original) is False
-    ]
-
-
-class RankPair(NamedTuple):
-    """The ranks of a method by the population attack and by U-LiRA."""
-
-    title: str
-    """of the method"""
-    population: int
-    single: int
-
-    @property
-    def distance(self) -> int:
-        """The distance between the two ranks."""
-        return abs(self.population - self.single)
-
-
-def rank_pairs(audited: Audited) -> list[RankPair]:
-    """Returns the ranks of all methods that both attacks rank, those furthest apart first."""
-    population, single = audited.ranks(MIA_GAP), audited.ranks(U_LIRA)
-    pairs = [
-        RankPair(method.title, population[method.name], single[method.name])
-        for method in audited.methods
-        if method.name in population and method.name in single
-    ]
-    return sorted(pairs, key=lambda pair: -pair.distance)
-
-
-class Judgement(NamedTuple):
-    """The answers of the population attack and of U-LiRA on a method, with their intervals."""
-
-    title: str
-    """of the method"""
-    gap: Interval
-    accuracy: Interval
-    population_detects: bool
-    """whether the gap is above that of a second oracle"""
-    single_detects: bool
-    """whether the accuracy of U-LiRA is apart from that on retrained models"""
-    leaks: bool
-    """whether the accuracy of U-LiRA is above that on retrained models"""
-
-    @property
-    def is_missed(self) -> bool:
-        """Says whether the population attack does not see what U-LiRA sees."""
-        return self.leaks and not self.population_detects
-
-    @property
-    def is_hidden(self) -> bool:
-        """Says whether U-LiRA does not see what the population attack sees."""
-        return self.population_detects and not self.single_detects
-
-
-def judgements(audited: Audited) -> list[Judgement]:
-    """Returns what both attacks say of each method that both have whole intervals of."""
-    gap, accuracy = audited.retrained.bounded(MIA_GAP), audited.retrained.bounded(U_LIRA)
-
-    # Both are held against retrained models.
-    if gap is None or accuracy is None:
-        return []
-    judged = []
-    for method in audited.methods:
-        own_gap, own = method.bounded(MIA_GAP), method.bounded(U_LIRA)
-        if own_gap is not None and own is not None:
-            judged.append(
-                Judgement(
-                    method.title,
-                    own_gap,
-                    own,
-                    population_detects=own_gap.low > gap.high,
-                    single_detects=audited.detects(U_LIRA, method) is True,
-                    leaks=own.low > accuracy.high,
-                )
-            )
-    return judged
-
-
-def agreements(audited: Audited) -> dict[str, float]:
-    """Returns Spearman's ρ of each other audit's ranks and those by the accuracy of U-LiRA."""
-    correlations = {
-        headline.title: audited.agreement(U_LIRA, headline)
-        for headline in audited.headlines
-        if headline != U_LIRA
+    Audits that tell retrained models from themselves, or not even the original models, say nothing
+    of methods and are left out; so are methods without any audit.
+    """
+    headlines = [each for each in audited.headlines if not is_flawed(audited, each)]
+    p_values = {
+        (method.title, headline.title): p
+        for method in audited.ordered
+        for headline in headlines
+        if (p := audited.p_value(headline, method)) is not None
     }
-    return {title: rho for title, rho in correlations.items() if rho is not None}
+    rejected = holm(p_values)
+    by_method: dict[str, dict[str, bool]] = {}
+    for title, audit in p_values:
+        by_method.setdefault(title, {})[audit] = (title, audit) in rejected
+    return [Detection(title, audits) for title, audits in by_method.items()]
 
 
-class Keeping(NamedTuple):
-    """The accuracy of U-LiRA on examples that models keep, and on those that they forgot."""
+def holm(p_values: Mapping[Name, float]) -> set[Name]:
+    """Returns the hypotheses that are rejected at 5 % for all of them together, by Holm's way.
 
-    title: str
-    """of the method"""
-    kept: Interval
-    forgotten: Interval
+    Examples:
+      >>> sorted(holm({"a": 0.001, "b": 0.02, "c": 0.03, "d": 0.9}))
+      ['a']
+      >>> sorted(holm({"a": 0.001, "b": 0.02}))
+      ['a', 'b']
+    """
+    rejected: set[Name] = set()
+    for name, p in sorted(p_values.items(), key=lambda item: item[1]):
+        if p > SIGNIFICANCE / (len(p_values) - len(rejected)):
+            break
+        rejected.add(name)
+    return rejected
 
-    @property
-    def holds(self) -> bool:
-        """Says whether what is kept leaks more than what was forgotten, beyond both intervals."""
-        return self.kept.low > self.forgotten.high
+
+def is_flawed(audited: Audited, headline: Headline) -> bool:
+    """Says whether what an audit says of methods means nothing, by its calibration."""
+    return audited.fails_calibration(headline) or is_blind(audited, headline)
 
 
-def keepings(audited: Audited) -> list[Keeping]:
-    """Returns what methods give away of examples that their models keep."""
-    pairs = []
-    for method in audited.ordered:
-        kept, forgotten = method.value(U_LIRA_RETAINED), method.value(U_LIRA)
-        if kept is not None and forgotten is not None:
-            pairs.append(Keeping(method.title, kept, forgotten))
-    return pairs
+def is_blind(audited: Audited, headline: Headline) -> bool:
+    """Says whether an audit does not tell even the original models from retrained ones."""
+    return audited.detects(headline, audited.original) is False
 
 
 class Basis(NamedTuple):

@@ -16,6 +16,7 @@ BINS = 25
 IMAGES = 16
 
 
+@drawing.forgiving
 def per_example(audited: Audited) -> Picture:
     """Draws how U-LiRA's accuracy is spread over the examples, a panel for each method."""
     name, edges = "u_lira_per_example", np.linspace(0, 1, BINS + 1)
@@ -58,6 +59,7 @@ def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.histogram(finite, edges)[0] / len(finite)
 
 
+@drawing.forgiving
 def leaks(audited: Audited) -> Picture:
     """Draws the images that U-LiRA tells best, over all methods."""
     scored = audited.scored
@@ -69,7 +71,7 @@ def leaks(audited: Audited) -> Picture:
     panels = drawing.grid(figure, len(examples), columns)
     data: list[Row] = []
     for panel, index, accuracy in zip(panels, map(int, examples), accuracies, strict=True):
-        parts = [wording.plain(name) for name, part in scored.parts.items() if index in part]
+        parts = [name for name, part in scored.parts.items() if index in part]
         score = float(scored.values[index])
 
         # The title: what the example is, and how well it is told.

@@ -14,6 +14,7 @@ from rumjax.lab.report import drawing
 from rumjax.lab.report.audits.base import MIA_GAP, U_LIRA, Audited, Headline, Subject
 from rumjax.lab.report.drawing import CEILING, FLOOR, PALE, Look, Picture
 from rumjax.lab.report.tables import Row
+from rumjax.metrics import Interval
 
 ROC = {"u_lira": "U-LiRA", "ruli_privacy": "RULI privacy", "rmia": "RMIA", "lira": "LiRA"}
 LEAST_RATE = 1e-4
@@ -38,6 +39,7 @@ def attacks(audited: Audited) -> list[str]:
     return [name for name in ROC if audited.with_array(f"{name}_tpr")]
 
 
+@drawing.forgiving
 def roc(audited: Audited) -> Picture:
     """Draws ROC curves of attacks on single examples, both rates on logarithmic axes."""
     names, styles = attacks(audited), looks(audited)
@@ -99,6 +101,7 @@ def _draw_curve(panel: Axes, subject: Subject, attack: str, look: Look) -> list[
 # Methods
 
 
+@drawing.forgiving
 def ranking(audited: Audited) -> Picture:
     """Draws every audit's number of every method, in panels."""
     headlines, methods, styles = audited.headlines, audited.ordered, looks(audited)
@@ -111,7 +114,7 @@ def ranking(audited: Audited) -> Picture:
     for panel, headline in zip(panels, headlines, strict=True):
         _draw_calibration(panel, audited, headline)
         for row, method in enumerate(methods):
-            value, look = method.value(headline), styles[method.name]
+            value, look = _cut(method, headline), styles[method.name]
             if value is not None:
                 bar = drawing.error_bar(value)
                 panel.errorbar(value.value, row, xerr=bar, fmt=look.marker, color=look.color, ms=6)
@@ -142,6 +145,7 @@ def compared(audited: Audited) -> list[Subject]:
     return sorted(methods, key=lambda method: accuracies[method.name])
 
 
+@drawing.forgiving
 def disagreement(audited: Audited) -> Picture:
     """Draws the population attack's gap against the accuracy of U-LiRA."""
     figure = Figure(figsize=(10, 5), layout="constrained")
@@ -169,7 +173,7 @@ def disagreement(audited: Audited) -> Picture:
 
 
 def _draw_method(axes: Axes, method: Subject, height: float, look: Look) -> None:
-    x, y = method.value(MIA_GAP), method.value(U_LIRA)
+    x, y = _cut(method, MIA_GAP), _cut(method, U_LIRA)
     if x is None or y is None:
         return
 
@@ -186,6 +190,11 @@ def _draw_method(axes: Axes, method: Subject, height: float, look: Look) -> None
     )
 
 
+def _cut(subject: Subject, headline: Headline) -> Interval | None:
+    """Returns a number to be drawn, whose interval ends where the values of the audit do."""
+    return drawing.cut(headline.measure, subject.value(headline))
+
+
 def _rows(subjects: Iterable[Subject], headline: Headline) -> list[Row]:
     rows: list[Row] = []
     for subject in subjects:
@@ -200,7 +209,7 @@ def _draw_calibration(
     panel: Axes, audited: Audited, headline: Headline, *, horizontal: bool = False
 ) -> None:
     """Draws retrained and original models as lines across a panel."""
-    retrained, original = audited.retrained.value(headline), audited.original.value(headline)
+    retrained, original = _cut(audited.retrained, headline), _cut(audited.original, headline)
     drawing.draw_mark(panel, retrained, CEILING, horizontal=horizontal)
     drawing.draw_mark(panel, original, FLOOR, horizontal=horizontal)
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
-from rumjax.lab.report.audits.base import LEAST_RANKED, Audited
+from rumjax.lab.report import wording
+from rumjax.lab.report.audits import claims
+from rumjax.lab.report.audits.base import LEAST_RANKED, Audited, Headline
 from rumjax.lab.report.exports import Cell, Table
 
+TOLD = {True: "told", False: "not told"}
 ATTACKS = {
     "u_lira": "U-LiRA",
     "u_lira_retained": "U-LiRA, what is kept",
@@ -55,6 +58,28 @@ def all_tables(audited: Audited) -> list[Table]:
         models(audited),
     ]
     return [table for table in tables if table.rows and len(table.columns) > 1]
+
+
+def matrix(audited: Audited) -> Table:
+    """Makes a table of which audit tells which method from retraining."""
+    by_title = {each.title: each.audits for each in claims.detections(audited)}
+    headlines = audited.headlines if by_title else []
+
+    def cell(title: str, headline: Headline) -> str:
+        if claims.is_flawed(audited, headline):
+            return "(not counted)"
+        told = by_title[title].get(headline.title)
+        return wording.NOTHING if told is None else TOLD[told]
+
+    return Table(
+        "audit_matrix",
+        "Which audit tells which method from retraining",
+        ("Method", *(headline.title for headline in headlines)),
+        [(title, *(cell(title, headline) for headline in headlines)) for title in by_title],
+        "Told: the audit tells the method from retrained models at 5 %, corrected by Holm for all "
+        "comparisons together. An audit is not counted that tells retrained models from other "
+        "retrained models, or does not tell the original models from them.",
+    )
 
 
 def ranking(audited: Audited) -> Table:

@@ -89,8 +89,10 @@ def write(work: WorkDirectory, study: Study, *, figures: bool = True) -> Page:
     with drawing.style():
         page = KINDS[study.kind](study, figures)
     caveats = conclusions.caveats({name: case.results for name, case in study.cases.items()})
+    unlearned = [conclusions.say_unlearned(case.results) for case in study.cases.values()]
     page = page._replace(
-        answers=[*page.answers, *caveats], tables=[*page.tables, settings_table(study)]
+        answers=[*next(filter(None, unlearned), page.answers), *caveats],
+        tables=[*page.tables, settings_table(study)],
     )
     pages.publish(work, study.about, page)
     return page

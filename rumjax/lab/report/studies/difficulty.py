@@ -20,6 +20,7 @@ from rumjax.lab.report.studies.base import (
     Study,
     by_seed,
     mean_of,
+    summary_of,
 )
 from rumjax.lab.report.tables import Calibration, Row
 from rumjax.metrics import Interval, Trend, jonckheere, least_p_value
@@ -54,17 +55,20 @@ def page(study: Study, figures: bool) -> Page:
 
 def draw(study: Study) -> list[Picture]:
     """Draws ToW and ToW-MIA by level."""
-    return [
-        Picture(
-            f"difficulty_{measure}",
-            f"{MEASURES[measure]} by level",
-            "Bars are means over the seeds, with 95 % intervals: low, medium and high from left to "
-            "right. Solid lines are a second oracle, as good as chance lets a perfect method be; "
-            "dotted lines the original model, which forgets nothing.",
-            draw_bars(study, measure),
-        )
-        for measure in SHOWN
-    ]
+    return [draw_measure(study, measure) for measure in SHOWN]
+
+
+@drawing.forgiving
+def draw_measure(study: Study, measure: str) -> Picture:
+    """Draws a measure by level."""
+    return Picture(
+        f"difficulty_{measure}",
+        f"{MEASURES[measure]} by level",
+        "Bars are means over the seeds, with 95 % intervals: low, medium and high from left to "
+        "right. Solid lines are a second oracle, as good as chance lets a perfect method be; "
+        f"dotted lines the original model, which forgets nothing. {drawing.SEEDS_SHOWN}",
+        draw_bars(study, measure),
+    )
 
 
 # Cases
@@ -117,8 +121,8 @@ def fall_claim(study: Study, axis: str) -> Claim:
     return Claim(
         f"ToW by {axis}",
         Verdict.LOWER,
-        {wording.plain(name): fall for name, fall in trends.items() if fall is not None},
-        [wording.plain(name) for name, fall in trends.items() if fall is None],
+        {name: fall for name, fall in trends.items() if fall is not None},
+        [name for name, fall in trends.items() if fall is None],
     )
 
 
@@ -155,7 +159,7 @@ def inversions(study: Study) -> list[Inversion]:
         if name in algorithms(study) and rise is not None:
             least, most = mean_of(cases[0], name, "tow"), mean_of(cases[-1], name, "tow")
             if least is not None and most is not None:
-                claims.append(Inversion(wording.plain(name), rise, least, most))
+                claims.append(Inversion(name, rise, least, most))
     return claims
 
 
@@ -312,14 +316,18 @@ def draw_bars(study: Study, measure: str) -> Drawn:
             if case is None:
                 continue
             for position, name in enumerate(names):
-                mean = mean_of(case, name, measure)
+                mean = drawing.cut(measure, mean_of(case, name, measure))
                 if mean is None:
                     continue
                 x = position + 0.27 * shift
                 _draw_bar(panel, x, mean, color)
+                summary = summary_of(case, name)
+                seeds = [] if summary is None else summary.seeds(measure)
+                drawing.draw_seeds(panel, seeds, x + 0.06, INK, horizontal=False)
                 _draw_marks(panel, x, case, measure)
                 row: Row = {"axis": axis, "set": case.name, "algorithm": name, "measure": measure}
-                data.append(row | {"mean": mean.value, "half_width": mean.half_width})
+                whole = mean_of(case, name, measure) or mean
+                data.append(row | {"mean": mean.value, "half_width": whole.half_width})
         panel.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
         panel.set(ylabel=MEASURES[measure], title=axis.capitalize(), ylim=(0, 1.05))
         panel.tick_params(axis="x", length=0)
@@ -338,10 +346,9 @@ def draw_bars(study: Study, measure: str) -> Drawn:
 
 def _draw_bar(panel: Axes, x: float, mean: Interval, color: str) -> None:
     """Draws a bar with its interval, which ends where shares do."""
-    below, above = drawing.error_bar(mean)
-    yerr = [[min(below[0], max(mean.value, 0))], [min(above[0], max(1 - mean.value, 0))]]
+    bar = drawing.error_bar(mean)
     panel.bar(x, mean.value, 0.25, color=color, edgecolor=INK, lw=0.5)
-    panel.errorbar(x, mean.value, yerr=yerr, fmt="none", color=INK, lw=1, capsize=2)
+    panel.errorbar(x, mean.value, yerr=bar, fmt="none", color=INK, lw=1, capsize=2)
 
 
 def _draw_marks(panel: Axes, x: float, case: Case, measure: str) -> None:

@@ -64,21 +64,30 @@ def page(study: Study, figures: bool) -> Page:
 
 def draw(study: Study, agreements: list[Agreement]) -> list[Picture]:
     """Draws how proxies rank examples."""
-    return [
-        Picture(
-            "proxies_correlation",
-            "Rank correlation with memorization",
-            "Spearman’s ρ with 95 % bootstrap intervals over the training examples. At 1 a proxy "
-            "ranks examples as memorization does.",
-            draw_bars(agreements),
-        ),
-        Picture(
-            "proxies_scatter",
-            "Proxies and memorization",
-            "Each cell counts training examples, on a logarithmic scale, by rank of the proxy.",
-            draw_scatter(study, [agreement.name for agreement in agreements]),
-        ),
-    ]
+    return [draw_correlations(agreements), draw_ranks(study, [each.name for each in agreements])]
+
+
+@drawing.forgiving
+def draw_correlations(agreements: list[Agreement]) -> Picture:
+    """Draws how far proxies rank examples as memorization does, in one number each."""
+    return Picture(
+        "proxies_correlation",
+        "Rank correlation with memorization",
+        "Spearman’s ρ with 95 % bootstrap intervals over the training examples. At 1 a proxy "
+        "ranks examples as memorization does.",
+        draw_bars(agreements),
+    )
+
+
+@drawing.forgiving
+def draw_ranks(study: Study, names: list[str]) -> Picture:
+    """Draws every example by its rank, for each proxy."""
+    return Picture(
+        "proxies_scatter",
+        "Proxies and memorization",
+        "Each cell counts training examples, on a logarithmic scale, by rank of the proxy.",
+        draw_scatter(study, names),
+    )
 
 
 # Claims

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rumjax.lab.report import drawing, wording
 from rumjax.lab.report.claims import Claim, Comparison, Verdict
-from rumjax.lab.report.drawing import COLORS, FLOOR, INK, Drawn, Picture
+from rumjax.lab.report.drawing import CEILING, COLORS, FLOOR, INK, Drawn, Picture
 from rumjax.lab.report.exports import Table
 from rumjax.lab.report.pages import Page
 from rumjax.lab.report.studies.base import (
@@ -101,7 +101,7 @@ def with_algorithms(case: Case, mixed: Mapping[str, str]) -> dict[str, str]:
     for label, name in mixed.items():
         summary = summary_of(case, name)
         if summary is not None:
-            label = f"{label}: {wording.method_name(summary.line)}"
+            label = f"{label}: {wording.arrows(summary.line.method)}"
         labelled[label] = name
     return labelled
 
@@ -158,7 +158,7 @@ def mixtures(case: Case, mixed: Mapping[str, str], best: Best) -> list[Mixture]:
         if summary is not None and gain is not None:
             tow, tow_mia = summary.measures["tow"], summary.measures["tow_mia"]
             comparison = Comparison(label, best.label, tow, best.tow, gain)
-            compared.append(Mixture(wording.method_name(summary.line), comparison, tow_mia))
+            compared.append(Mixture(wording.arrows(summary.line.method), comparison, tow_mia))
     return compared
 
 
@@ -239,9 +239,9 @@ def say_gain(claim: Claim) -> str:
     if not claim.holds:
         holds += " for all"
     sentence = (
-        f"{claim.topic} in ToW: {holds}. It is so on average for {len(claim.on_average)} of "
-        f"{len(claim.effects)} algorithms, beyond chance for {wording.listing(claim.supporting)}; "
-        f"the other way round beyond chance for {wording.listing(claim.contradicting)}. "
+        f"{claim.topic} in ToW: {holds}. Of {len(claim.effects)} algorithms it is so beyond chance "
+        f"for {wording.listing(claim.supporting)}, and the other way round for "
+        f"{wording.listing(claim.contradicting)}. "
         f"Differences: {wording.effects(claim.effects)}."
     )
     if claim.missing:
@@ -294,9 +294,7 @@ def say_ranking(what: str, ranking: Ranking) -> str:
     """Says which of some methods has the highest ToW, and whether that could be chance."""
     if not ranking.means:
         return f"There are no results by {what} yet."
-    means = ", ".join(
-        f"{wording.plain(label)} {wording.interval(mean)}" for label, mean in ranking.means.items()
-    )
+    means = ", ".join(f"{label} {wording.interval(mean)}" for label, mean in ranking.means.items())
     sentence = f"By {what}, ToW is {means}"
     if ranking.ends is not None:
         sentence += f"; first and last are {_say_ends(ranking.ends)}"
@@ -335,12 +333,14 @@ def gains_table(case: Case, strategies: Mapping[str, Mapping[str, str]]) -> Tabl
     )
 
 
+@drawing.forgiving
 def draw(case: Case, key: str, group: Group) -> Picture:
     """Draws ToW, ToW-MIA and the MIA gap of a group of methods."""
     return Picture(
         f"refinement_{key}",
         group.title,
-        "Dots are means over the seeds, bars 95 % intervals. The band is a second oracle, as "
+        f"Dots are means over the seeds, bars 95 % intervals. {drawing.SEEDS_SHOWN} "
+        "The band is a second oracle, as "
         "good as chance lets a perfect method be; the dotted line the original model.",
         draw_dots(case, group.names),
     )
@@ -353,23 +353,26 @@ def draw_dots(case: Case, names: Mapping[str, str]) -> Drawn:
     data: list[Row] = []
     for panel, (measure, title) in zip(panels, MEASURES.items(), strict=True):
         # Floor and ceiling are lines across the panel.
-        drawing.draw_mark(panel, mean_of(case, Calibration.ORIGINAL, measure), FLOOR)
-        drawing.draw_mark(panel, mean_of(case, Calibration.SECOND, measure))
+        for mark, look in ((Calibration.ORIGINAL, FLOOR), (Calibration.SECOND, CEILING)):
+            drawing.draw_mark(panel, drawing.cut(measure, mean_of(case, mark, measure)), look)
         # Methods are dots, one below the other.
         for y, (label, name) in enumerate(names.items()):
             mean = mean_of(case, name, measure)
             if mean is not None:
-                _draw_dot(panel, case, name, mean, y)
+                _draw_dot(panel, case, name, measure, y)
                 row: Row = {"label": label, "name": name, "measure": measure}
                 data.append(row | {"mean": mean.value, "half_width": mean.half_width})
         drawing.style_rows(panel, title)
 
     # The panels share their rows, so that the first one's labels do for all.
-    drawing.label_rows(panels[0], [drawing.label(wording.plain(wording.arrows(n))) for n in names])
+    drawing.label_rows(panels[0], [drawing.label(wording.arrows(n)) for n in names])
     return drawing.render(figure, data)
 
 
-def _draw_dot(panel: Axes, case: Case, name: str, mean: Interval, y: int) -> None:
-    summary = summary_of(case, name)
-    color = INK if summary is None else COLORS.get(summary.line.strategy, INK)
+def _draw_dot(panel: Axes, case: Case, name: str, measure: str, y: int) -> None:
+    summary, mean = summary_of(case, name), drawing.cut(measure, mean_of(case, name, measure))
+    if summary is None or mean is None:
+        return
+    color = COLORS.get(summary.line.strategy, INK)
     panel.errorbar(mean.value, y, xerr=drawing.error_bar(mean), fmt="o", color=color)
+    drawing.draw_seeds(panel, summary.seeds(measure), y, color)

@@ -80,7 +80,7 @@ def slope(cases: list[Case], line: str | Calibration) -> Interval | None:
 
 def growth_claim(cases: list[Case], names: list[str]) -> Claim:
     """Claims that the gap to the oracle grows: that ToW falls with requests."""
-    slopes = {wording.plain(name): slope(cases, name) for name in names}
+    slopes = {name: slope(cases, name) for name in names}
     effects = {name: change for name, change in slopes.items() if change is not None}
     missing = [name for name, change in slopes.items() if change is None]
     return Claim("ToW by requests", Verdict.LOWER, effects, missing)
@@ -140,7 +140,7 @@ def say_pair(comparison: Comparison) -> str:
 
 def all_lines(names: list[str]) -> dict[str, str | Calibration]:
     """Returns floor, ceiling and methods, by what they are called."""
-    return {**FLOOR_AND_CEILING, **{wording.plain(name): name for name in names}}
+    return {**FLOOR_AND_CEILING, **{name: name for name in names}}
 
 
 def measure_table(cases: list[Case], names: list[str], measure: str) -> Table:
@@ -168,14 +168,16 @@ def with_slopes(table: Table, cases: list[Case], names: list[str]) -> Table:
 # The figure
 
 
+@drawing.forgiving
 def draw(cases: list[Case], names: list[str]) -> Picture:
     """Draws measures over the number of requests."""
     return Picture(
         "requests",
         "Measures by number of requests",
-        "Means over the seeds and 95 % intervals. Each method goes on from its own result of the "
-        "request before; the oracles are retrained without all that was asked for so far. Black "
-        "and solid is a second oracle; dotted is the original model.",
+        f"Means over the seeds and 95 % intervals. {drawing.SEEDS_SHOWN} "
+        "Each method goes on from its own result of the request before; the oracles are retrained "
+        "without all that was asked for so far. Black and solid is a second oracle; dotted is the "
+        "original model.",
         draw_lines(cases, names),
     )
 
@@ -184,7 +186,7 @@ def draw_lines(cases: list[Case], names: list[str]) -> Drawn:
     """Draws a panel for each measure, with a line for each method."""
     # Methods are told apart by color and marker, the calibration is black.
     looks = {"original": FLOOR, "oracle again": CEILING}
-    looks |= {wording.plain(name): drawing.look(n) for n, name in enumerate(names)}
+    looks |= {name: drawing.look(n) for n, name in enumerate(names)}
     lines = all_lines(names)
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     panels = drawing.grid(figure, len(DRAWN), len(DRAWN))
@@ -198,7 +200,12 @@ def draw_lines(cases: list[Case], names: list[str]) -> Drawn:
             }
             # Lines are drawn side by side, so that error bars do not hide each other.
             shift = 0.03 * (position - len(lines) / 2)
-            _draw_line(panel, means, shift, label, looks[label])
+            _draw_line(panel, measure, means, shift, label, looks[label])
+            for number, case in enumerate(cases, start=1):
+                summary = summary_of(case, line)
+                seeds = [] if summary is None else summary.seeds(measure)
+                look = looks[label]
+                drawing.draw_seeds(panel, seeds, number + shift, look.color, horizontal=False)
             data += [
                 {
                     "method": line.key if isinstance(line, Calibration) else line,
@@ -220,10 +227,11 @@ def draw_lines(cases: list[Case], names: list[str]) -> Drawn:
 
 
 def _draw_line(
-    panel: Axes, means: Mapping[int, Interval], shift: float, label: str, look: Look
+    panel: Axes, measure: str, means: Mapping[int, Interval], shift: float, label: str, look: Look
 ) -> None:
     x = [number + shift for number in means]
-    bars = np.array([drawing.error_bar(mean) for mean in means.values()]).reshape(-1, 2)
+    cut = (drawing.cut(measure, mean) or mean for mean in means.values())
+    bars = np.array([drawing.error_bar(mean) for mean in cut]).reshape(-1, 2)
     panel.errorbar(
         x,
         [mean.value for mean in means.values()],
