@@ -89,7 +89,7 @@ def test_an_empty_forget_file_is_refused_before_training(place, tmp_path, no_tra
     ("more", "message"),
     [
         ("config.bank.models = 3", "were seen by all 3 models or by none"),
-        ("config.bank.fraction = 0.0", "some must be in and some out"),
+        ("config.bank.fraction = 0.0", "fraction: wanted a number between 0 and 1"),
         ("config.forget.size = 40", "three levels of 40 leave nothing"),
         ('config.model = {"name": "vgg16"}', "it needs 32×32"),
         ("config.attack.samples = -1", "attack.samples"),
