@@ -226,7 +226,7 @@ def check_indices(
       array([2, 5], dtype=int32)
     """
     # Integers of one dimension.
-    array = as_array(what, indices)
+    array = as_array(what, list(indices) if isinstance(indices, set | frozenset) else indices)
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int32)
         if not allow_empty:

@@ -59,6 +59,8 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
       ('data',)
     """
     devices = jax.devices() if devices is None else devices
+    if not devices:
+        raise InvalidInputError("devices: there are none; leave them out to use all")
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 

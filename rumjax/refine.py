@@ -214,6 +214,12 @@ def rum(
             "give it the scores or labels of all of these"
         )
 
+    if not callable(refine) or not isinstance(order, list | tuple | None):
+        raise InvalidInputError(
+            "rum: wanted a function for refine, rumjax.whole() for instance, and a list of names "
+            f"or None for order, got {refine!r} and {order!r}"
+        )
+
     # The parts, their order, and an unlearner for each of them.
     parts = _check_parts(refine(forget), forget)
     order = _check_names("order", tuple(parts) if order is None else tuple(order), parts)
@@ -248,11 +254,10 @@ def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
             f"refine: wanted a function from S to parts by name, it returned {type(parts).__name__}"
         )
     for name, part in parts.items():
-        if len(part) == 0:
+        if len(check_indices(f"refine, part {name}", part, None, allow_empty=True)) == 0:
             raise InvalidInputError(
                 f"refine: part {name!r} is empty; use fewer parts than the {len(forget)} examples"
             )
-        check_indices(f"refine, part {name}", part, None)
     joined = np.concatenate(list(parts.values())) if parts else np.empty(0, np.int32)
     if len(joined) != len(forget) or not np.array_equal(np.sort(joined), forget):
         raise InvalidInputError(
@@ -264,18 +269,20 @@ def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
 
 def _check_names(what: str, names: tuple[str, ...], parts: Parts) -> tuple[str, ...]:
     """Returns names, if they are those of the parts, each once."""
-    if sorted(names) != sorted(parts):
+    if len(names) != len(parts) or set(names) != set(parts):
         raise InvalidInputError(
-            f"{what}: names {', '.join(names)}, but the parts are {', '.join(parts)}, each once"
+            f"{what}: names {', '.join(map(str, names))}, but the parts are {', '.join(parts)}, "
+            "each once"
         )
     return names
 
 
 def _check_part_names(names: Sequence[str]) -> tuple[str, ...]:
     """Returns names of parts, if there are some and all are different."""
-    names = names if isinstance(names, str) else tuple(names)
-    if isinstance(names, str) or not names or len(set(names)) < len(names):
+    listed = tuple(names) if isinstance(names, list | tuple) else ()
+    strings = all(isinstance(name, str) for name in listed)
+    if not listed or not strings or len(set(listed)) < len(listed):
         raise InvalidInputError(
-            f"parts: wanted different names, ('low', 'high') say, got {names!r}"
+            f"parts: wanted different names, ('low', 'high') for instance, got {names!r}"
         )
-    return names
+    return listed

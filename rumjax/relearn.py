@@ -19,7 +19,7 @@ from rumjax.errors import (
     InvalidInputError,
     check_count,
     check_indices,
-    check_number,
+    check_scalar,
 )
 from rumjax.models import Model, predict
 from rumjax.training import SgdOptions
@@ -107,8 +107,8 @@ def relearn_times(
             f"{len(variables)} models and {len(target)} targets; wanted as many of each, at least 1"
         )
     data, keys = check_data("relearn, data", data, model), check_keys("relearn, keys", keys, count)
-    check_number("target", np.asarray(target, np.float64), most=1.0)
-    check_number("margin", margin, most=1.0)
+    target = [check_scalar("target", goal, most=1.0) for goal in target]
+    check_scalar("margin", margin, most=1.0)
     per_device = check_count("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
 

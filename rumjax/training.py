@@ -19,6 +19,7 @@ from rumjax.data.augment import Augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
 from rumjax.mesh import across_devices
 from rumjax.models import Model
+from rumjax.models.checks import check_model
 from rumjax.types import (
     Array,
     Batch,
@@ -306,8 +307,12 @@ def sgd_fields(
     Raises:
       InvalidInputError: a count below 1, a negative or non-finite number, an unknown policy.
     """
+    if not callable(augmentation):
+        raise InvalidInputError(
+            f"augmentation: wanted rumjax.data.augmentation(name), got {augmentation!r}"
+        )
     return {
-        "model": model,
+        "model": check_model(model),
         "epochs": check_count("epochs", epochs),
         "batch_size": check_count("batch_size", batch_size),
         "augmentation": augmentation,
@@ -352,6 +357,8 @@ def recipe(
     check_choice("schedule", schedule, SCHEDULES)
     if not isinstance(milestones, tuple | list):
         raise InvalidInputError(f"milestones: wanted epochs like (60, 120), got {milestones!r}")
+    for milestone in milestones:
+        check_number("milestones", milestone)
     if bool(milestones) != (schedule == "steps"):
         raise InvalidInputError(f"milestones: {milestones} do not go with schedule {schedule!r}")
     return Recipe(

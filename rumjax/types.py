@@ -181,8 +181,9 @@ class Unlearner(Protocol[State]):
     """An unlearning algorithm: `init`, then `epochs` times `epoch`, then `finish`.
 
     An unlearner is a frozen record and a pytree: its numbers are leaves, so that learning rates
-    share one compilation and `jax.vmap` over records is a grid search. Its methods are pure and
-    are compiled by the runner, `rumjax.run` or `rumjax.ensemble`.
+    share one compilation, and `jax.vmap` of `rumjax.run_pure` over a record of `rumjax.grid` is a
+    grid search. Its methods are pure and are compiled by the runner, `rumjax.run` or
+    `rumjax.ensemble`. The class of one that needs no variables says `from_scratch = True`.
 
     Examples:
       >>> from rumjax.models import Cnn, Model

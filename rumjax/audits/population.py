@@ -136,7 +136,7 @@ def check_population(name: str, population: Population) -> Population:
         )
 
     # Worlds are such.
-    if not np.isin(worlds, (OUT, IN, FORGOTTEN)).all():
+    if worlds.dtype.kind not in "iu" or not np.isin(worlds, (OUT, IN, FORGOTTEN)).all():
         raise InvalidInputError(f"{name}: worlds must be OUT, IN or FORGOTTEN: 0, 1 or 2")
     return Population(margins, worlds, correct)
 

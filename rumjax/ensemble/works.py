@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rumjax.checks import check_keys
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, as_array
 from rumjax.training import Recipe
 from rumjax.types import Key, PyTree, Subset, Task, Variables
 from rumjax.unlearn.base import Step
@@ -67,11 +66,17 @@ def training(recipe: Recipe, names: Sequence[str], keys: Key, subsets: np.ndarra
       >>> work.steps[0].task.retain.indices.shape
       (2, 2)
     """
-    chex.assert_rank(subsets, 2)
-    chex.assert_type(subsets, int)
+    subsets = as_array("subsets", subsets)
+    if not names:
+        raise InvalidInputError("work: there are no models; at least one is needed")
+    if subsets.ndim != 2 or subsets.dtype.kind not in "iu" or len(subsets) != len(names):
+        raise InvalidInputError(
+            f"subsets: wanted indices [{len(names)}, n], a row for each name, got "
+            f"{subsets.dtype}{list(subsets.shape)}"
+        )
     # Nothing is forgotten, and each model's own row is retained.
     none = np.zeros((len(subsets), 0), np.int32)
-    retain = Subset(jnp.asarray(subsets), jnp.int32(subsets.shape[1]))
+    retain = Subset(jnp.asarray(subsets, jnp.int32), jnp.int32(subsets.shape[1]))
     task = Task(forget=Subset(jnp.asarray(none), jnp.int32(0)), retain=retain)
     return Work(names, keys, [Step("training", stacked([recipe] * len(names)), task)], None)
 
@@ -103,6 +108,8 @@ def together(
       >>> together(["a", "b"], keys, steps, [None, None]).steps[0].unlearner.learning_rate
       array([0.1, 0.5], dtype=float32)
     """
+    if not names:
+        raise InvalidInputError("work: there are no models; at least one is needed")
     alike = [_together(names, models) for models in zip(*steps, strict=True)]
     # Without variables there is nothing to stack, and the result is None.
     return Work(names, keys, alike, stacked(variables))

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rumjax.checks import check_point
-from rumjax.errors import check_count
+from rumjax.errors import InvalidInputError, check_count, check_scalar
 from rumjax.gradients.examples import example_losses, factored
 from rumjax.gradients.subsets import members, weighted_gradient
 from rumjax.models import Model
+from rumjax.models.checks import check_variables
 from rumjax.types import Array, Dataset, PyTree, Subset, Variables
 
 HELD = 2**30
@@ -154,7 +155,11 @@ def fisher_solve(
       x, like the parameters.
     """
     variables, data = check_point("Fisher", model, variables, data, chosen)
-    chex.assert_trees_all_equal_shapes(vector, variables.params)
+    if not isinstance(damping, jax.core.Tracer) and not check_scalar("damping", damping) > 0:
+        raise InvalidInputError("damping: wanted a number above 0, got 0")
+    vector = check_variables(
+        "vector", model, Variables(vector, variables.batch_stats), data.images
+    ).params
     capacity = chosen.indices.shape[0]
     weights = members(chosen)
 

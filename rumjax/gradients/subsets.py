@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rumjax.checks import check_point
-from rumjax.errors import check_count
+from rumjax.errors import InvalidInputError, check_count
 from rumjax.gradients.examples import example_losses, per_example_gradients
 from rumjax.mesh import across_devices
 from rumjax.models import Model
@@ -28,7 +28,12 @@ def weighted_gradient(
     The result is like the parameters.
     """
     variables, data = check_point("weighted gradient", model, variables, data, chosen)
-    chex.assert_equal_shape([chosen.indices, coefficients])
+    if jnp.shape(coefficients) != chosen.indices.shape:
+        raise InvalidInputError(
+            f"weighted gradient: coefficients {list(jnp.shape(coefficients))} for a subset of "
+            f"{list(chosen.indices.shape)}; wanted as many"
+        )
+    coefficients = jnp.asarray(coefficients)
 
     def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
         def loss(params: PyTree) -> Array:
@@ -42,7 +47,12 @@ def weighted_gradient(
 def mean_gradient(
     model: Model, variables: Variables, data: Dataset, chosen: Subset, *, batch_size: int
 ) -> PyTree:
-    """Returns ∇_θ of the mean CE over a subset, a batch at a time; like the parameters."""
+    """Returns ∇_θ of the mean CE over a subset, a batch at a time; like the parameters.
+
+    Raises:
+      InvalidInputError: model, variables, data and subset do not go together.
+    """
+    variables, data = check_point("mean gradient", model, variables, data, chosen)
     return weighted_gradient(
         model, variables, data, chosen, mean_weights(chosen), batch_size=batch_size
     )

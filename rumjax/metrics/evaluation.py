@@ -50,6 +50,10 @@ def measure(
       ['confidence', 'correctness', 'entropy', 'modified_entropy', 'probabilities']
     """
     train, test = check_predictions("train", train), check_predictions("test", test)
+    if not isinstance(forget_set, ForgetSet):
+        raise InvalidInputError(
+            f"measure: wanted a ForgetSet of rumjax.forget_sets, got {type(forget_set).__name__}"
+        )
     for name, examples in {"forget": forget_set.forget, "retain": forget_set.retain}.items():
         check_indices(f"measure, {name} set", examples, len(train.labels))
     sets = {

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError, as_array, check_labels
+from rumjax.errors import InvalidInputError, as_array, check_floats, check_labels
 from rumjax.models.model import Model
 from rumjax.types import AnyArray, Array, PyTree, Variables
 
@@ -26,6 +26,22 @@ def is_traced(tree: PyTree) -> bool:
       False
     """
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_model(model: Any) -> Model:
+    """Returns a model, if it is one.
+
+    Raises:
+      InvalidInputError: a bare module, or anything else.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> check_model(Model(Cnn(2))) == Model(Cnn(2))
+      True
+    """
+    if not isinstance(model, Model):
+        raise InvalidInputError(f"model: wanted rumjax.Model(module), got {type(model).__name__}")
+    return model
 
 
 def check_images(what: str, images: Any) -> AnyArray:
@@ -95,7 +111,9 @@ def check_logits(logits: Any) -> Array:
     Raises:
       InvalidInputError: another shape, or no floats.
     """
-    array = logits if is_traced(logits) else jnp.asarray(as_array("logits", logits))
+    array = logits
+    if not is_traced(logits):
+        array = jnp.asarray(check_floats("logits", logits, "B", "K", finite=False))
     if array.ndim != 2 or array.shape[1] < 2 or not jnp.issubdtype(array.dtype, jnp.floating):
         raise InvalidInputError(
             f"logits: wanted floats [B, K], K at least 2, got {array.dtype}{list(array.shape)}"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
-from rumjax.errors import InvalidInputError, check_number
+from rumjax.errors import InvalidInputError, as_array, check_number
 from rumjax.models.modes import dropouts, in_mode
 from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables
 
@@ -82,7 +82,8 @@ class Model:
           InvalidInputError: the module does not take the images, returns anything but logits and
             embeddings, or trains as it predicts although it has batch norm or dropout.
         """
-        return _signature(self, tuple(images.shape[1:]), str(images.dtype))
+        dtype = jax.dtypes.canonicalize_dtype(images.dtype)
+        return _signature(self, tuple(images.shape[1:]), str(dtype))
 
     def init(self, key: Key, images: AnyArray | jax.ShapeDtypeStruct) -> Variables:
         """Returns fresh variables for images of this shape and dtype; pixels do not matter.
@@ -91,6 +92,10 @@ class Model:
           InvalidInputError: the module has variables other than params and batch_stats, or takes
             other images.
         """
+        if not hasattr(images, "dtype"):
+            images = as_array("images", images)
+        if not hasattr(key, "dtype"):
+            raise InvalidInputError(f"key: wanted jax.random.key(seed), got {key!r}")
         one = self.normalize(jnp.zeros((1, *images.shape[1:]), images.dtype))
         params_key, dropout_key = jax.random.split(key)
         rngs = {"params": params_key, "dropout": dropout_key}
@@ -123,6 +128,9 @@ class Model:
           InvalidInputError: images or outputs of a wrong shape, dropout without a key, or batch
             statistics that change outside of training.
         """
+        if not hasattr(images, "dtype"):
+            images = as_array("images", images)
+
         # The module's variables and arguments, as Linen has them.
         collections = {"params": variables.params, "batch_stats": variables.batch_stats}
         inputs, (module, mode) = self.normalize(images), in_mode(self.module, train=train)

@@ -124,7 +124,7 @@ def scrub(
       >>> int(unlearner.max_epochs), float(unlearner.temperature)
       (2, 2.0)
     """
-    if check_count("max_epochs", max_epochs) >= epochs:
+    if check_count("max_epochs", max_epochs) >= check_count("epochs", epochs):
         raise InvalidInputError(
             f"max_epochs: {max_epochs} of {epochs} epochs leave no min-only epoch; "
             f"raise epochs above {max_epochs}"

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from rumjax.errors import check_count
 from rumjax.gradients import fisher_solve, mean_gradient
 from rumjax.models import Model
+from rumjax.models.checks import check_model
 from rumjax.training import number_leaf, shuffled
 from rumjax.types import (
     Array,
@@ -116,7 +117,7 @@ def influence(
       (0.5, 100, 1)
     """
     return Influence(
-        model=model,
+        model=check_model(model),
         fisher_examples=check_count("fisher_examples", fisher_examples),
         batch_size=check_count("batch_size", batch_size),
         micro_batch=check_count("micro_batch", micro_batch),

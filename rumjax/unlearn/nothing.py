@@ -1,6 +1,7 @@
 """Doing nothing: the floor of every table, and a legitimate choice for a subset in RUM."""
 
 from rumjax.models import Model
+from rumjax.models.checks import check_model
 from rumjax.types import Dataset, Key, Metrics, Task, Variables, record, static
 
 
@@ -41,4 +42,4 @@ def original(model: Model) -> Original:
       >>> original(Model(Cnn(10))).epochs
       0
     """
-    return Original(model=model)
+    return Original(model=check_model(model))
