@@ -97,7 +97,7 @@ def by_score(
     """
     # Three levels must leave something of D.
     values = np.asarray(scores.values, np.float64)
-    check_count("size", size)
+    size = check_count("size", size)
     _check_levels(levels)
     if 3 * size >= len(values):
         raise InvalidInputError(
@@ -147,7 +147,7 @@ def by_entanglement(
     _check_levels(levels)
     count = len(embeddings)
     order = ascending(distances(embeddings), seed=seed)
-    check_count("size", size)
+    size = check_count("size", size)
 
     parts: Parts = {}
     for level, group in zip(LEVELS, centers, strict=True):
@@ -178,7 +178,8 @@ def at_random(count: int, size: int, *, seed: int = 0) -> Parts:
       >>> at_random(100, 10)["random"].shape
       (10,)
     """
-    if check_count("size", size) >= count:
+    size = check_count("size", size)
+    if size >= count:
         raise InvalidInputError(f"size: {size} of {count} examples leave nothing to retain")
     chosen = np.random.default_rng(seed).choice(count, size, replace=False)
     return {"random": np.sort(chosen).astype(np.int32)}
@@ -339,7 +340,7 @@ def requests(parts: Parts, count: int, *, until: int | None = None, seed: int = 
       {'request_1': 3, 'request_2': 2}
     """
     # Every request gets an example of every part.
-    check_count("requests", count)
+    count = check_count("requests", count)
     until = count if until is None else check_count("until", until)
     smallest = min(map(len, parts.values()))
     if count > smallest or until > count:

@@ -9,20 +9,10 @@ and split; `rumjax.scores.load_published` reads such a file from rumjax/scores/p
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from rumjax import scores
-from rumjax.data import idx
-from rumjax.errors import InvalidInputError, WorkDirectoryError
-from rumjax.lab import files
-from rumjax.lab.bank import ModelBank
-from rumjax.lab.experiment import Run, build
-from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import argument_parser, configuration, guarded, parse
-from rumjax.types import Scores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,70 +30,16 @@ def _run(argv: Sequence[str], console: Console) -> None:
         "it they are numbered as in the source of the data",
     )
     arguments, overrides = parse(parser, argv, console)
-    run = build(configuration(arguments.config, overrides))
+    config = configuration(arguments.config, overrides)
+    from rumjax.lab.experiment import build
+    from rumjax.lab.publishing import publish_scores
+    from rumjax.lab.workdir import WorkDirectory
+
+    run = build(config)
     folder = arguments.workdir or f"runs/{run.name}"
     with WorkDirectory(folder, holder="publish") as work:
-        about = publish_scores(run, work, pathlib.Path(arguments.out), arguments.files)
+        about = publish_scores(run, work, pathlib.Path(arguments.out).expanduser(), arguments.files)
     console.print_json(data=about)
-
-
-def publish_scores(
-    run: Run, work: WorkDirectory, out: pathlib.Path, folder: str | None = None
-) -> dict[str, Any]:
-    """Writes the scores of a run whose bank is complete; returns what the file says about them.
-
-    Raises:
-      InvalidInputError: images that are not in the files.
-      WorkDirectoryError: the run has no scores yet, or a file is damaged.
-    """
-    if not work.has(files.SCORES):
-        raise WorkDirectoryError(f"{work.path} has no scores yet; finish the run first")
-    arrays = work.read_arrays(files.SCORES)
-    images = np.asarray(run.data.train.images)
-    index = run.data.origin("train").rows if folder is None else places(images, folder)
-    chosen = {
-        "memorization": Scores(arrays["memorization"], arrays["memorization_se"]),
-        "c_proxy": Scores(arrays["c_proxy"]),
-    }
-    config = run.config
-    about = {
-        "data": run.data.name,
-        "numbered": "as the source of the run" if folder is None else "as the idx files",
-        **{section: config.section(section) for section in ("model", "training", "bank")},
-        **bank_accuracies(work, config.bank.models),
-    }
-    scores.publish(out, images, index, chosen, about)
-    return about
-
-
-def places(images: np.ndarray, folder: str) -> np.ndarray:
-    """Finds where images are among the training images of idx files, int32[N].
-
-    Raises:
-      InvalidInputError: some are not there.
-    """
-    theirs = np.asarray(idx.read(folder).train.images)
-    index = scores.places(scores.image_hashes(images), scores.image_hashes(theirs))
-    if missing := int(np.sum(index < 0)):
-        raise InvalidInputError(
-            f"{missing} of {len(images)} images are not among those of {folder}"
-        )
-    return index.astype(np.int32)
-
-
-def bank_accuracies(work: WorkDirectory, models: int) -> dict[str, float]:
-    """Returns mean accuracies of a bank's models on what they saw, on the rest of D, and on T."""
-    bank = ModelBank.open(work)
-    seen, unseen, test = [], [], []
-    for row in bank.rows(range(models)):
-        seen.append(row.correct[: bank.size][row.member].mean())
-        unseen.append(row.correct[: bank.size][~row.member].mean())
-        test.append(row.correct[bank.size :].mean())
-    names = ("accuracy_seen", "accuracy_unseen", "accuracy_test")
-    return {
-        name: round(float(np.mean(accuracies)), 4)
-        for name, accuracies in zip(names, (seen, unseen, test), strict=True)
-    }
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def relearn_times(
     data, keys = check_data("relearn, data", data, model), check_keys("relearn, keys", keys, count)
     target = [check_scalar("target", goal, most=1.0) for goal in target]
     check_scalar("margin", margin, most=1.0)
-    check_count("per_device", per_device)
+    per_device = check_count("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
 
     # S by itself, so that the compiled program does not depend on which examples it holds.

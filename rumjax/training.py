@@ -318,7 +318,7 @@ def sgd_fields(
         "augmentation": augmentation,
         "batch_norm": check_choice("batch-norm policy", batch_norm, BATCH_NORM),
         "learning_rate": number_leaf("learning_rate", learning_rate),
-        "momentum": number_leaf("momentum", momentum),
+        "momentum": number_leaf("momentum", momentum, most=1.0),
         "weight_decay": number_leaf("weight_decay", weight_decay),
     }
 

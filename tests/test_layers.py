@@ -71,6 +71,7 @@ LAB = (
     "lab.stages",
     "lab.checking",
     "lab.pipeline",
+    "lab.publishing",
 )
 """the lab's rooms, lowest first: each may import those before it, and all of the library"""
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rumjax import data, publish, scores
+from rumjax import data, scores
 from rumjax.errors import InvalidInputError, WorkDirectoryError
-from rumjax.lab import dependencies, experiment, pipeline
+from rumjax.lab import dependencies, experiment, pipeline, publishing
 from rumjax.lab.answers import Answers
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.methods import vanilla
@@ -71,7 +71,7 @@ def test_published_scores_are_found_by_content_whatever_the_order(
     for split in ("train", "t10k"):
         idx(folder / f"{split}-images-idx3-ubyte", np.squeeze(images[order], -1))
         idx(folder / f"{split}-labels-idx1-ubyte", labels)
-    about = publish.publish_scores(built, run, tmp_path / "mine.npz", str(folder))
+    about = publishing.publish_scores(built, run, tmp_path / "mine.npz", str(folder))
     assert about["accuracy_seen"] == about["accuracy_test"] == 1.0
     assert 0.4 < about["accuracy_unseen"] < 0.6
     with np.load(tmp_path / "mine.npz") as archive:
@@ -92,7 +92,7 @@ def test_images_that_are_not_in_the_files_are_counted(built, tmp_path):
         idx(tmp_path / f"{split}-images-idx3-ubyte", np.squeeze(images[3:], -1))
         idx(tmp_path / f"{split}-labels-idx1-ubyte", np.zeros(SIZE - 3))
     with pytest.raises(InvalidInputError, match=f"3 of {SIZE} images"):
-        publish.places(images, str(tmp_path))
+        publishing.places(images, str(tmp_path))
 
 
 def test_a_run_without_scores_has_none_to_publish(built, tmp_path):
@@ -100,11 +100,11 @@ def test_a_run_without_scores_has_none_to_publish(built, tmp_path):
         WorkDirectory(tmp_path / "empty") as work,
         pytest.raises(WorkDirectoryError, match="no scores yet"),
     ):
-        publish.publish_scores(built, work, tmp_path / "mine.npz")
+        publishing.publish_scores(built, work, tmp_path / "mine.npz")
 
 
 def test_published_scores_take_the_place_of_a_bank(built, run, tmp_path, monkeypatch):
-    publish.publish_scores(built, run, tmp_path / "mine.npz")
+    publishing.publish_scores(built, run, tmp_path / "mine.npz")
     monkeypatch.setattr(files, "PUBLISHED", tmp_path)
     monkeypatch.setattr("rumjax.lab.report.figures.draw", lambda *_: [])
     config = {
@@ -154,3 +154,12 @@ def test_the_scores_that_come_with_rumjax_are_of_images_at_those_places():
     found = scores.load_published(NAME, images)["memorization"].values
     alike = found == memorization[chosen]
     assert alike.mean() > 0.99  # identical images share the score of the first
+
+
+def test_a_file_that_cannot_be_written_and_a_run_without_a_bank_are_refused(built, run, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"x\.npz cannot be written \(No such file"):
+        publishing.publish_scores(built, run, tmp_path / "nowhere" / "x.npz")
+    with WorkDirectory(tmp_path / "bare") as work:
+        work.write_arrays("scores.npz", {"c_proxy": np.zeros(SIZE, np.float32)})
+        with pytest.raises(InvalidInputError, match="lack memorization, memorization_se"):
+            publishing.publish_scores(built, work, tmp_path / "x.npz")

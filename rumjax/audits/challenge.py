@@ -109,7 +109,7 @@ def forgetting_quality(epsilons: np.ndarray, *, models: int, width: float = WIDT
       0.75
     """
     epsilons = check_floats("epsilons", epsilons, "n").astype(np.float64)
-    check_count("models", models)
+    models = check_count("models", models)
     if not check_scalar("width", width) > 0:
         raise InvalidInputError(f"width: wanted a number above 0, got {width}")
     if epsilons.size == 0 or epsilons.min() < 0:

@@ -51,7 +51,7 @@ def klom(
       True
     """
     unlearned, oracles = check_sides(unlearned, oracles)
-    _check_histogram(bins, clip, floor)
+    bins = _checked_bins(bins, clip, floor)
     # Both sides share the bins of an example.
     binned = _binned(np.concatenate([unlearned, oracles]), bins, clip)
     return _divergence(binned[: len(unlearned)], binned[len(unlearned) :], bins, floor)
@@ -98,7 +98,7 @@ def corrected_klom(
       True
     """
     unlearned, oracles = check_sides(unlearned, oracles)
-    _check_histogram(bins, clip, floor)
+    bins = _checked_bins(bins, clip, floor)
     binned = _binned(np.concatenate([unlearned, oracles]), bins, clip)
     ours, theirs = binned[: len(unlearned)], binned[len(unlearned) :]
     # The mean over all deals of these models into the two sides.
@@ -129,12 +129,12 @@ def check_sides(unlearned: np.ndarray, oracles: np.ndarray) -> tuple[np.ndarray,
     return unlearned, oracles
 
 
-def _check_histogram(bins: int, clip: float, floor: float) -> None:
-    """Checks the numbers that a histogram depends on."""
-    check_count("bins", bins, least=2)
+def _checked_bins(bins: int, clip: float, floor: float) -> int:
+    """Returns the number of bins, if it and the other numbers of a histogram are in order."""
     for name, value in {"clip": clip, "floor": floor}.items():
         if not check_scalar(name, value) > 0:
             raise InvalidInputError(f"{name} is {value}; wanted a number above 0")
+    return check_count("bins", bins, least=2)
 
 
 def _binned(margins: np.ndarray, bins: int, clip: float) -> np.ndarray:

@@ -26,7 +26,7 @@ class Augmentation:
     """mirrors images left to right, at random every other one"""
 
     def __post_init__(self) -> None:
-        check_count("pad", self.pad, least=0)
+        object.__setattr__(self, "pad", check_count("pad", self.pad, least=0))
 
     def __call__(self, key: Key, images: Array) -> Array:
         """Changes uint8[B, H, W, C] images at random, each on its own.

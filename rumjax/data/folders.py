@@ -167,7 +167,7 @@ def read_images(
     from PIL import Image
 
     if image_size is not None:
-        check_count("image_size", image_size)
+        image_size = check_count("image_size", image_size)
 
     def read(file: pathlib.Path) -> np.ndarray:
         try:

@@ -175,7 +175,6 @@ def test_a_mistake_is_refused_before_anything_is_trained(config, path, value, me
         rum({"low": FINETUNE, "medium": FINETUNE, "hihg": FINETUNE}),
         rum_f(FINETUNE, order=("low", "high")),
         rum_f(FINETUNE, order=("low", "high", "high")),
-        rum_f(FINETUNE, parts=("low", "low", "high")),
         rum({"class_0": FINETUNE}, refine="class", order=("class_0", "class_1")),
     ],
 )

@@ -110,7 +110,7 @@ def test_help_lists_every_option_of_every_section():
 
 REFUSED = """
 import contextlib, io, sys
-from rumjax import launch, tune, __main__
+from rumjax import launch, publish, tune, __main__
 from rumjax.errors import RumjaxError
 
 def status(command, *argv):
@@ -120,7 +120,8 @@ def status(command, *argv):
         except SystemExit as left:
             return left.code
 
-assert status(launch, "--help") == status(tune, "--help") == status(__main__, "--help") == 0
+for command in (launch, tune, publish, __main__):
+    assert status(command, "--help") == 0
 assert status(launch, "--config=fashion_mnist_rum.py", "--help") == 0
 assert status(launch, "--config=requests.py:cifar10", "--help") == 0
 assert status(launch) == status(launch, "--process=x") == 2

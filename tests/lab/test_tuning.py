@@ -1,5 +1,6 @@
 """Tuning on models: a whole grid is one program, and what is found is kept and adopted."""
 
+import io
 import itertools
 import json
 
@@ -7,6 +8,7 @@ import jax
 import pytest
 from rich.console import Console
 
+from rumjax import tune
 from rumjax.errors import InvalidInputError
 from rumjax.lab import experiment, pipeline
 from rumjax.lab.context import load_original, on_device, stage_key
@@ -164,9 +166,19 @@ def test_without_an_oracle_none_is_trained(place, tmp_path):
             grids={"finetune": {"learning_rate": (0.01, 0.1)}},
         )
     )
+    console = Console(file=io.StringIO(), width=200)
     with WorkDirectory(tmp_path / "run") as work:
-        pipeline.tune_experiment(built, work, console=Console(quiet=True))
+        best = pipeline.tune_experiment(built, work, console=console)
         assert work.names("checkpoints/oracle_*") == []
+        scores = tune.scores_of(built, work, best)
+        assert scores["tiny", "fine"] == max(piece["score"] for piece in pieces(work, "fine"))
+        console.print(tune.table(best, scores))
+        # Of two values the best is the smallest or the largest.
+        rate = best["tiny"]["fine"]["select"]["all"]["learning_rate"]
+        edge = {0.01: "smallest", 0.1: "largest"}[rate]
+        text = console.file.getvalue()
+        assert f"at the edge: learning_rate {rate} is the {edge} that was tried" in text
+        assert text.count(f"{scores['tiny', 'fine']:.4f}") == 2
         assert all(0 <= piece["score"] <= 1 for piece in pieces(work, "fine"))
 
 
