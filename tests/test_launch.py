@@ -225,6 +225,22 @@ def test_an_override_has_the_type_that_its_option_wants(made_up, override, key, 
     assert changed == untouched
 
 
+@pytest.mark.parametrize(
+    ("overrides", "section"),
+    [
+        (["by=file", "path=ids.txt"], {"by": "file", "path": "ids.txt"}),
+        (["path=ids.txt", "by=file"], {"by": "file", "path": "ids.txt"}),
+        (["by=examples", "examples=3,50"], {"by": "examples", "examples": (3, 50)}),
+        (["by=random"], {"by": "random", "size": 200}),
+        (["by=c_proxy"], {"by": "c_proxy", "size": 200}),
+        (["by=mine:every", "step=7"], {"by": "mine:every", "step": 7}),
+    ],
+)
+def test_another_way_to_choose_a_forget_set_leaves_the_options_of_the_first(overrides, section):
+    arguments = [f"--config.forget.{override}" for override in overrides]
+    assert launch.configuration("fashion_mnist_rum.py", arguments)["forget"] == section
+
+
 def test_the_last_of_several_overrides_counts(made_up):
     found = launch.configuration(made_up, ["--config.seeds=4", "--config.seeds=5"])
     assert found["seeds"] == 5

@@ -4,11 +4,11 @@ import ast
 import contextlib
 import dataclasses
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab.schema import find_place
+from rumjax.lab.schema import FORGET_OPTIONS, find_place
 from rumjax.lab.values import converted, describe, fits, plain
 
 PREFIX = "--config."
@@ -19,12 +19,14 @@ def override(config: Any, arguments: Sequence[str]) -> None:
 
     Args:
       config: a dictionary or a ConfigDict, whose references to other values hold on.
-      arguments: of the form "--config.section.option=value".
+      arguments: of the form "--config.section.option=value". Another way to choose a forget set
+        drops the options of the one that the file has.
 
     Raises:
       InvalidInputError: one is malformed, names an option that no section knows, or has a value of
         another type.
     """
+    given: set[tuple[str, ...]] = set()
     for argument in arguments:
         flag, equals, text = argument.partition("=")
         if not flag.startswith(PREFIX) or not equals:
@@ -34,6 +36,27 @@ def override(config: Any, arguments: Sequence[str]) -> None:
         key = flag.removeprefix(PREFIX)
         place = find_place(key, plain(config))
         assign(config, place.names, read_value(f"override {key}", place.kind, text))
+        given.add(place.names)
+        *sections, option = place.names
+        if option == "by" and sections[-1:] == ["forget"]:
+            drop_others(config, sections, given)
+
+
+def drop_others(config: Any, sections: Sequence[str], given: Collection[tuple[str, ...]]) -> None:
+    """Deletes options of a section `forget` that its way to choose does not have.
+
+    Args:
+      config: see `override`.
+      sections: the names that lead to the section.
+      given: the names that lead to options of the command line, which stay.
+    """
+    for section in sections:
+        config = config[section]
+    own = FORGET_OPTIONS.get(config["by"], FORGET_OPTIONS["memorization"])
+    stays = {"by", "requests", "until", *(() if ":" in config["by"] else own)}
+    for option in list(config):
+        if option not in stays and (*sections, option) not in given:
+            del config[option]
 
 
 def assign(config: Any, names: Sequence[str], value: Any) -> None:
@@ -65,14 +88,18 @@ def read_value(where: str, kind: Any, text: str) -> Any:
       ('one', 'two')
     """
     choices = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    several = any(get_origin(choice) is Sequence and str in get_args(choice) for choice in choices)
+    several = [get_args(choice)[0] for choice in choices if get_origin(choice) is Sequence]
     value = literal(text)
 
     # Text is taken as it is, but for None where that may be.
     if all(choice in (str, type(None)) or get_origin(choice) is Literal for choice in choices):
         value = None if text == "None" and type(None) in choices else text
     elif several and isinstance(value, str):
-        value = tuple(name.strip() for name in text.split(","))
+        # Names without quotes, and numbers where these may be.
+        words = [word.strip() for word in text.split(",")]
+        value = tuple(words if several[0] is str else map(literal, words))
+    elif several and type(value) in (int, float) and type(value) not in choices:
+        value = (value,)
     elif bool in choices:
         value = {"true": True, "false": False}.get(text.lower(), value)
 
