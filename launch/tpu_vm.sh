@@ -49,8 +49,9 @@ while true; do
     fi
     "${ssh[@]}" --command="$run"
     status=$?
-    # What is left of a run on a machine that is still there will not get better by itself.
-    if [ $status = 0 ] || { { [ $status = 1 ] || [ $status = 2 ]; } && [ "$(state)" = READY ]; }; then
+    # A run is done, though a model may have diverged (4). What is left of a run on a machine that is
+    # still there will not get better by itself.
+    if [ $status = 0 ] || [ $status = 4 ] || { { [ $status = 1 ] || [ $status = 2 ]; } && [ "$(state)" = READY ]; }; then
         "${delete[@]}"
         exit $status
     fi

@@ -3,10 +3,11 @@
 #
 #     launch/until_done.sh --config=cifar10_rum.py --workdir=/mnt/disk/cifar10
 #
-# A run goes on where it stopped. An error that starting again cannot mend (exit status 1 or 2) and
-# Ctrl-C (130) end the loop. A run that was told to stop (75) starts again at once; after anything
-# else, a kill for example, PAUSE seconds (30) pass. SIGTERM is passed on to the run, and ends the
-# loop with it. With DRY_RUN=1 it prints what it would do.
+# A run goes on where it stopped. An error that starting again cannot mend (exit status 1 or 2), a
+# run that is done though a model diverged (4), and Ctrl-C (130) end the loop. A run that was told to
+# stop (75) starts again at once; after anything else, a kill for example, PAUSE seconds (30) pass.
+# SIGTERM is passed on to the run, and ends the loop with it. With DRY_RUN=1 it prints what it would
+# do.
 set -u
 python=${PYTHON:-python}
 if [ "${DRY_RUN:-0}" = 1 ]; then
@@ -27,7 +28,7 @@ while true; do
     done
     [ $stopping = 1 ] && exit $status
     case $status in
-        0 | 1 | 2 | 130) exit $status ;;
+        0 | 1 | 2 | 4 | 130) exit $status ;;
         75) echo "rumjax.launch was told to stop; starting again" >&2 ;;
         *)
             echo "rumjax.launch ended with status $status; starting again in ${PAUSE:-30} s" >&2

@@ -139,7 +139,7 @@ def test_a_killed_run_is_started_again_until_it_is_done(tmp_path, first):
     assert calls(tmp_path) == [f"python {RUN}"] * (len(first) + 1)
 
 
-@pytest.mark.parametrize("status", [1, 2, 130])
+@pytest.mark.parametrize("status", [1, 2, 4, 130])
 def test_an_error_that_starting_again_cannot_mend_ends_it(tmp_path, status):
     stand_in(tmp_path, "python", statuses(tmp_path, status, 0))
     assert start("until_done.sh", folder=tmp_path).returncode == status
@@ -245,8 +245,9 @@ def test_a_tpu_that_is_taken_away_is_made_anew(tmp_path):
     assert (did(tmp_path, "create"), did(tmp_path, RUN)) == (3, 4)
 
 
-def test_a_run_that_cannot_be_mended_ends_and_leaves_no_tpu(tmp_path):
-    gcloud(tmp_path, [1])
-    assert start("tpu_vm.sh", folder=tmp_path, **TPU).returncode == 1
+@pytest.mark.parametrize("status", [1, 4])
+def test_a_run_that_starting_again_cannot_mend_ends_and_leaves_no_tpu(tmp_path, status):
+    gcloud(tmp_path, [status])
+    assert start("tpu_vm.sh", folder=tmp_path, **TPU).returncode == status
     assert did(tmp_path, RUN) == 1
     assert not (tmp_path / "machine").exists()
