@@ -5,6 +5,7 @@ A `Run` is sound by itself, see `rumjax.lab.experiment`; here it is held against
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,9 +16,9 @@ from rumjax.forget_sets import ForgetSet
 from rumjax.lab.building import refinement
 from rumjax.lab.config import STUDY_NEEDS
 from rumjax.lab.experiment import Case, Run
-from rumjax.lab.grids import check_grid, settings
+from rumjax.lab.grids import check_grid, is_by_part, is_range, settings
 from rumjax.lab.methods import SCORES, Method
-from rumjax.lab.options import attempt, check_signature
+from rumjax.lab.options import accepted, attempt, check_signature, typed
 from rumjax.lab.search import check_budget
 from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.scores import given_memorization
@@ -26,6 +27,7 @@ from rumjax.models import predict, require_embeddings
 from rumjax.refine import rum
 from rumjax.registry import is_import_path, resolve
 from rumjax.types import Outputs, Scores
+from rumjax.unlearn import ALGORITHMS
 
 MOST_BATCH = 2**14
 """Examples of a batch that any data may have."""
@@ -221,6 +223,7 @@ def check_tuning(run: Run) -> None:
                 continue
             where = f"tuning.grids, for {method.name}"
             check_grid(where, grid, method.order)
+            check_values(where, grid, method)
             try:
                 for setting in settings(grid, method.order, draw=tuning.settings):
                     with_setting(run, method, setting)
@@ -237,6 +240,17 @@ def check_tuning(run: Run) -> None:
                 for candidate in selection.candidates:
                     check_choice(f"candidate in tuning.select.{name}", candidate, methods)
                 check_budget(f"tuning.select.{name}", selection, methods[name].parts)
+
+
+def check_values(where: str, grid: Mapping[str, Any], method: Method) -> None:
+    """Checks that all values of a grid, drawn or not, have the types that unlearners want."""
+    by_part = grid if is_by_part(grid) else dict.fromkeys(method.order, grid)
+    for part, options in by_part.items():
+        select = method.options["select"][part]
+        factory = accepted(f"{where}.{part}", ALGORITHMS, select, "algorithm")
+        for name, values in options.items():
+            for value in values[1:] if is_range(values) else values:
+                typed(where, factory, {name: value}, without=("model", "num_classes"))
 
 
 def check_study(run: Run) -> None:

@@ -27,6 +27,8 @@ Orders: TypeAlias = Literal["all", "configured"]
 
 MOST_SEED = 2**31 - 1
 """The largest seed, with which JAX and NumPy both can begin."""
+MOST_SETTINGS = 1000
+"""Settings of a method that are drawn, at most."""
 LEAST_AUDITED = 8
 """Models of the bank, below which audits cannot be computed."""
 
@@ -169,8 +171,18 @@ class Tuning:
             raise InvalidInputError(
                 f"tuning.seeds: wanted one or more, all different, got {self.seeds}"
             )
-        if self.settings is not None:
-            check_count("tuning.settings", self.settings)
+        for name, grid in self.grids.items():
+            if not isinstance(grid, Mapping):
+                raise InvalidInputError(
+                    f"tuning.grids.{name}: wanted values by option, got {grid!r}"
+                )
+        if (
+            check_count("tuning.settings", 1 if self.settings is None else self.settings)
+            > MOST_SETTINGS
+        ):
+            raise InvalidInputError(
+                f"tuning.settings: wanted at most {MOST_SETTINGS}, got {self.settings}"
+            )
 
     def selection(self, method: str) -> Selection | None:
         """Returns how a method's unlearners are selected, or None where they are not.
