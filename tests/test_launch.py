@@ -203,7 +203,6 @@ def test_a_broken_configuration_names_file_and_reason(capsys, here, text, messag
         ("audit={'models': 64}", "audit", {"models": 64}),
         ("study=None", "study", None),
         ("training.milestones=60", "training.milestones", (60,)),
-        ("training.milestones=60,120", "training.milestones", (60, 120)),
         ("forget.classes=3,Bag", "forget.classes", (3, "Bag")),
         ("study.kind=difficulty", "study.kind", "difficulty"),
         ("scores.memorization.path=~/x.npz", "scores.memorization.path", "~/x.npz"),

@@ -128,6 +128,7 @@ def read_scored(work: WorkDirectory, reported: Reported) -> Scored | None:
         images=np.asarray(train.images),
         labels=np.asarray(train.labels),
         class_names=reported.data.class_names,
+        origin=reported.data.origin("train"),
         proxy=scores["c_proxy"] if name == "memorization" else None,
         stability=work.read_json(files.STABILITY, missing=[]),
     )

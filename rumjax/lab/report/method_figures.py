@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -108,7 +109,9 @@ def costs(results: Results) -> Picture:
     # Costs are on a logarithmic axis, with a line where retraining is.
     axes.axvline(1.0, color=PALE, lw=4, zorder=0)
     axes.set(xscale="log", ylabel="ToW", xlabel=f"{unit} of unlearning / {unit} of retraining")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    left, right = axes.get_xlim()
+    subs = (1.0, 2.0, 5.0) if right > 10 * left else np.arange(1.0, 10.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid()

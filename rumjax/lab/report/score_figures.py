@@ -11,6 +11,7 @@ from scipy import stats
 from rumjax.lab.report import drawing, wording
 from rumjax.lab.report.drawing import INK, PALE, SHADES, Picture
 from rumjax.lab.report.tables import Row
+from rumjax.types import Origin
 
 LONGEST_NAME = 14
 """letters of a class name above an image"""
@@ -30,6 +31,8 @@ class Scored(NamedTuple):
     labels: np.ndarray
     """int32[N]"""
     class_names: Sequence[str]
+    origin: Origin
+    """what the source calls the examples of D"""
     proxy: np.ndarray | None = None
     """float32[N], c_proxy, where `values` are memorization"""
     stability: Sequence[Mapping[str, float]] = ()
@@ -43,6 +46,12 @@ class Scored(NamedTuple):
     def class_of(self, index: int) -> str:
         """Returns the name of an example's class."""
         return str(self.class_names[self.labels[index]])
+
+    def source_of(self, index: int) -> Row:
+        """Returns what the source calls an example: its row, and its file or id if it has one."""
+        row = int(self.origin.rows[index])
+        named = {} if self.origin.names is None else {"source_name": str(self.origin.names[row])}
+        return {"source_row": row, **named}
 
 
 @drawing.forgiving
@@ -115,18 +124,19 @@ def examples(scored: Scored, *, columns: int = 8) -> Picture:
             score = float(scored.values[index])
             draw_image(panel, scored, index, wording.number(score, 2))
             row: Row = {"row": name, "index": index, "class": scored.class_of(index)}
-            data.append(row | {scored.name: score})
+            data.append(row | {scored.name: score} | scored.source_of(index))
     return Picture(
         "examples",
         "The least and the most memorized images of the forget set",
-        f"With their classes and {scored.title.lower()}. Expect the least memorized to be "
-        "typical of their class, and the most memorized unusual, ambiguous or mislabelled.",
+        f"With their classes, their {scored.title.lower()}, and their rows in the source of the "
+        "images (and files, in examples.csv). Expect the least memorized to be typical of their "
+        "class, and the most memorized unusual, ambiguous or mislabelled.",
         drawing.render(figure, data),
     )
 
 
 def draw_image(panel: Axes, scored: Scored, index: int, remark: str) -> None:
-    """Draws an example of D, titled with its class and a remark."""
+    """Draws an example of D, titled with its class, a remark, and its row in the source."""
     # Gray images are drawn without their channel.
     image = scored.images[index]
     if image.shape[-1] == 1:
@@ -137,7 +147,8 @@ def draw_image(panel: Axes, scored: Scored, index: int, remark: str) -> None:
     name = scored.class_of(index)
     if len(name) > LONGEST_NAME:
         name = name[: LONGEST_NAME - 1] + "…"
-    panel.set_title(f"{drawing.label(name)}\n{remark}", fontsize=8.5)
+    row = scored.origin.rows[index]
+    panel.set_title(f"{drawing.label(name)}\n{remark}\nrow {row}", fontsize=8.5)
     panel.set_axis_off()
 
 

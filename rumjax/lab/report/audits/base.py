@@ -317,4 +317,5 @@ def _read_scored(work: WorkDirectory, reported: Reported) -> Scored:
         images=np.asarray(train.images),
         labels=np.asarray(train.labels),
         class_names=reported.data.class_names,
+        origin=reported.data.origin("train"),
     )

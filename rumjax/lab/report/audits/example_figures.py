@@ -25,7 +25,7 @@ def per_example(audited: Audited) -> Picture:
     methods = [subject for subject in subjects if subject is not audited.retrained]
 
     # Retrained models are an outline in every panel.
-    figure = Figure(figsize=(10, 0.6 + 1.9 * math.ceil(len(methods) / 4)), layout="constrained")
+    figure = Figure(figsize=(10, 0.6 + 2.05 * math.ceil(len(methods) / 4)), layout="constrained")
     panels = drawing.grid(figure, len(methods), columns=4, sharex=True, sharey=True)
     styles = looks(audited)
     for panel, method in zip(panels, methods, strict=True):
@@ -67,7 +67,7 @@ def leaks(audited: Audited) -> Picture:
 
     # Up to two rows of images.
     columns = min(8, len(examples))
-    figure = Figure(figsize=(10, 1.9 * math.ceil(len(examples) / columns)), layout="constrained")
+    figure = Figure(figsize=(10, 2.05 * math.ceil(len(examples) / columns)), layout="constrained")
     panels = drawing.grid(figure, len(examples), columns)
     data: list[Row] = []
     for panel, index, accuracy in zip(panels, map(int, examples), accuracies, strict=True):
@@ -89,6 +89,7 @@ def leaks(audited: Audited) -> Picture:
                 "part": " ".join(parts),
                 "memorization": score,
                 "u_lira_accuracy": float(accuracy),
+                **scored.source_of(index),
             }
         )
     return Picture(
