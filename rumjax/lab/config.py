@@ -53,6 +53,11 @@ SCORE_ARRAYS = (
 """What lies beside scores in their file."""
 MEASURED = ("outputs", "oracle", "labels", "forget_set")
 """What measures of the user's own may take; see `rumjax.lab.measuring.own_measures`."""
+COLUMNS = (
+    *("method", "strategy", "seed", "name", "diverged", "seconds", "gradients", "rte", "rge"),
+    *("forget_", "retain_", "test_", "tow", "mia", "disagreement"),
+)
+"""How the names of rumjax's own columns of the results begin."""
 FORGET: dict[str, Callable[..., Parts]] = {
     **dict.fromkeys(SCORES, forget_sets.by_score),
     "entanglement": forget_sets.by_entanglement,
@@ -169,6 +174,11 @@ def read(config: Mapping[str, Any]) -> Config:
             raise InvalidInputError(f"scores.own: {name} is a name of rumjax; choose another")
     measures = converted("measures", Mapping[str, str], config.get("measures", {}))
     for name, path in measures.items():
+        if name.startswith(COLUMNS):
+            raise InvalidInputError(
+                f"measures.{name}: choose another name; those of rumjax's own columns begin with "
+                f"{', '.join(COLUMNS)}"
+            )
         check_signature(f"measures.{name}", resolve(f"measures.{name}", path, {}), MEASURED)
 
     # Each section becomes a record, which checks itself.

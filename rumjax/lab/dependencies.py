@@ -7,6 +7,7 @@ from typing import Any
 
 from rumjax.errors import check_choice
 from rumjax.lab import files
+from rumjax.lab.config import Config
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.files import STAGES
 from rumjax.lab.methods import Method
@@ -154,7 +155,7 @@ def configurations(run: Run) -> dict[str, Any]:
 
     # Scores depend on the bank only where it makes them.
     on_demand = {"on_demand": run.on_demand} if run.on_demand else {}
-    given = {"scores": config.section("scores")} if config.scores is not None else {}
+    given = {"scores": content_of_scores(config)} if config.scores is not None else {}
     scored = {**bank, "models": config.bank.models} if run.needs_bank else training
     scored = {**scored, **on_demand, **given, "first_seed": run.seeds[0]}
     depends: dict[str, Any] = {"original": training | on_demand}
@@ -206,6 +207,17 @@ def content_of(forget: Forget) -> dict[str, Any]:
     if forget.by == "file":
         content = pathlib.Path(section.pop("path")).expanduser().read_bytes()
         section["sha256"] = hashlib.sha256(content).hexdigest()[:16]
+    return section
+
+
+def content_of_scores(config: Config) -> dict[str, Any]:
+    """Returns the section `scores`, with the content of a file in place of its path."""
+    section = config.section("scores")
+    memorization = dict(section.get("memorization") or {})
+    if "path" in memorization:
+        content = pathlib.Path(memorization.pop("path")).expanduser().read_bytes()
+        memorization["sha256"] = hashlib.sha256(content).hexdigest()[:16]
+        section["memorization"] = memorization
     return section
 
 

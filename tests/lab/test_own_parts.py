@@ -89,6 +89,8 @@ def test_a_forget_set_may_be_chosen_by_a_score_of_ones_own(place, tmp_path):
         ({"scores": {"own": {"entropy": f"{OWN}:uncertainty"}}}, "entropy is a name of rumjax"),
         ({"scores": {"own": {"mine": f"{OWN}:missing"}}}, "has no attribute 'missing'"),
         ({"measures": {"agreement": f"{OWN}:SIZE"}}, "wanted a function or a class, got int"),
+        ({"measures": {"tow": f"{OWN}:agreement"}}, "measures.tow: choose another name"),
+        ({"measures": {"mia_of_mine": f"{OWN}:agreement"}}, "choose another name"),
         ({"data": {"name": f"{OWN}:halves"}}, "data"),
     ],
 )

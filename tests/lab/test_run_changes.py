@@ -6,6 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
+from rumjax import launch
+from rumjax.lab import dependencies
+from rumjax.lab.experiment import build
 from tests.runs import contents, same_results, start
 from tests.tiny import CLASSES, SIZE, write_config, write_data
 
@@ -100,3 +103,21 @@ def test_nothing_is_deleted_by_a_command_that_is_refused(
 ):
     assert start(place / "tiny.py", untouched, *arguments) == 1
     assert message in capsys.readouterr().err
+
+
+def test_given_scores_count_by_their_content_wherever_they_are(place, tmp_path):
+    def scored(folder, values):
+        folder.mkdir(exist_ok=True)
+        np.savez(folder / "scores.npz", mine=values)
+        given = {"path": str(folder / "scores.npz"), "key": "mine"}
+        write_config(place, "given.py", f'config.scores = {{"memorization": {given!r}}}')
+        return dependencies.configurations(build(launch.configuration(str(place / "given.py"))))
+
+    values = np.linspace(0, 1, SIZE)
+    first, moved = scored(tmp_path / "one", values), scored(tmp_path / "other", values)
+    changed = scored(tmp_path / "one", values[::-1])
+    assert first == moved
+    assert {stage for stage in first if first[stage] != changed[stage]} == first.keys() - {
+        "original",
+        "bank",
+    }

@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -110,7 +109,7 @@ def costs(results: Results) -> Picture:
     axes.axvline(1.0, color=PALE, lw=4, zorder=0)
     axes.set(xscale="log", ylabel="ToW", xlabel=f"{unit} of unlearning / {unit} of retraining")
     left, right = axes.get_xlim()
-    subs = (1.0, 2.0, 5.0) if right > 10 * left else np.arange(1.0, 10.0)
+    subs = (1.0, 2.0, 5.0) if right > 10 * left else tuple(map(float, range(1, 10)))
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
