@@ -22,7 +22,7 @@ from rumjax.models import Cnn, Model
 from rumjax.scores import estimators, proxies
 
 few = hypothesis.settings(
-    deadline=None, max_examples=60, suppress_health_check=list(hypothesis.HealthCheck)
+    deadline=None, max_examples=30, suppress_health_check=list(hypothesis.HealthCheck)
 )
 NETWORK = Model(Cnn(3, widths=(), hidden=2))
 VARIABLES = NETWORK.init(jax.random.key(0), np.zeros((1, 2, 2, 1), np.uint8))

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rumjax import launch
 from rumjax.lab import bank, dependencies, experiment
@@ -17,7 +18,7 @@ from rumjax.lab.workdir import WorkDirectory
 from tests import tiny
 from tests.runs import random_moments
 
-MODELS, KILLS = 9, 3
+MODELS, KILLS = 9, 2
 MANY = 1000  # models, more than are made until the test is over, however busy the machine
 MORE = f"""
     config.training["epochs"] = 250
@@ -104,7 +105,7 @@ def test_a_bank_of_three_processes_one_of_them_killed_again_and_again(place, tmp
         assert each.wait(timeout=240) == 0
     with WorkDirectory(work) as directory, WorkDirectory(tmp_path / "alone") as alone:
         built = experiment.build(launch.configuration(str(place / "tiny.py")))
-        context = on_device(built, alone, None)
+        context = on_device(built, alone, Console(quiet=True))
         header = dependencies.bank_header(built)
         wanted = ModelBank(alone, header)
         key = stage_key(0, "bank")

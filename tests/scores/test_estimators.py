@@ -80,11 +80,11 @@ def test_the_standard_error_is_that_of_a_bootstrap(bank):
     random = np.random.default_rng(0)
     draws = [
         memorization(member[picked], correct[picked]).values
-        for picked in random.integers(0, MODELS, (400, MODELS))
+        for picked in random.integers(0, MODELS, (150, MODELS))
     ]
-    # The spread of 400 draws is known to about 1/sqrt(2·400) of itself.
+    # The spread of 150 draws is known to about 1/sqrt(2·150) of itself.
     found = memorization(member, correct).standard_error
-    np.testing.assert_allclose(np.std(draws, axis=0), found, rtol=6 / np.sqrt(800), atol=1e-3)
+    np.testing.assert_allclose(np.std(draws, axis=0), found, rtol=6 / np.sqrt(300), atol=1e-3)
 
 
 def test_the_standard_error_has_a_closed_form():
