@@ -13,6 +13,8 @@ if "RUMJAX_TESTS_COMPILED" not in os.environ:
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["RUMJAX_TESTS_COMPILED"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# Programs of tests run once or twice: compiling them takes longer than running them.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 
@@ -88,12 +90,13 @@ class Network(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-    """Compiles in half the time to programs that are slower; for files that compile a lot."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def full_optimization():
+    """Compiles as users do, to programs that round otherwise; for files that compare roundings."""
     jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # else other files would run these programs too, and round otherwise
+    jax.clear_caches()
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from rumjax.models import Cnn, Model
 from rumjax.types import Dataset, Subset, Task, Variables
 
 SIZE = 60
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

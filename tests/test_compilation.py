@@ -18,8 +18,6 @@ from rumjax.types import task
 from rumjax.unlearn import base, chain, finetune, run, scrub
 from tests.references import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NUMBERS = {
     "learning_rate": 0.123,
     "momentum": 0,

@@ -15,7 +15,7 @@ def config(request):
     return launch.configuration(request.param)
 
 
-def test_the_whole_pipeline_runs(config, tmp_path, quick_compilation):
+def test_the_whole_pipeline_runs(config, tmp_path):
     built = experiment.build(with_images(shrunk(config), tmp_path / "data.npz", 8, 3, 10))
     with WorkDirectory(tmp_path / "run") as work:
         rows = pipeline.run_experiment(built, work, console=Console(quiet=True), figures=False)

@@ -12,6 +12,7 @@ from rumjax.scores import random_subset
 from rumjax.types import Subset, Task
 from rumjax.unlearn import chain, retrain, run
 
+pytestmark = pytest.mark.usefixtures("full_optimization")
 KEY = jax.random.key(3)
 MODELS, SEEN = 5, 42
 SUBSETS = np.stack([random_subset(0, model, 60, SEEN / 60) for model in range(MODELS + 3)])

@@ -12,8 +12,6 @@ from rumjax.unlearn import chain, finetune, run, salun, scrub
 
 KEY = jax.random.key(3)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def names(models):
     return [f"model {model}" for model in models]

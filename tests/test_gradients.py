@@ -17,8 +17,6 @@ from rumjax.models import Model
 from rumjax.types import Subset, Variables
 from tests.references.network import softmax
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CAPACITY = 11
 few = hypothesis.settings(deadline=None, max_examples=12)
 sizes = st.integers(1, CAPACITY)

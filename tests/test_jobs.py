@@ -11,8 +11,6 @@ from rumjax.scores import random_subset
 from rumjax.types import Subset, Task, task
 from rumjax.unlearn import chain, retrain
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 MODELS, SEEN = 5, 42
 KEYS = jax.random.split(jax.random.key(3), MODELS)
 SUBSETS = np.stack([random_subset(0, model, 60, SEEN / 60) for model in range(MODELS)])

@@ -17,8 +17,6 @@ from rumjax.types import Unlearner, task
 from rumjax.unlearn import chain, run
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 

@@ -17,8 +17,6 @@ from rumjax.types import Subset, Task
 from rumjax.unlearn import chain, finetune, run
 from tests.references import small
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEYS = jax.random.split(jax.random.key(7), 5)
 FORGET = small.FORGET
 OPTIONS = {"learning_rate": 0.05, "batch_size": 8, "momentum": 0.8}

@@ -38,8 +38,6 @@ FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 1}
 METHODS = {"fine": vanilla(FINETUNE), "refined": rum_f(FINETUNE)}
 MODELS, SEEDS = 16, 3
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Network(nn.Module):
     """Quick to compile."""

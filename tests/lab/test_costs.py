@@ -11,7 +11,6 @@ from rumjax.training import Sgd
 from rumjax.types import task
 from rumjax.unlearn import ALGORITHMS, chain, run
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 FORGET = np.arange(0, 60, 5)
 OPTIONS = {
     "neggrad_plus": {"epochs": 2},

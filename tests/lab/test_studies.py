@@ -23,8 +23,6 @@ from tests.tiny import SIZE
 FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 2}
 QUIET = Console(quiet=True)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def config(place, cases, methods, **sections):
     found = configuration(str(place / "tiny.py"))

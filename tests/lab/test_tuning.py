@@ -25,8 +25,6 @@ from rumjax.types import Dataset
 from rumjax.unlearn import run
 from tests import tiny
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def config(place, methods, **tuned):
     found = configuration(str(place / "tiny.py"))

@@ -2,7 +2,6 @@
 
 import time
 
-import pytest
 from rich.console import Console
 
 from rumjax.lab import experiment, pipeline
@@ -12,7 +11,6 @@ from rumjax.lab.stages import unlearning
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 1}
 
 

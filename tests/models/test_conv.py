@@ -12,8 +12,6 @@ from rumjax.models import Conv, conv, convolution
 from rumjax.models.conv import OVERRIDE, method_for_backend, product
 from tests.references import convolutions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Kernel, stride, padding and channels of every convolution in rumjax.
 IN_USE = [
     (3, 1, "SAME", 1),

@@ -11,8 +11,6 @@ from rumjax.errors import InvalidInputError
 from rumjax.models import Model, margins, predict, require_embeddings
 from rumjax.types import Outputs, Variables
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).integers(0, 256, (7, 4, 4, 2), np.uint8))
 

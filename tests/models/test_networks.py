@@ -9,8 +9,6 @@ from rumjax.errors import InvalidInputError
 from rumjax.models import Conv, build
 from rumjax.models.vgg import max_pool
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 RGB = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
 KEY = jax.random.key(0)
 

@@ -42,8 +42,6 @@ DESCENTS = [
 ]
 relabel = jax.jit(relabelled, static_argnums=3)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def copied(tree):
     return jax.tree.map(jnp.copy, tree)

@@ -28,8 +28,6 @@ from rumjax.unlearn import (
 )
 from rumjax.unlearn.relabelling import largest, relabelled
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(7)
 FORGET = np.arange(0, 60, 5)
 

@@ -20,8 +20,6 @@ advance = jax.jit(lambda unlearner, state, data, task: unlearner.epoch(state, da
 ALL_OF_R = 1000
 """More examples for the Fisher than there are: all of R make it, and the rest is padding."""
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def loss_gradients(variables, data):
     """∇ CE of every example with running statistics, by hand, float64[60, d]."""

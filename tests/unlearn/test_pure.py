@@ -10,7 +10,6 @@ import pytest
 import rumjax
 from rumjax.errors import InvalidInputError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 TASKS = [rumjax.task([1, 5], 60), rumjax.task([2, 9], 60)]
 RATES, EPOCHS = (0.01, 0.1), (1, 2)
 
