@@ -31,7 +31,7 @@ from rumjax.unlearn import ALGORITHMS
 
 MOST_BATCH = 2**14
 """Examples of a batch that any data may have."""
-OF_DATA = ("class", "random", "file")
+OF_DATA = ("class", "random", "examples", "file")
 """The ways to choose S that need nothing but the data."""
 SCORED = ("model", "variables", "data")
 """What scores of the user's own may take; see `rumjax.lab.stages.scores.own_score`."""
