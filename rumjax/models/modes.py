@@ -60,7 +60,7 @@ def in_mode(module: nn.Module, *, train: bool) -> tuple[nn.Module, dict[str, boo
 
 @contextmanager
 def dropouts() -> Iterator[list[bool]]:
-    """Yields a list that tells of every dropout that is applied inside whether it drops anything."""
+    """Yields a list that tells of every dropout applied inside whether it drops anything."""
     drops: list[bool] = []
 
     def watch(method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
