@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from rumjax.lab.output import unfailing_streams
+
 COMMANDS = {
     "launch": "runs an experiment from images to a report",
     "tune": "searches hyper-parameters, and selections of RUM",
@@ -21,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [f"  {command:<10} {about}" for command, about in COMMANDS.items()]
     usage = "\n".join(["usage: rumjax COMMAND --config=FILE [...]", "", *lines, ""])
     is_help = name in ("--help", "-h")
-    print(usage + "rumjax COMMAND --help says more.", file=sys.stdout if is_help else sys.stderr)
+    with unfailing_streams():
+        print(
+            usage + "rumjax COMMAND --help says more.", file=sys.stdout if is_help else sys.stderr
+        )
     return 0 if is_help else 2
 
 

@@ -1,200 +1,84 @@
-"""Files that say which examples to forget: text, CSV, .npy, .npz, or those of a run.
+"""Forget sets by what the source calls its examples: in a list, or in a file."""
 
-They speak of rows of the source's training images, of files, or of SHA-256; see
-`rumjax.data.locate`.
-"""
-
-import csv
 import os
-import pathlib
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
-from rumjax.archives import SINGLE, read_arrays, reason
-from rumjax.data.origins import Example, as_examples, locate, whole_number
-from rumjax.errors import InvalidInputError
+from rumjax.data.origins import ANY, Example, Register, locate, whole_number
+from rumjax.errors import InvalidInputError, check_choice, check_count, check_indices
+from rumjax.listings import CLASS, Listed, read_listed
+from rumjax.refine import Parts
 from rumjax.types import Splits
 
-UNNAMED = "file"
-"""The part of a file that names none."""
-ROW, NAME, HASH, PART = "row", "name", "sha256", "part"
-COLUMNS = {
-    ROW: ("row", "rows", "index", "indices", "idx"),
-    NAME: ("name", "names", "file", "filename", "file_name", "path", "image", "image_id", "id"),
-    HASH: ("sha256", "sha-256", "hash"),
-    PART: ("part", "set"),
-}
-"""What the columns of a table may be called."""
 
-OF_RUN = {"forget", "retain", "forget_sha256", "source", "source_rows", "source_names"}
-"""What a run's `forget_sets.npz` holds besides its parts."""
-
-
-class Listed(NamedTuple):
-    """Examples that a file lists, each by a row, a name or a hash, or by several of these."""
-
-    examples: Mapping[str, Sequence[Example]]
-    """by the kind of name, of one length: what is at the same place is the same example"""
-    mask_size: int | None = None
-    """how many examples a mask is of, where the file is one"""
-
-
-def read_listed(path: str | os.PathLike[str]) -> dict[str, Listed]:
-    r"""Reads which examples a file lists, by part.
+def from_examples(data: Splits, examples: Sequence[Example]) -> Parts:
+    """Chooses the examples that their source calls so, as the part "examples".
 
     Args:
-      path: an .npz with an array for each part, of rows, names or hashes, or a mask over all rows;
-        `forget_sets.npz` of a run; an .npy with one such array; or text. Text has an example a
-        line, or columns of `COLUMNS` under a header, and may have empty lines and comments after #.
+      data: from `rumjax.data.load`.
+      examples: rows of the source's training images, files or SHA-256, see `rumjax.data.locate`.
 
     Raises:
-      InvalidInputError: the file cannot be read, holds something else, or lists nothing.
+      InvalidInputError: an example that is unknown, named twice, or not in D.
+
+    Examples:
+      >>> from rumjax.data import load
+      >>> from_examples(load("fashion_mnist_mini"), [50, 3])
+      {'examples': array([ 3, 50], dtype=int32)}
+    """
+    return {"examples": locate(data, examples, what="forget set")}
+
+
+def from_file(path: str | os.PathLike[str], data: Splits) -> Parts:
+    """Reads which examples to forget from a file, in the words of their source.
+
+    Args:
+      path: text with an example a line; CSV with a column row, name or sha256, and perhaps part;
+        .npy; .npz with an array a part; or a run's `forget_sets.npz` or `forget_sets.csv`. An
+        example is a row of the source's training images, counted from 0, a file or a SHA-256, see
+        `rumjax.data.locate`; in text it may also be the name of a class, which means all of it.
+      data: from `rumjax.data.load`, which knows where each example comes from.
+
+    Returns:
+      Parts by name; the one part "file" where the file names none.
+
+    Raises:
+      InvalidInputError: the file cannot be read; it lists nothing, an example twice, one that is
+        not in D, or a row that holds another image than its name or SHA-256 say.
 
     Examples:
       >>> import tempfile
-      >>> with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
-      ...     print("part,row", "easy,7", "hard,3", "hard,5", sep="\n", file=file, flush=True)
-      ...     {name: listed.examples["row"] for name, listed in read_listed(file.name).items()}
-      {'easy': [7], 'hard': [3, 5]}
+      >>> from rumjax.data import load
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.save(f"{folder}/mine.npy", [3, 1])
+      ...     from_file(f"{folder}/mine.npy", load("fashion_mnist_mini"))
+      {'file': array([1, 3], dtype=int32)}
     """
-    file = pathlib.Path(path).expanduser()
-    if file.suffix in (".npz", ".npy"):
-        arrays = read_arrays(file, "forget set")
-        listed = (
-            _of_run(file, arrays) if {"forget", "retain"} <= set(arrays) else _own(file, arrays)
-        )
-    else:
-        listed = _of_text(file)
-    if not listed:
-        raise InvalidInputError(f"forget set: {file} lists no example")
-    return listed
-
-
-def _own(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Listed]:
-    """Returns the parts of a user's arrays."""
-    listed = {}
-    for name, array in arrays.items():
-        where = f"forget set: {file}{f', {name}' if name else ''}"
-        if array.ndim > 1 and array.size != array.shape[0]:
-            raise InvalidInputError(
-                f"{where}: wanted rows, names or a mask of one dimension, got "
-                f"{array.dtype}{list(array.shape)}"
-            )
-        part = UNNAMED if name == SINGLE or list(arrays) == ["forget"] else name
-        if array.dtype == bool:
-            listed[part] = Listed({ROW: np.flatnonzero(array).tolist()}, mask_size=array.size)
-        else:
-            listed[part] = Listed({ROW: as_examples(where, array)})
-    return listed
-
-
-def _of_run(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Listed]:
-    """Returns the parts of a run's forget set, in the numbering of its source."""
-    if "source_rows" not in arrays or "forget_sha256" not in arrays:
+    if not isinstance(data, Splits):
         raise InvalidInputError(
-            f"forget set: {file} holds forget and retain, but not source_rows and forget_sha256: "
-            "nothing says which images are meant; give an array of rows under another name"
+            "forget set: wanted the data set of rumjax.data.load, since a file speaks of rows of "
+            f"its source, which are no positions in D; got {data!r:.80}"
         )
-    rows, forget = arrays["source_rows"], arrays["forget"]
-    hashes = dict(zip(forget.tolist(), arrays["forget_sha256"].tolist(), strict=True))
-    parts = {name: array for name, array in arrays.items() if name not in OF_RUN}
-    return {
-        name: Listed(
-            {ROW: rows[part].tolist(), HASH: [hashes[position] for position in part.tolist()]}
-        )
-        for name, part in (parts or {UNNAMED: forget}).items()
-    }
+    parts = {}
+    for name, listed in read_listed(path).items():
+        where = f"forget set: {path}, {name}"
+        parts[name] = _positions(where, listed, data)
+        check_indices(where, parts[name], len(data.train.labels))
+    check_indices(
+        f"{path}, all parts together",
+        np.concatenate([np.empty(0, np.int32), *parts.values()]),
+        len(data.train.labels),
+    )
+    return parts
 
 
-def _of_text(file: pathlib.Path) -> dict[str, Listed]:
-    """Returns the parts of a text with an example a line, or of a table with a header."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(
-            f"forget set: {file} cannot be read as text ({reason(error)}); wanted an example a "
-            "line, or .csv, .npy or .npz"
-        ) from error
-    texts = [text for line in lines if (text := line.partition("#")[0].strip())]
-    if not texts:
-        return {}
-
-    # A header says what the columns are; without one, there is but one column.
-    separator = next((mark for mark in ",;\t" if mark in texts[0]), None)
-    if separator is None:
-        rows = [[text] for text in texts]
-    else:
-        rows = list(csv.reader(texts, delimiter=separator))
-    columns = _columns(rows[0])
-    if columns:
-        return _of_table(file, columns, rows[1:])
-    if separator is not None and len(rows) > 1:
-        raise InvalidInputError(
-            f"forget set: {file} has several columns, {texts[0]!r}; say in a first line which is "
-            f"the {ROW}, {NAME}, {HASH} or {PART}"
-        )
-    examples = [text for row in rows for text in row if text.strip()]
-    return {UNNAMED: Listed({ROW: as_examples(f"forget set: {file}", examples)})}
-
-
-def _columns(header: Sequence[str]) -> dict[str, int]:
-    """Returns the places of the columns that a header names; none where it is no header."""
-    words = [word.strip().lower() for word in header]
-    columns = {}
-    for kind, names in COLUMNS.items():
-        places = [place for place, word in enumerate(words) if word in names]
-        if places:
-            columns[kind] = places[0]
-    return columns
-
-
-def _of_table(
-    file: pathlib.Path, columns: Mapping[str, int], rows: Sequence[Sequence[str]]
-) -> dict[str, Listed]:
-    """Returns the parts of a table."""
-    kinds = [kind for kind in columns if kind != PART]
-    if not kinds:
-        raise InvalidInputError(f"forget set: {file} has no column {ROW}, {NAME} or {HASH}")
-    if short := [row for row in rows if len(row) <= max(columns.values())]:
-        raise InvalidInputError(f"forget set: {file} has a line with too few columns, {short[0]}")
-
-    # The columns of every part; a column that is empty throughout says nothing.
-    parts: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        part = row[columns[PART]].strip() if PART in columns else UNNAMED
-        for kind in kinds:
-            parts.setdefault(part, {}).setdefault(kind, []).append(row[columns[kind]].strip())
-    return {
-        part: Listed(
-            {
-                kind: _of_column(f"forget set: {file}, column {kind}", kind, texts)
-                for kind, texts in by_kind.items()
-                if any(texts)
-            }
-        )
-        for part, by_kind in parts.items()
-    }
-
-
-def _of_column(where: str, kind: str, texts: Sequence[str]) -> list[Example]:
-    """Returns the examples of a column; rows are numbers, whatever examples are called."""
-    examples = as_examples(where, texts)
-    if kind != ROW:
-        return examples
-    rows = [whole_number(str(example)) for example in examples]
-    if None in rows:
-        raise InvalidInputError(f"{where}: {examples[rows.index(None)]!r} is no row")
-    return [row for row in rows if row is not None]
-
-
-def positions(where: str, listed: Listed, data: Splits) -> np.ndarray:
+def _positions(where: str, listed: Listed, data: Splits) -> np.ndarray:
     """Returns the positions in D of the examples that a part of a file lists.
 
     Raises:
       InvalidInputError: an example that is not in D or listed twice, or a row that holds another
-        image than its name or SHA-256 say.
+        image than its name, its SHA-256 or its class say.
     """
     size = data.origin("train").size
     if listed.mask_size not in (None, size):
@@ -202,10 +86,14 @@ def positions(where: str, listed: Listed, data: Splits) -> np.ndarray:
             f"{where}: a mask of {listed.mask_size} examples, but the source has {size} training "
             "images"
         )
-    by_kind = {
-        kind: locate(data, _without_classes(examples, data), what=where)
-        for kind, examples in listed.examples.items()
-    }
+    by_kind: dict[str, np.ndarray] = {}
+    if CLASS in listed.examples:
+        words = listed.examples[CLASS]
+        labels = {_label(where, str(word), data) for word in words}
+        return np.flatnonzero(np.isin(data.train.labels, list(labels))).astype(np.int32)
+    for kind, examples in listed.examples.items():
+        named = _without_classes(where, examples, data) if kind == ANY else examples
+        by_kind[kind] = locate(data, named, what=where, kind=kind)
 
     # Whatever else the file says of an example must agree with its row.
     (first, places), *others = by_kind.items()
@@ -216,18 +104,88 @@ def positions(where: str, listed: Listed, data: Splits) -> np.ndarray:
                 f"{where}: row {row} is another image than its {kind} says; the file was made for "
                 f"other data, or in another order; leave out the column {first} or {kind}"
             )
+    if listed.classes:
+        _check_classes(where, listed, data)
     return places
 
 
-def _without_classes(examples: Sequence[Example], data: Splits) -> list[Example]:
-    """Returns examples with the rows of a class in place of its name."""
+def _check_classes(where: str, listed: Listed, data: Splits) -> None:
+    """Checks that examples have the classes that a file says, by label or name."""
+    kind, examples = next(iter(listed.examples.items()))
+    register = Register(data.train, data.origin("train"))
+    for example, word in zip(examples, listed.classes, strict=True):
+        label = int(data.train.labels[register.find(example, kind)[0]])
+        if word not in (str(label), data.class_names[label], ""):
+            raise InvalidInputError(
+                f"{where}: {example!r} is of class {label} ({data.class_names[label]}), and not "
+                f"{word!r}; the file was made for other data, or in another order"
+            )
+
+
+def _label(where: str, word: str, data: Splits) -> int:
+    """Returns the label of a class that a file calls by its name, or by its label.
+
+    Raises:
+      InvalidInputError: there is no such class, or a number that means two.
+    """
+    try:
+        label = label_of(int(word) if word.isdecimal() else word, data.class_names)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{where}: {error}") from error
+    if label >= data.num_classes:
+        raise InvalidInputError(f"{where}: class {word} is outside 0…{data.num_classes - 1}")
+    return label
+
+
+def _without_classes(where: str, examples: Sequence[Example], data: Splits) -> list[Example]:
+    """Returns examples with the rows of a class in place of its name.
+
+    Raises:
+      InvalidInputError: a word that is the name of a class and of an example, or of two classes.
+    """
     origin, labels = data.origin("train"), np.asarray(data.train.labels)
     names = set() if origin.names is None else set(origin.names.tolist())
     rows: list[Example] = []
     for example in examples:
-        word = isinstance(example, str) and not example.isdecimal() and example not in names
-        if word and example in data.class_names:
-            rows += origin.rows[labels == data.class_names.index(str(example))].tolist()
-        else:
+        is_word = isinstance(example, str) and whole_number(example) is None
+        if not is_word or example not in data.class_names:
             rows.append(example)
+            continue
+        if example in names or list(data.class_names).count(str(example)) > 1:
+            raise InvalidInputError(
+                f"{where}: {example!r} is the name of a class, and of another class or an example; "
+                "give rows"
+            )
+        rows += origin.rows[labels == data.class_names.index(str(example))].tolist()
     return rows
+
+
+def label_of(given: int | str, class_names: Sequence[str] = ()) -> int:
+    """Returns the label of a class that is given by its label or its name.
+
+    Raises:
+      InvalidInputError: an unknown name, or a number that is the label of one class and the name of
+        another.
+
+    Examples:
+      >>> label_of("dog", ["ant", "dog"]), label_of(1, ["ant", "dog"])
+      (1, 1)
+    """
+    names = list(class_names)
+    if isinstance(given, str):
+        if given not in names and given.isdecimal():
+            return int(given)
+        if names.count(given) > 1:
+            raise InvalidInputError(f"classes: several classes are called {given!r}; give labels")
+        return names.index(check_choice("class", given, names))
+    if isinstance(given, bool | np.bool_):
+        raise InvalidInputError(f"classes: wanted labels or names, got {given}")
+    label = check_count("classes", given, least=0)
+    named = names.index(str(label)) if str(label) in names else label
+    if named != label:
+        raise InvalidInputError(
+            f"classes: {label} may be the class called {label}, whose label is {named}, or label "
+            f"{label}, which is called {names[label] if label < len(names) else 'nothing'}; give "
+            "its name in quotation marks"
+        )
+    return label

@@ -4,24 +4,34 @@ NumPy on the host. Every function returns parts, a dictionary from names to asce
 into D; a forget set is the union of its parts, and the rest of D is retained.
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.data.origins import Example, locate
 from rumjax.errors import (
     InvalidInputError,
-    check_choice,
     check_count,
     check_indices,
+    check_labels,
     check_number,
 )
-from rumjax.forget_files import positions, read_listed
+from rumjax.forget_files import from_examples, from_file, label_of
 from rumjax.refine import LEVELS, Parts, ascending
 from rumjax.scores import distances
-from rumjax.types import Scores, Splits
+from rumjax.types import Scores
+
+__all__ = [
+    "ForgetSet",
+    "at_random",
+    "by_class",
+    "by_entanglement",
+    "by_score",
+    "from_examples",
+    "from_file",
+    "label_of",
+    "requests",
+]
 
 
 class ForgetSet(NamedTuple):
@@ -215,8 +225,11 @@ def by_class(
     number = check_number("fraction", fraction, most=1.0)
     if number.ndim or number == 0:
         raise InvalidInputError(f"fraction: wanted a number in (0, 1], got {fraction}")
+    labels = check_labels("labels", labels)
     if isinstance(classes, str | int | np.integer):
         classes = [classes]
+    if not isinstance(classes, Iterable):
+        raise InvalidInputError(f"classes: wanted labels or names, got {classes!r}")
     random = np.random.default_rng(check_count("seed", seed, least=0))
     parts: Parts = {}
     for label in (label_of(given, class_names) for given in classes):
@@ -229,90 +242,6 @@ def by_class(
         parts[f"class_{label}"] = np.sort(chosen).astype(np.int32)
     if not parts:
         raise InvalidInputError("classes: there is none; name at least one")
-    return parts
-
-
-def label_of(given: int | str, class_names: Sequence[str] = ()) -> int:
-    """Returns the label of a class that is given by its label or its name.
-
-    Raises:
-      InvalidInputError: an unknown name, or a number that is the label of one class and the name of
-        another.
-
-    Examples:
-      >>> label_of("dog", ["ant", "dog"]), label_of(1, ["ant", "dog"])
-      (1, 1)
-    """
-    names = list(class_names)
-    if isinstance(given, str):
-        if given not in names and given.isdecimal():
-            return int(given)
-        return names.index(check_choice("class", given, names))
-    label = check_count("classes", given, least=0)
-    named = names.index(str(label)) if str(label) in names else label
-    if named != label:
-        raise InvalidInputError(
-            f"classes: {label} may be the class called {label}, whose label is {named}, or label "
-            f"{label}, which is called {names[label] if label < len(names) else 'nothing'}; give "
-            "its name in quotation marks"
-        )
-    return label
-
-
-def from_examples(data: Splits, examples: Sequence[Example]) -> Parts:
-    """Chooses the examples that their source calls so, as the part "examples".
-
-    Args:
-      data: from `rumjax.data.load`.
-      examples: rows of the source's training images, files or SHA-256, see `rumjax.data.locate`.
-
-    Raises:
-      InvalidInputError: an example that is unknown, named twice, or not in D.
-
-    Examples:
-      >>> from rumjax.data import load
-      >>> from_examples(load("fashion_mnist_mini"), [50, 3])
-      {'examples': array([ 3, 50], dtype=int32)}
-    """
-    return {"examples": locate(data, examples, what="forget set")}
-
-
-def from_file(path: str | os.PathLike[str], data: Splits) -> Parts:
-    """Reads which examples to forget from a file, in the words of their source.
-
-    Args:
-      path: text with an example a line; CSV with a column row, name or sha256, and perhaps part;
-        .npy; .npz with an array a part; or a run's `forget_sets.npz` or `forget_sets.csv`. An
-        example is a row of the source's training images, counted from 0, a file or a SHA-256, see
-        `rumjax.data.locate`; in text it may also be the name of a class, which means all of it.
-      data: from `rumjax.data.load`, which knows where each example comes from.
-
-    Returns:
-      Parts by name; the one part "file" where the file names none.
-
-    Raises:
-      InvalidInputError: the file cannot be read; it lists nothing, an example twice, one that is
-        not in D, or a row that holds another image than its name or SHA-256 say.
-
-    Examples:
-      >>> import tempfile
-      >>> from rumjax.data import load
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     np.save(f"{folder}/mine.npy", [3, 1])
-      ...     from_file(f"{folder}/mine.npy", load("fashion_mnist_mini"))
-      {'file': array([1, 3], dtype=int32)}
-    """
-    if not isinstance(data, Splits):
-        raise InvalidInputError(
-            "forget set: wanted the data set of rumjax.data.load, since a file speaks of rows of "
-            f"its source, which are no positions in D; got {data!r:.80}"
-        )
-    parts = {}
-    for name, listed in read_listed(path).items():
-        where = f"forget set: {path}, {name}"
-        parts[name] = positions(where, listed, data)
-        check_indices(where, parts[name], len(data.train.labels))
-    check_indices(f"{path}, all parts together", _joined(parts), len(data.train.labels))
     return parts
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from rumjax.errors import InvalidInputError, WorkDirectoryError
 from rumjax.launch import argument_parser, configuration, guarded, parse
 
 
@@ -35,10 +36,16 @@ def _run(argv: Sequence[str], console: Console) -> None:
     from rumjax.lab.publishing import publish_scores
     from rumjax.lab.workdir import WorkDirectory
 
+    # Nothing is made where there is nothing, and no other kind of file is overwritten.
+    out = pathlib.Path(arguments.out).expanduser()
+    if out.suffix != ".npz" or "\0" in arguments.out:
+        raise InvalidInputError(f"OUT.npz: wanted a file that ends in .npz, got {arguments.out!r}")
     run = build(config)
     folder = arguments.workdir or f"runs/{run.name}"
+    if "://" not in folder and not pathlib.Path(folder).expanduser().is_dir():
+        raise WorkDirectoryError(f"{folder} does not exist; give the --workdir of a finished run")
     with WorkDirectory(folder, holder="publish") as work:
-        about = publish_scores(run, work, pathlib.Path(arguments.out).expanduser(), arguments.files)
+        about = publish_scores(run, work, out, arguments.files)
     console.print_json(data=about)
 
 

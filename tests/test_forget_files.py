@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from rumjax import data, forget_sets
 from rumjax.errors import InvalidInputError
-from rumjax.forget_files import read_listed
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab.results import write_forget_set
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.listings import read_listed
 from rumjax.types import Dataset, Origin, Splits
 
 RANDOM = np.random.default_rng(3)
@@ -58,12 +58,23 @@ ALL = {"file": WANTED}
         ("ids.txt", "3, 50, 120, 200, 250", ALL),
         ("ids.txt", "3.0\n50.0\n120.0\n200.0\n250.0\n", ALL),
         ("ids.csv", "row\n3\n50\n120\n200\n250\n", ALL),
-        ("ids.csv", ",index,label\n0,3,1\n1,50,1\n2,120,1\n3,200,1\n4,250,1\n", ALL),
+        ("ids.csv", ",index,age\n0,3,1\n1,50,1\n2,120,1\n3,200,1\n4,250,1\n", ALL),
         (
             "ids.tsv",
             "part\trow\na\t3\nb\t50\na\t120\nb\t200\nb\t250",
             {"a": [3, 120], "b": [50, 200, 250]},
         ),
+        ("ids.csv", "index,row\n0,3\n1,50\n2,120\n3,200\n4,250\n", ALL),
+        ("ids.csv", 'row,note\n3,"see #12, urgent"\n50,x\n120,y\n200,"a\nb"\n250,z\n,\n', ALL),
+        ("ids.csv", '"row"\r\n"3"\r\n"50"\r\n"120"\r\n"200"\r\n"250"\r\n', ALL),
+        ("ids.csv", "row,forget\n3,True\n50,yes\n51,False\n120,1\n200,1\n250,1\n", ALL),
+        ("ids.csv", "row,split\n3,train\n50,train\n120,train\n200,train\n250,train\n", ALL),
+        ("ids.csv", 'row, part\n3, "b"\n50,\n', {"b": [3], "file": [50]}),
+        ("ids.csv", "sep=;\nrow;part\n3;a\n50;a\n", {"a": [3, 50]}),
+        ("ids.txt", "3 50 120 200 250", ALL),
+        ("ids.txt", "3.000e+00\n5.000e+01\n1.200e+02\n200\n250\n", ALL),
+        ("ids.npz", {"row": WANTED}, ALL),
+        ("ids.npz", {"rows": WANTED, "labels": LABELS[WANTED]}, ALL),
         ("ids.npy", WANTED, ALL),
         ("ids.npy", np.array(WANTED, float), ALL),
         ("ids.npy", np.array(WANTED)[:, None], ALL),
@@ -172,13 +183,35 @@ def test_names_of_files_and_of_classes_are_understood(splits, tmp_path):
         ("a.npz", {"forget": [3], "retain": [4]}, "nothing says which images are meant"),
         ("a.txt", "", "lists no example"),
         ("a.txt", "# nothing yet\n", "lists no example"),
-        ("a.txt", "neither a number\nnor another\n", "no row; this source has no names"),
-        ("a.csv", "label,age\n1,2\n", "has several columns"),
+        ("a.txt", "neither a number\nnor another\n", "no row, and this source has no names"),
+        ("a.csv", "weight,age\n1,2\n", "has several columns"),
         ("a.csv", "3,50\n120,200\n", "has several columns, '3,50'; say in a first line"),
         ("a.csv", "part\nmine\n", "has no column row, name or sha256"),
         ("a.csv", "row,part\n3,a\n50\n", "a line with too few columns"),
         ("a.csv", "row\nthree\n", "'three' is no row"),
         ("a.npy", np.array([1 + 2j]), "is neither a row"),
+        ("a.csv", "idx,index\n0,3\n1,50\n", "idx and index may both be the row"),
+        ("a.csv", 'row,note\n3,"urgent\n50,x\n', "quotation marks"),
+        ("a.csv", "row,split\n3,train\n50,test\n", "is of split 'test'"),
+        ("a.csv", "row,forget\n3,perhaps\n", "says 'perhaps' under forget"),
+        ("a.csv", f"row,label\n3,{(LABELS[3] + 1) % 3}\n", r"3 is of class \d .*, and not"),
+        ("a.csv", "row,part\n3,retain\n", "'retain' is no name of a part"),
+        ("a.csv", "row,part\n,mine\n", "part 'mine' names no example"),
+        ("a.csv", "name\n3\n50\n", "this source has no names"),
+        ("a.txt", "1,000", "may be one number"),
+        ("a.npz", {"rows": WANTED, "seed": 0}, r"holds rows \[5\], seed \[\]"),
+        ("a.npz", {"mine": WANTED, "seed": [0]}, "'seed' is no name of a part"),
+        ("a.npz", {"mine": WANTED, "seed": 0}, "leave other arrays out"),
+        (
+            "a.npz",
+            {
+                "forget": [3],
+                "retain": [4],
+                "source_rows": [9],
+                "forget_sha256": ["0" * 64],
+            },
+            "was changed since a run wrote it",
+        ),
     ],
 )
 def test_files_that_name_no_examples_are_refused_by_place(splits, tmp_path, name, content, message):
@@ -203,6 +236,37 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InvalidInputError, match=name):
         read_listed(tmp_path / name)
+
+
+def test_names_that_are_numbers_or_classes_or_have_signs_in_them(splits, tmp_path):
+    stems = [f"train/{'ab'[row % 2]}/{row if row > 9 else f'b #{row}'}.png" for row in range(SIZE)]
+    stems[40] = "train/a/50.jpg"
+    origin = splits.origin("train")._replace(names=np.array(stems))
+    named = splits._replace(
+        origins={**splits.origins, "train": origin}, class_names=("ant", "b", "cat")
+    )
+
+    def rows(text, name="file.csv"):
+        read = forget_sets.from_file(write(tmp_path / name, text), named)
+        return origin.rows[np.concatenate(list(read.values()))].tolist()
+
+    assert rows("b #3.png") == [3]
+    assert rows("image_id\n120\n200\n") == [120, 200]
+    assert rows("C:\\data\\train\\a\\120.png") == [120]
+    assert rows("b") == origin.rows[named.train.labels == 1].tolist()
+    assert rows("class\ncat\n") == origin.rows[named.train.labels == 2].tolist()
+    assert rows("row\n50\n") == [50]
+    for text in ("50", "name\n50\n"):  # of a .jpg and a .png
+        with pytest.raises(InvalidInputError, match="may mean several"):
+            rows(text)
+    with pytest.raises(InvalidInputError, match=r"did you mean 'train/b/b #3.png'"):
+        rows("B #3.PNG")
+
+
+@pytest.mark.parametrize("path", [None, 5, [3], b"x", "", "~nobody-of-this-name/x", "a\0b"])
+def test_what_is_no_path_is_refused(splits, path):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        forget_sets.from_file(path, splits)
 
 
 def test_a_number_of_examples_is_no_data_set(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rumjax import data, scores
+from rumjax import data, publish, scores
 from rumjax.errors import InvalidInputError, WorkDirectoryError
 from rumjax.lab import dependencies, experiment, pipeline, publishing
 from rumjax.lab.answers import Answers
@@ -163,3 +163,27 @@ def test_a_file_that_cannot_be_written_and_a_run_without_a_bank_are_refused(buil
         work.write_arrays("scores.npz", {"c_proxy": np.zeros(SIZE, np.float32)})
         with pytest.raises(InvalidInputError, match="lack memorization, memorization_se"):
             publishing.publish_scores(built, work, tmp_path / "x.npz")
+
+
+def test_scores_of_another_configuration_are_not_published(built, run, tmp_path):
+    publishing.publish_scores(built, run, tmp_path / "mine.npz")
+    for section, option, value in (("training", "epochs", 9), ("bank", "seed", 9)):
+        written = built.config.written
+        changed = {**written, section: {**written[section], option: value}}
+        with pytest.raises(WorkDirectoryError, match=rf"{section}\.{option}"):
+            publishing.publish_scores(experiment.build(changed), run, tmp_path / "other.npz")
+    assert not (tmp_path / "other.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "workdir", "message"),
+    [("out", ".", "ends in .npz"), ("out.npz", "nowhere", "nowhere does not exist")],
+)
+def test_nothing_is_made_of_a_mistaken_command(
+    place, tmp_path, monkeypatch, capsys, out, workdir, message
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = [f"--config={place / 'tiny.py'}", f"--workdir={workdir}", out]
+    assert publish.main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -16,12 +16,16 @@ IMAGE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp"),
     *(".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm"),
 }
+VALIDATION = ("val", "valid", "validation", "dev")
+"""What the folder of V may be called."""
 GRAY_MODES = {"1", "L", "LA"}
 EIGHT_BIT_MODES = GRAY_MODES | {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa"}
 
 
 def image_folder(data_dir: PathLike | None, image_size: int | None = None) -> Source:
     """Reads folders train/CLASS/… and test/CLASS/…; val/ is V, or T where there is no test/.
+
+    val/ may also be called valid/, validation/ or dev/.
 
     The classes are the folders of train/ in alphabetical order, or in the order of their numbers
     where all are numbers. Their images may lie in folders of their own. Hidden files and folders do
@@ -34,7 +38,14 @@ def image_folder(data_dir: PathLike | None, image_size: int | None = None) -> So
     """
     # The folders of the splits, and their classes.
     root = existing("image_folder", data_dir, "a folder that holds train/ and test/")
-    folders = {"train": root / "train", "validation": root / "val", "test": root / "test"}
+    held_out = [root / name for name in VALIDATION if (root / name).is_dir()]
+    if len(held_out) > 1:
+        raise InvalidInputError(f"data: {held_out[0]} and {held_out[1]} may both be V; leave one")
+    folders = {
+        "train": root / "train",
+        "validation": held_out[0] if held_out else root / VALIDATION[0],
+        "test": root / "test",
+    }
     if not folders["test"].is_dir():
         folders["test"] = folders.pop("validation")
     elif not folders["validation"].is_dir():
@@ -82,19 +93,26 @@ def image_folder(data_dir: PathLike | None, image_size: int | None = None) -> So
             split: [file.relative_to(root).as_posix() for of_class in own for file in of_class]
             for split, own in files.items()
         },
-        notes=_left_out(folders.values(), every_file),
+        notes=_left_out(root, folders.values(), every_file),
     )
 
 
-def _left_out(folders: Iterable[pathlib.Path], read: Sequence[pathlib.Path]) -> list[str]:
-    """Says how many files that are not hidden were not read, and by which endings."""
-    taken = set(read)
+def _left_out(
+    root: pathlib.Path, folders: Iterable[pathlib.Path], read: Sequence[pathlib.Path]
+) -> list[str]:
+    """Says which folders, and how many files that are not hidden, were not read."""
+    folders, taken = list(folders), set(read)
+    unread = [name for name in _classes(root) if root / name not in folders]
+    notes = [f"folders of {root} left out: {', '.join(unread)}"] if unread else []
     others = [file for folder in folders for file in _files(folder) if file not in taken]
     if not others:
-        return []
+        return notes
     endings = collections.Counter(file.suffix or "no ending" for file in others)
     counts = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common())
-    return [f"{len(others)} files are no images and left out ({counts}), {others[0]} for example"]
+    notes.append(
+        f"{len(others)} files are no images and left out ({counts}), {others[0]} for example"
+    )
+    return notes
 
 
 def tiny_imagenet(data_dir: PathLike | None) -> Source:
@@ -139,8 +157,13 @@ def tiny_imagenet(data_dir: PathLike | None) -> Source:
     images = read_images(files, rgb=True)
     labels = np.repeat(np.arange(len(ids)), [len(of_class) for of_class in train])
     test_labels = np.array([label_of[wnid] for _, wnid, *_ in test])
+    firsts = [words.get(wnid, wnid).split(",")[0] for wnid in ids]
     return Source(
-        tuple(words.get(wnid, wnid).split(",")[0] for wnid in ids),
+        # Some classes share their first word.
+        tuple(
+            word if firsts.count(word) == 1 else f"{word} ({wnid})"
+            for word, wnid in zip(firsts, ids, strict=True)
+        ),
         checked(f"data: {root}/train", images[: len(labels)], labels, len(ids)),
         None,
         checked(f"data: {root}/val", images[len(labels) :], test_labels, len(ids)),
@@ -213,9 +236,16 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files of a folder and its folders that are not hidden, in alphabetical order."""
-    files = []
-    for place, folders, names in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    files, visited = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        # A link to a folder above would lead around in a circle.
+        visited.add(os.path.realpath(place))
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and os.path.realpath(os.path.join(place, name)) not in visited
+        ]
         files += [pathlib.Path(place, name) for name in names if not name.startswith(".")]
     return sorted(files)
 

@@ -44,8 +44,11 @@ def read(data_dir: PathLike | None) -> Source:
 
 def _file(root: pathlib.Path, name: str) -> pathlib.Path:
     """Returns the file of that name, whatever its ending; plain rather than compressed."""
-    files = [*root.glob(f"{name}[-.]idx?-ubyte"), *root.glob(f"{name}[-.]idx?-ubyte.gz")]
-    if files:
+    plain, compressed = (
+        sorted(file for file in root.glob(f"{name}[-.]idx?-ubyte{end}") if file.is_file())
+        for end in ("", ".gz")
+    )
+    if files := [*plain, *compressed]:
         return files[0]
     dimensions = 1 if name.endswith("labels") else 3
     raise InvalidInputError(

@@ -2,7 +2,8 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from rumjax.data import folders, idx, sources, tfds
 from rumjax.data.origins import Example, Register, as_examples, copies
 from rumjax.data.sources import EMBEDDED, PathLike, Source
 from rumjax.data.splits import check_same_shape, checked, stratified_split
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, RumjaxError, check_count
 from rumjax.registry import is_import_path, resolve
 from rumjax.types import PARTS, Dataset, Origin, Splits
 
@@ -82,6 +83,8 @@ def load(
       ((100, 28, 28, 1), ('T-shirt/top', 'Trouser'))
     """
     # The source reads its images, with the options that it takes.
+    if not isinstance(name, str):
+        raise InvalidInputError(f"data: name: wanted text, got {name!r}")
     read = _reader(name)
     options = _options_for(
         name,
@@ -91,9 +94,10 @@ def load(
         train_split=train_split if train_split != "train" else None,
         test_split=test_split if test_split != "test" else None,
     )
-    source = read(**options)
     if is_import_path(name):
-        source = _checked_source(name, source)
+        source = _checked_source(name, _own(name, read, options))
+    else:
+        source = read(**options)
 
     parts = {part: getattr(source, part) for part in PARTS if getattr(source, part) is not None}
     check_same_shape(f"data: {name!r}", **parts)
@@ -177,7 +181,13 @@ def _kept(
       InvalidInputError: an example that the source does not have.
     """
     if callable(keep):
-        return np.asarray(keep(register), bool)
+        kept = np.asarray(keep(register))
+        if kept.dtype != bool or kept.shape != (register.origin.size,):
+            raise InvalidInputError(
+                f"data: keep: wanted its function to return bool[{register.origin.size}], got "
+                f"{kept.dtype}{list(kept.shape)}"
+            )
+        return kept
     kept = np.zeros(register.origin.size, bool)
     for example in as_examples("data: keep", keep):
         positions = register.find(example)
@@ -192,6 +202,24 @@ def _reader(name: str) -> Callable[..., Any]:
     if name in SOURCES or is_import_path(name):
         return resolve("data source", name, SOURCES, wanted="a function")
     return partial(tfds.read, name, others=tuple(SOURCES))
+
+
+def _own(name: str, read: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """Calls a function of the user's.
+
+    Raises:
+      InvalidInputError: whatever goes wrong in it.
+    """
+    try:
+        return read(**options)
+    except RumjaxError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise InvalidInputError(
+            f"data: {name!r} failed: {type(error).__name__}: {error} ({where.filename}, line "
+            f"{where.lineno})"
+        ) from error
 
 
 def _options_for(name: str, read: Callable[..., Any], **options: Any) -> dict[str, Any]:
@@ -220,35 +248,79 @@ def _checked_source(name: str, source: Any) -> Source:
     """Returns what a function of the user's has returned, as a `Source`, once it is in order.
 
     Raises:
-      InvalidInputError: an attribute is missing, there are no class names, or a part is refused by
-        `checked`.
+      InvalidInputError: an attribute is missing or of another type, there are no class names, or a
+        part is refused by `checked`.
     """
+    where = f"data: {name!r}"
+    if isinstance(source, Splits):
+        source = _undivided(where, source)
     missing = [field for field in ("class_names", "train", "test") if not hasattr(source, field)]
     if missing:
         raise InvalidInputError(
-            f"data: {name!r} returned {type(source).__name__} without {', '.join(missing)}; wanted "
+            f"{where} returned {type(source).__name__} without {', '.join(missing)}; wanted "
             "a rumjax.data.Source: class_names, train, validation (or None) and test"
         )
 
     # Names of two classes or more, and parts whose labels are among them.
-    names = tuple(map(str, source.class_names))
+    names = _texts(where, "class_names", source.class_names)
     if len(names) < 2 or len(set(names)) < len(names):
-        raise InvalidInputError(f"data: {name!r} names the classes {names}; wanted two or more")
+        raise InvalidInputError(f"{where} names the classes {names}; wanted two or more")
     parts: dict[str, Dataset | None] = {}
-    for part in ("train", "validation", "test"):
+    for part in PARTS:
         pair = getattr(source, part, None)
-        where = f"data: {name!r}, {part}"
         if pair is None and part == "validation":
             parts[part] = None
         elif not isinstance(pair, tuple) or len(pair) != 2:
             raise InvalidInputError(
-                f"{where}: wanted a rumjax.Dataset of images and labels, got {type(pair).__name__}"
+                f"{where}, {part}: wanted a rumjax.Dataset of images and labels, got "
+                f"{type(pair).__name__}"
             )
         else:
-            parts[part] = checked(where, *pair, len(names))
-    own_names = dict(getattr(source, "names", {}))
-    notes = tuple(map(str, getattr(source, "notes", ())))
+            parts[part] = checked(f"{where}, {part}", *pair, len(names))
+
+    # What its examples are called, and what it says besides.
+    called = getattr(source, "names", None) or {}
+    if not isinstance(called, Mapping) or set(called) - set(PARTS):
+        raise InvalidInputError(f"{where}: names: wanted names by {', '.join(PARTS)}")
+    own_names = {part: _texts(where, f"names of {part}", texts) for part, texts in called.items()}
+    notes = _texts(where, "notes", getattr(source, "notes", None) or ())
     return Source(names, **parts, names=own_names, notes=notes)  # type: ignore[arg-type]
+
+
+def _texts(where: str, what: str, texts: Any) -> tuple[str, ...]:
+    """Returns several texts, if they are that.
+
+    Raises:
+      InvalidInputError: they are something else; a single text would become its letters.
+    """
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise InvalidInputError(f"{where}: {what}: wanted a list of texts, got {texts!r:.80}")
+    return tuple(
+        text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in texts
+    )
+
+
+def _undivided(where: str, splits: Splits) -> Source:
+    """Returns the source of splits that `load` has made, with its rows and names in their order.
+
+    Raises:
+      InvalidInputError: some of its training images were left out.
+    """
+    train, validation = splits.origin("train"), splits.origin("validation")
+    data, held_out = splits.train, None if validation.part == "train" else splits.validation
+    rows = train.rows
+    if held_out is None:
+        rows = np.concatenate([train.rows, validation.rows])
+        data = Dataset(
+            *(np.concatenate(both) for both in zip(splits.train, splits.validation, strict=True))
+        )
+    if len(rows) != train.size or len(splits.test.labels) != splits.origin("test").size:
+        raise InvalidInputError(
+            f"{where} returned Splits of which some examples are left out; load them without limit"
+        )
+    origins = {part: splits.origin(part) for part in PARTS if held_out or part != "validation"}
+    names = {part: one.names.tolist() for part, one in origins.items() if one.names is not None}
+    return Source(splits.class_names, _take(data, np.argsort(rows)), held_out, splits.test, names)
 
 
 def _take(data: Dataset, indices: np.ndarray) -> Dataset:

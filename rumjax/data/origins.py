@@ -11,19 +11,25 @@ import functools
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from rumjax.data.splits import checked
 from rumjax.errors import InvalidInputError
 from rumjax.types import AnyArray, Dataset, Origin, Splits
 
+ROW, NAME, HASH, ANY = "row", "name", "sha256", "any"
+"""What an example may be named by."""
 Example: TypeAlias = int | str
 """An example as its source names it: its row, its file or id, or its SHA-256."""
 
-HASH = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 """How a SHA-256 is written."""
+MOST_CLASSES = 2**31 - 1
+"""A number of classes that all labels are below."""
 SHOWN = 5
 """Examples that a message names, at most."""
 HELD_OUT = (
@@ -39,16 +45,23 @@ def hashes(data: Dataset) -> np.ndarray:
     a pixel together, and of the label in digits. Identical images of one label share it.
 
     Args:
-      data: images uint8[N, H, W, C], labels int[N].
+      data: images and labels in any form that loading takes, see `checked`.
+
+    Raises:
+      InvalidInputError: no such images or labels.
 
     Examples:
       >>> both = hashes(Dataset(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 0])))
       >>> bool(both[0] == both[1]), len(both[0])
       (True, 64)
     """
-    pairs = zip(_hashed_images(data.images), np.asarray(data.labels).tolist(), strict=True)
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise InvalidInputError(f"hashes: wanted a Dataset, got {type(data).__name__}")
+    if not np.size(data[1]):
+        return np.empty(0, "<U64")
+    images, labels = checked("hashes", *data, MOST_CLASSES)
     hexadecimal = []
-    for digest, label in pairs:
+    for digest, label in zip(_hashed_images(images), labels.tolist(), strict=True):
         digest.update(str(label).encode())
         hexadecimal.append(digest.hexdigest())
     return np.array(hexadecimal, "<U64")
@@ -81,10 +94,12 @@ class Register:
 
     @functools.cached_property
     def _rows_by_file(self) -> dict[str, list[int]]:
-        """Rows by the last part of their names."""
+        """Rows by the last part of their names, with and without its ending."""
         rows: dict[str, list[int]] = collections.defaultdict(list)
         for row, name in enumerate(self.names):
-            rows[name.rpartition("/")[2]].append(row)
+            file = composed(name).rpartition("/")[2]
+            for own in {file, _stem(file)}:
+                rows[own].append(row)
         return rows
 
     @functools.cached_property
@@ -95,51 +110,76 @@ class Register:
             positions[value].append(position)
         return positions
 
-    def find(self, example: Example) -> list[int]:
+    def find(self, example: Example, kind: str = ANY) -> list[int]:
         """Returns the positions of an example; none, one, or several copies of a hash.
+
+        Args:
+          example: to find.
+          kind: what it is, `ROW`, `NAME`, `HASH` or `ANY` of them.
 
         Raises:
           InvalidInputError: see `row_of`.
         """
-        row = self.row_of(example)
+        row = self.row_of(example, kind)
         if row is not None:
             return [self._positions[row]] if row in self._positions else []
-        return self._by_hash.get(str(example), []) if _is_hash(example) else []
+        is_hash = kind in (HASH, ANY) and _is_hash(example)
+        return self._by_hash.get(str(example), []) if is_hash else []
 
-    def row_of(self, example: Example) -> int | None:
+    def row_of(self, example: Example, kind: str = ANY) -> int | None:
         """Returns the row that an example is in, whether or not it is in this data set.
+
+        Args:
+          example: to find.
+          kind: see `find`; where the source has names, what is called a name is never a row.
 
         Raises:
           InvalidInputError: the end of a path that several files have, or digits that are the name
             of one example and the row of another.
         """
+        if kind not in (ROW, ANY):
+            return self._row_by_name(str(example)) if kind == NAME else None
         if isinstance(example, int):
             return example
-        by_name, by_digits = self._row_by_name(example), whole_number(example)
+        if kind == ROW or not self.names:
+            return whole_number(example)
+        by_name = self._row_by_name(example)
+        by_digits = None if kind == NAME else whole_number(example)
         if by_name is not None and by_digits not in (None, by_name):
             raise InvalidInputError(
-                f"{example!r} is the name of row {by_name}, and may mean row {by_digits}; give "
-                "rows as numbers in an array, or names in full"
+                f"{example!r} is the name of row {by_name} ({self.names[by_name]}), and may mean "
+                f"row {by_digits}; give rows in a column row or as an array of numbers, and names "
+                "in a column name"
             )
         return by_digits if by_name is None else by_name
 
     def _row_by_name(self, name: str) -> int | None:
         """Returns the row of a name, in full or by the end that only this one has."""
-        path = name.replace(os.sep, "/").removeprefix("./")
-        alike = self._rows_by_file.get(path.rpartition("/")[2], [])
-        exact = [row for row in alike if self.names[row] == path]
-        rows = exact or [
-            row
-            for row in alike
-            if _is_end_of(path, self.names[row]) or _is_end_of(self.names[row], path)
-        ]
+        path = composed(name).removeprefix("./")
+        rows = self._rows_at(path) or self._rows_at(path.replace("\\", "/"))
         if len(rows) > 1:
             names = _listing([f"{self.names[row]} (row {row})" for row in rows])
             raise InvalidInputError(f"{name!r} may mean several examples: {names}")
         return rows[0] if rows else None
 
+    def _rows_at(self, path: str) -> list[int]:
+        """Returns the rows whose names a path may mean: exactly, or else by a common end."""
+        alike = self._rows_by_file.get(path.rpartition("/")[2], [])
+        names = {row: composed(self.names[row]) for row in alike}
+        exact = [row for row, name in names.items() if name == path]
+        by_end = [
+            row
+            for row, name in names.items()
+            # A longer path ends in a name only if that is a path itself.
+            if _is_end_of(path, name) or ("/" in name and _is_end_of(name, path))
+        ]
+        by_stem = [row for row, name in names.items() if _is_end_of(path, _stem(name))]
+        return exact or by_end or by_stem
 
-def locate(splits: Splits, examples: Iterable[Any], *, what: str = "examples") -> np.ndarray:
+
+def locate(
+    splits: Splits, examples: Iterable[Any], *, what: str = "examples", kind: str = ANY
+) -> np.ndarray:
     """Returns the positions in D of examples that are named as their source names them.
 
     Args:
@@ -148,6 +188,7 @@ def locate(splits: Splits, examples: Iterable[Any], *, what: str = "examples") -
         relative to `data_dir` or any end of its path that no other file has; or its SHA-256, see
         `hashes`, which stands for all copies of the same image and label.
       what: the name used in messages, for example "forget set".
+      kind: what all examples are: "row", "name", "sha256", or "any" of these.
 
     Returns:
       int32[n], ascending.
@@ -161,12 +202,16 @@ def locate(splits: Splits, examples: Iterable[Any], *, what: str = "examples") -
       >>> locate(load("fashion_mnist_mini"), [50, 3])
       array([ 3, 50], dtype=int32)
     """
+    if not isinstance(splits, Splits):
+        raise InvalidInputError(
+            f"{what}: wanted the data set of rumjax.data.load, got {type(splits).__name__}"
+        )
     wanted = as_examples(what, examples)
     once = dict.fromkeys(example for example in wanted if _is_hash(example))
     wanted = [*once, *(example for example in wanted if example not in once)]
     register = Register(splits.train, splits.origin("train"))
     try:
-        positions = [register.find(example) for example in wanted]
+        positions = [register.find(example, kind) for example in wanted]
     except InvalidInputError as error:
         raise InvalidInputError(f"{what}: {error}") from error
 
@@ -175,7 +220,7 @@ def locate(splits: Splits, examples: Iterable[Any], *, what: str = "examples") -
     if missing:
         raise InvalidInputError(
             f"{what}: {len(missing)} of {len(wanted)} examples are not among the training images: "
-            f"{_reasons(splits, register, missing)}"
+            f"{_reasons(splits, register, missing, kind)}"
         )
 
     # Each of them once.
@@ -214,7 +259,7 @@ def _example(what: str, example: Any) -> Example:
         example = example.decode(errors="replace")
     if isinstance(example, str | os.PathLike):
         name = os.fspath(example).strip()
-        return name.lower() if HASH.fullmatch(name.lower()) else name
+        return name.lower() if SHA256.fullmatch(name.lower()) else name
     if isinstance(example, bool | np.bool_):
         raise InvalidInputError(f"{what}: wanted rows or names, got {example}")
     try:
@@ -231,13 +276,27 @@ def _example(what: str, example: Any) -> Example:
 
 def whole_number(text: str) -> int | None:
     """Returns the whole number that a text is, 12 or 12.0 for example."""
-    matched = re.fullmatch(r"(-?\d{1,18})(\.0*)?", text)
-    return int(matched[1]) if matched else None
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    # Spreadsheets and numpy.savetxt write 12.0 and 1.2e+01.
+    matched = re.fullmatch(r"-?\d+\.\d*(e[+-]?\d{1,2})?", text, re.IGNORECASE)
+    return int(float(text)) if matched and float(text).is_integer() else None
 
 
 def _is_hash(example: Example) -> bool:
     """Says whether a text is written as a SHA-256 is."""
-    return isinstance(example, str) and HASH.fullmatch(example) is not None
+    return isinstance(example, str) and SHA256.fullmatch(example) is not None
+
+
+def composed(name: str) -> str:
+    """Returns a name with accents as most systems write them, which look the same otherwise."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _stem(name: str) -> str:
+    """Returns a name without the ending of a file."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and stem and "/" not in ending else name
 
 
 def _is_end_of(path: str, longer: str) -> bool:
@@ -245,14 +304,14 @@ def _is_end_of(path: str, longer: str) -> bool:
     return f"/{longer}".endswith(f"/{path.removeprefix('/')}")
 
 
-def _reasons(splits: Splits, register: Register, missing: Sequence[Example]) -> str:
+def _reasons(splits: Splits, register: Register, missing: Sequence[Example], kind: str) -> str:
     """Says for each reason which examples are not in D because of it, and what to do."""
     held_out = Register(splits.validation, splits.origin("validation"))
     tested = Register(splits.test, splits.origin("test"))
     size = register.origin.size
     by_reason: dict[str, list[str]] = collections.defaultdict(list)
     for example in missing:
-        row = register.row_of(example)
+        row = register.row_of(example, kind)
         if row is None:
             reason = _reason_of_name(str(example), register, held_out, tested)
         elif not 0 <= row < size:
@@ -267,15 +326,19 @@ def _reasons(splits: Splits, register: Register, missing: Sequence[Example]) -> 
 
 def _reason_of_name(name: str, register: Register, held_out: Register, tested: Register) -> str:
     """Says why an example that is named by its file or hash is not in D."""
-    if held_out.find(name):
+    kind = HASH if _is_hash(name) else NAME
+    if held_out.find(name, kind):
         return HELD_OUT
-    if tested.find(name):
+    if tested.find(name, kind):
         return "test images, on which no model is trained"
     if _is_hash(name):
         return "the SHA-256 of no image with its label, see rumjax.data.hashes"
     if not register.names:
-        return "no row; this source has no names"
-    near = difflib.get_close_matches(name, register.names, n=1)
+        return "no row, and this source has no names; rows belong into a column row"
+    # A file of that name in other letters, or else a name that is written alike.
+    file = name.replace("\\", "/").rpartition("/")[2].casefold()
+    near = [own for own in register.names if own.rpartition("/")[2].casefold() == file]
+    near = near or difflib.get_close_matches(name, register.names, n=1)
     return f"no such name; did you mean {near[0]!r}?" if near else "no such name"
 
 

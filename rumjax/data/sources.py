@@ -106,7 +106,14 @@ def npz(data_dir: PathLike | None) -> Source:
     # Labels are checked against the class names, or else name the classes themselves.
     names = None
     if given_names is not None:
-        names = tuple(map(str, np.atleast_1d(given_names).astype(str)))
+        if given_names.dtype.kind == "S":
+            given_names = np.char.decode(given_names, "utf-8", "replace")
+        names = tuple(map(str, given_names.ravel()))
+        if given_names.ndim > 1 or len(set(names)) < len(names):
+            raise InvalidInputError(
+                f"data: {file}, class_names: wanted a name for each class, all different, got "
+                f"{list(given_names.shape)}: {', '.join(names[:5])}"
+            )
 
     def part(split: str, classes: int | None) -> Dataset:
         where = f"data: {file}, {split}"

@@ -159,6 +159,11 @@ def check_cases(run: Run, example_scores: Mapping[str, Scores], outputs: Outputs
         forget_set = choose_set(case.forget, run.data, by_score, embeddings)
         chosen[case.name] = forget_set
         before = None if case.after is None else chosen[case.after.name]
+        if before is not None and not np.setdiff1d(forget_set.forget, before.forget).size:
+            raise InvalidInputError(
+                f"{case.name}: all {len(forget_set.forget)} examples of its forget set are already "
+                "forgotten in the case that it comes after"
+            )
         for method in case.methods:
             check_method(run, case, method, example_scores, forget_set, before)
 

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from rumjax import data, models
-from rumjax.data.origins import Register, as_examples
+from rumjax.data.origins import ANY, Register, as_examples
 from rumjax.errors import InvalidInputError, check_choice
-from rumjax.forget_files import read_listed
 from rumjax.lab import files
 from rumjax.lab.building import build_method, with_augmentation
 from rumjax.lab.config import Config, read, read_forget
 from rumjax.lab.methods import FLOOR, SCORES, Method
 from rumjax.lab.options import Options, call
 from rumjax.lab.sections import CaseSection, Forget
+from rumjax.listings import read_listed
 from rumjax.models import Model
 from rumjax.scores import EXTRA_PROXIES, has_published
 from rumjax.training import Recipe, recipe
@@ -168,15 +168,20 @@ def requested(config: Config, register: Register) -> np.ndarray:
     ]
     named = np.zeros(register.origin.size, bool)
     for section in (config.forget, *own):
-        if section is None or section.by not in ("examples", "file"):
-            continue
-        if section.by == "examples":
-            examples = list(as_examples("forget.examples", section.options.get("examples", ())))
-        else:
-            listed = read_listed(section.options["path"]).values()
-            examples = [one for part in listed for kind in part.examples.values() for one in kind]
-        for example in examples:
-            named[register.find(example)] = True
+        where, named_by = "forget.examples", []
+        if section is not None and section.by == "examples":
+            examples = as_examples(where, section.options.get("examples") or ())
+            named_by = [(ANY, example) for example in examples]
+        elif section is not None and section.by == "file":
+            path = section.options.get("path")
+            where = f"forget set: {path}"
+            for part in read_listed(path).values():
+                named_by += [(kind, one) for kind, some in part.examples.items() for one in some]
+        for kind, example in named_by:
+            try:
+                named[register.find(example, kind)] = True
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{where}: {error}") from error
 
     # Images with published scores.
     given = config.scores.memorization if config.scores is not None else None

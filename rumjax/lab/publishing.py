@@ -8,7 +8,7 @@ import numpy as np
 from rumjax import scores
 from rumjax.data import idx
 from rumjax.errors import InvalidInputError, WorkDirectoryError
-from rumjax.lab import files
+from rumjax.lab import dependencies, files
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.experiment import Run
 from rumjax.lab.workdir import WorkDirectory
@@ -27,6 +27,12 @@ def publish_scores(
     """
     if not work.has(files.SCORES):
         raise WorkDirectoryError(f"{work.path} has no scores yet; finish the run first")
+
+    # They are the scores of this configuration and no other.
+    depends = dependencies.configurations(run)
+    stages = ("original", "bank", "scores")
+    claimed = {stage: value for stage, value in depends.items() if stage in stages}
+    work.claim(claimed, dependencies.patterns(run))
     arrays = work.read_arrays(files.SCORES)
     if lacking := {"memorization", "memorization_se", "c_proxy"} - arrays.keys():
         raise InvalidInputError(

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rumjax.data import hashes as data_hashes
-from rumjax.forget_files import OF_RUN
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.listings import OF_RUN
 from rumjax.types import PARTS, Dataset, Splits
 
 

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from rumjax.archives import SINGLE, open_arrays
-from rumjax.data.origins import Register, as_examples
+from rumjax.data.origins import HASH, NAME, ROW, Register, as_examples
 from rumjax.errors import InvalidInputError, check_choice
+from rumjax.listings import CLASS, COLUMNS
 from rumjax.types import Scores, Splits
 
 PUBLISHED = importlib.resources.files("rumjax.scores") / "published"
 KEYS = ("memorization", "tr_mem")
 """Keys of scores in an .npz, by default; see `load_scores`."""
-FILENAMES = ("source_names", "filenames", "names", "tr_filenames")
-"""Keys of the names of examples in an .npz."""
+LABELS = ("tr_labels", "train_labels", "y_train", *COLUMNS[CLASS])
+"""Keys of the labels of examples in an .npz."""
 
 
 def load_scores(
@@ -31,9 +32,9 @@ def load_scores(
     """Reads scores from an .npz, by any key, or from an .npy; larger must mean more memorized.
 
     With `data`, the scores are matched to its training images D, whatever was held out. A file that
-    names its examples is matched by these names: `scores.npz` of a run by its "source_rows", a file
-    with "filenames", "names" or "tr_filenames" by the files of `data`. Any other must have a score
-    for every training image of the source, in the source's order; where it has "tr_labels" or
+    names its examples is matched by these names: `scores.npz` of a run by its "source_rows", others
+    by "filenames", "sha256" or another word of `rumjax.listings.COLUMNS`. Any other must have a
+    score for every training image of the source, in the source's order; where it has "tr_labels" or
     "labels" too, they must be those of the images.
 
     The files of Feldman & Zhang (NeurIPS 2020) are read as they are: `cifar100_infl_matrix.npz` has
@@ -75,45 +76,54 @@ def load_scores(
         where = f"scores: {path}{f', {key}' if key else ''}"
         if data is None:
             return _checked(where, values, error, size)
-        rows, size = _rows_in_file(where, held, data)
+        if not isinstance(data, Splits):
+            raise InvalidInputError(f"{where}: data: wanted the data set of rumjax.data.load")
+        rows, size = _rows_in_file(where, held, np.size(values), data)
         scores = _checked(where, values, error, size)
     own_error = scores.standard_error
     return Scores(scores.values[rows], None if own_error is None else own_error[rows])
 
 
 def _rows_in_file(
-    where: str, held: Mapping[str, np.ndarray], data: Splits
-) -> tuple[np.ndarray, int | None]:
+    where: str, held: Mapping[str, np.ndarray], length: int, data: Splits
+) -> tuple[np.ndarray, int]:
     """Returns where in a file the examples of D are, and how many scores it must have.
 
     Raises:
-      InvalidInputError: examples of D that it does not have, or labels that are others.
+      InvalidInputError: examples of D that it does not have or has twice, arrays that may name them
+        otherwise, or labels that are others.
     """
     # A file that names its examples has them in any order.
     origin = data.origin("train")
-    names = next((name for name in FILENAMES if name in held), None)
-    if names is not None and origin.names is not None:
-        register = Register(data.train, origin)
-        listed = [register.row_of(name) for name in as_examples(where, held[names])]
-    elif "source_rows" in held:
-        listed, names = held["source_rows"].tolist(), "source_rows"
+    arrays = {name: held[name] for name in held}
+    alike = {name: array.ravel() for name, array in arrays.items() if array.size == length > 1}
+    names = _names_among(where, alike)
+    if names is None:
+        listed = list(range(origin.size))
     else:
-        listed, names = list(range(origin.size)), None
-    place = {row: number for number, row in enumerate(listed) if row is not None}
-    missing = [row for row in origin.rows.tolist() if row not in place]
-    if missing:
+        register = Register(data.train, origin)
+        examples = as_examples(where, alike[names[0]])
+        found = [register.find(example, names[1]) for example in examples]
+        listed = [int(origin.rows[places[0]]) if places else -1 for places in found]
+
+    # Each example of D has one score.
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(listed):
+        places.setdefault(row, []).append(place)
+    if missing := [row for row in origin.rows.tolist() if row not in places]:
         raise InvalidInputError(
             f"{where}: no score for {len(missing)} of {len(origin.rows)} training images, the "
             f"first is row {missing[0]}; it was made for other data, or with others held out"
         )
-    rows = np.array([place[row] for row in origin.rows.tolist()])
+    if twice := [row for row in origin.rows.tolist() if len(places[row]) > 1]:
+        raise InvalidInputError(f"{where}: row {twice[0]} has {len(places[twice[0]])} scores")
+    rows = np.array([places[row][0] for row in origin.rows.tolist()])
 
     # Labels of the file would show another order.
-    for name in ("tr_labels", "labels"):
-        labels = held.get(name)
-        if labels is None or len(labels) != len(listed):
+    for name, labels in alike.items():
+        if name not in LABELS or labels.dtype.kind not in "iuf":
             continue
-        others = np.flatnonzero(labels.ravel()[rows] != np.asarray(data.train.labels))
+        others = np.flatnonzero(labels[rows] != np.asarray(data.train.labels))
         if others.size:
             raise InvalidInputError(
                 f"{where}: its {name} are others than those of {others.size} of {len(rows)} "
@@ -121,6 +131,31 @@ def _rows_in_file(
                 "another order, so give the scores in the order of the data, or with filenames"
             )
     return rows, len(listed)
+
+
+def _names_among(where: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
+    """Returns the array that names the examples of scores, with its kind, or None.
+
+    Raises:
+      InvalidInputError: several may, or one that is called as if it did.
+    """
+    named = [(name, kind) for name in arrays for kind in (ROW, NAME, HASH) if name in COLUMNS[kind]]
+    if ("source_rows", ROW) in named:
+        return "source_rows", ROW
+    if len(named) > 1:
+        raise InvalidInputError(
+            f"{where}: {' and '.join(name for name, _ in named)} may all name the examples; leave "
+            "one of them"
+        )
+    # Text is of names, whatever it is called.
+    strange = [name for name, array in arrays.items() if array.dtype.kind in "US"]
+    strange = [name for name in strange if name not in LABELS and (name, NAME) not in named]
+    if not named and strange:
+        raise InvalidInputError(
+            f"{where}: {strange[0]} may name the examples; call it filenames or sha256, or leave "
+            "it out"
+        )
+    return named[0] if named else None
 
 
 def _only_key(file: str | os.PathLike[str], archive: Mapping[str, np.ndarray]) -> str:
@@ -293,7 +328,9 @@ def publish(
             raise InvalidInputError(
                 f"scores to publish: wanted {name} of {len(images)} images, got {list(array.shape)}"
             )
-    np.savez_compressed(path, **arrays, about=np.array(json.dumps(dict(about))))
+    # Opened here, since NumPy would add an ending to the name.
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays, about=np.array(json.dumps(dict(about))))
 
 
 def places(wanted: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -253,3 +253,20 @@ def test_an_image_of_several_frames_is_refused(folder):
     frames[0].save(folder / "train" / "ant" / "film.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(InvalidInputError, match=r"film\.gif .* several frames"):
         load(folder)
+
+
+def test_links_are_followed_and_other_folders_are_named(folder, tmp_path_factory, caplog):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    paint(elsewhere / "far.png", 13)
+    (folder / "train" / "ant" / "linked").symlink_to(elsewhere)
+    (folder / "train" / "ant" / "around").symlink_to(folder / "train" / "ant")
+    paint(folder / "valid" / "ant" / "v.png", 210)
+    paint(folder / "extra" / "ant" / "x.png", 1)
+    splits = load(folder)
+    assert np.bincount(splits.train.labels).tolist() == [11, 10]
+    assert 13 in splits.train.images
+    assert splits.validation.images[:, 0, 0, 0].tolist() == [210]
+    assert "left out: extra" in caplog.text
+    paint(folder / "dev" / "ant" / "v.png", 211)
+    with pytest.raises(InvalidInputError, match="may both be V"):
+        load(folder)

@@ -96,3 +96,42 @@ def test_something_else_than_a_source_is_refused(own):
     own.source = own.source.train
     with pytest.raises(InvalidInputError, match="returned Dataset without class_names, train"):
         data.load("own_images:plain")
+
+
+def test_a_source_that_has_been_split_is_split_again_by_its_own_rows(own, tmp_path):
+    """A function that returns what `load` returns, as users write it."""
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (60, 4, 4, 1), np.uint8), np.arange(60) % 3
+    arrays = {"train_images": images, "train_labels": labels}
+    np.savez(tmp_path / "own.npz", **arrays, test_images=255 - images[:6], test_labels=labels[:6])
+    rows = [3, 17, 29, 41]
+    own.plain = lambda: data.load("npz", data_dir=tmp_path / "own.npz")
+    splits = data.load("own_images:plain", keep=rows)
+    np.testing.assert_array_equal(splits.train.images[data.locate(splits, rows)], images[rows])
+    origin = splits.origin("train")
+    np.testing.assert_array_equal(splits.train.images, images[origin.rows])
+    own.plain = lambda: data.load("npz", data_dir=tmp_path / "own.npz", limit=20)
+    with pytest.raises(InvalidInputError, match="some examples are left out"):
+        data.load("own_images:plain")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": None}, "class_names: wanted a list of texts"),
+        ({"class_names": "abc"}, "class_names: wanted a list of texts"),
+        ({"names": {"training": ()}}, "wanted names by train"),
+        ({"names": {"train": "abc"}}, "names of train: wanted a list of texts"),
+        ({"notes": "hello"}, "notes: wanted a list of texts"),
+    ],
+)
+def test_odd_words_of_a_source_are_refused(own, changes, message):
+    own.source = own.source._replace(**changes)
+    with pytest.raises(InvalidInputError, match=message):
+        data.load("own_images:plain")
+
+
+def test_a_source_that_fails_says_where(own):
+    own.plain = lambda: 1 // 0
+    with pytest.raises(InvalidInputError, match=r"failed: ZeroDivisionError.*line \d+"):
+        data.load("own_images:plain")

@@ -359,5 +359,7 @@ def test_forget_sets_that_cannot_be_made_are_refused(config, options, message):
 @pytest.mark.parametrize("name", ["forget", "retain", "all"])
 def test_parts_do_not_take_the_names_of_the_whole(config, tmp_path, name):
     np.savez(tmp_path / "parts.npz", **{name: np.arange(3), "rest": np.arange(3, 5)})
-    with pytest.raises(InvalidInputError, match=f"no part may be called {name}"):
+    with pytest.raises(
+        InvalidInputError, match=f"(no part may be called {name}|{name!r} is no name of a part)"
+    ):
         forget(config, by="file", path=str(tmp_path / "parts.npz"))

@@ -8,6 +8,7 @@ import pytest
 
 from rumjax import scores
 from rumjax.data import SOURCES, Source, load
+from rumjax.data import hashes as data_hashes
 from rumjax.errors import InvalidInputError
 from rumjax.scores import files, load_published, load_scores
 from rumjax.types import Dataset, Origin, Scores, Splits
@@ -141,6 +142,29 @@ def test_scores_of_a_run_are_matched_by_the_rows_of_their_source(saved):
     lacking = np.setdiff1d(everything, theirs)
     with pytest.raises(InvalidInputError, match=f"no score for 2 of 12 .* row {lacking[0]};"):
         load_scores(path, data=splits_of(everything))
+
+
+def test_scores_that_may_be_of_other_examples_are_refused(saved):
+    order, values = np.random.default_rng(2).permutation(SIZE), np.arange(SIZE) / 10
+    for changes, message in (
+        ({"memorization": values[order], "foo": np.arange(SIZE).astype(str)}, "foo may name"),
+        ({"memorization": np.append(values, 9), "rows": [*range(SIZE), 3]}, "row 3 has 2 scores"),
+        ({"memorization": values, "train_labels": (np.arange(SIZE) + 1) % 3}, "are others than"),
+        ({"memorization": values, "rows": order, "index": order}, "rows and index may all name"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            load_scores(saved(**changes), data=splits_of())
+
+
+@pytest.mark.parametrize("key", ["index", "rows", "sha256", "hashes"])
+def test_scores_are_matched_by_rows_and_hashes_under_any_usual_name(saved, key):
+    order = np.random.default_rng(2).permutation(SIZE)
+    images = np.arange(SIZE, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    splits = splits_of()._replace(train=Dataset(images[KEPT], (KEPT % 3).astype(np.int32)))
+    hashes = data_hashes(Dataset(images, np.arange(SIZE) % 3))
+    names = order if key in ("index", "rows") else hashes[order]
+    scores_of_d = load_scores(saved(memorization=order / 10, **{key: names}), data=splits)
+    np.testing.assert_allclose(scores_of_d.values, KEPT / 10, rtol=1e-6)
 
 
 @pytest.mark.parametrize("key", ["filenames", "tr_filenames"])

@@ -8,7 +8,6 @@ import numpy as np
 from rumjax import forget_sets, scores
 from rumjax.data.origins import copies
 from rumjax.errors import InvalidInputError
-from rumjax.forget_files import OF_RUN
 from rumjax.forget_sets import ForgetSet, by_score
 from rumjax.lab import files
 from rumjax.lab.config import FORGET
@@ -17,6 +16,7 @@ from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.options import call, names_of
 from rumjax.lab.results import read_forget_set, write_forget_set
 from rumjax.lab.sections import Forget
+from rumjax.listings import OF_RUN
 from rumjax.refine import Parts
 from rumjax.registry import resolve
 from rumjax.types import Scores, Splits
