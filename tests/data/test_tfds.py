@@ -35,7 +35,10 @@ class Records:
         return len(self.images)
 
     def __getitems__(self, places):
-        return [{"image": self.images[i], "label": int(self.labels[i])} for i in places]
+        return [
+            {"image": self.images[i], "label": int(self.labels[i]), "id": f"bug_{i:05d}".encode()}
+            for i in places
+        ]
 
 
 class Builder:
@@ -172,6 +175,16 @@ def test_images_of_several_shapes_are_refused(builder):
     builder.splits["train"] = Records(images, [0, 1])
     with pytest.raises(InvalidInputError, match=r"\[2, 3, 1\] and \[4, 3, 1\] \(example 1\)"):
         load()
+
+
+def test_examples_are_called_by_their_ids_where_they_have_some(builder):
+    assert load().origin("train").names is None
+    builder.info.features["id"] = None
+    splits = load(keep=["bug_00120"])
+    (place,) = data.locate(splits, ["bug_00120"])
+    assert splits.train.images[place, 0, 0, 0] == 120
+    with pytest.raises(InvalidInputError, match="no such name; did you mean 'bug_0012"):
+        data.locate(splits, ["bug_0012"])
 
 
 def test_images_of_sixteen_bits_are_refused(builder):
