@@ -93,12 +93,14 @@ def check_bank(run: Run) -> None:
     if run.trains_bank:
         estimators.random_subset(options.seed, 0, run.size, options.fraction)
     if run.needs_bank:
-        subsets = (
-            estimators.random_subset(options.seed, model, run.size, options.fraction)
-            for model in range(options.models)
-        )
-        seen = (np.bincount(subset, minlength=run.size).astype(bool) for subset in subsets)
-        estimators.memorization_of(estimators.tally(((one, one) for one in seen), run.size))
+        # The first models are enough, once every example is in some and out of others.
+        inside = np.zeros(run.size, np.int64)
+        for model in range(options.models):
+            inside[estimators.random_subset(options.seed, model, run.size, options.fraction)] += 1
+            if np.all((inside > 0) & (inside <= model)):
+                return
+        outside = options.models - inside
+        estimators.memorization_of(estimators.Tally(inside, outside, inside, outside))
 
 
 def check_validation(run: Run) -> None:
@@ -214,12 +216,19 @@ def check_tuning(run: Run) -> None:
     """Checks that every setting can be tried, and that methods are like others that are searched.
 
     Raises:
-      InvalidInputError: an option or a value that an unlearner does not take, a part that a method
-        does not have, a method that is not in the case, or more selections than the budget.
+      InvalidInputError: seeds that the run reports, an option or a value that an unlearner does not
+        take, a part that a method does not have, a method that is not in the case, or more
+        selections than the budget.
     """
     tuning = run.config.tuning
     if tuning is None:
         return
+    if reported := sorted(set(tuning.seeds) & set(run.seeds)):
+        raise InvalidInputError(
+            f"tuning.seeds: {reported[0]} is among the seeds that the run reports, {run.seeds[0]}…"
+            f"{run.seeds[-1]}, and would be judged by what it was tuned on; choose others, like "
+            f"{run.seeds[-1] + 100}"
+        )
     for case in run.cases:
         methods = {method.name: method for method in case.methods}
         for method in case.methods:

@@ -27,6 +27,8 @@ Orders: TypeAlias = Literal["all", "configured"]
 
 MOST_SEED = 2**31 - 1
 """The largest seed, with which JAX and NumPy both can begin."""
+MOST_MODELS = 10**6
+"""Models of a bank, at most."""
 MOST_SETTINGS = 1000
 """Settings of a method that are drawn, at most."""
 LEAST_AUDITED = 8
@@ -62,7 +64,8 @@ class Bank:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        check_count("bank.models", self.models, least=2)
+        if check_count("bank.models", self.models, least=2) > MOST_MODELS:
+            raise InvalidInputError(f"bank.models: wanted at most {MOST_MODELS}, got {self.models}")
         check_number("bank.fraction", self.fraction, most=1.0)
         check_seed("bank.seed", self.seed)
         check_count("bank.per_device", self.per_device)

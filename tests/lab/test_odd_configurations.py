@@ -154,6 +154,8 @@ def test_numbers_of_numpy_are_the_same_run(whole):
         ("tuning/grids/plain/epochs", {1, "a"}, "epochs: wanted a whole number, got 'a'"),
         ("tuning/grids/plain", (), "tuning.grids.plain: wanted values by option, got ()"),
         ("tuning/settings", 2**40, "tuning.settings: wanted at most 1000"),
+        ("bank/models", 10**9, "bank.models: wanted at most 1000000, got 1000000000"),
+        ("tuning/seeds", (100, 2), "tuning.seeds: 2 is among the seeds that the run reports"),
         ("tuning/seeds", (7, 7), "tuning.seeds: wanted one or more, all different"),
         ("cases/all", {"forget": {"by": "random", "size": 60}}, "60 of 60 examples leave nothing"),
         ("cases/all", {"forget": {"by": "random", "size": 2}}, "methods.levels: refine: part"),
@@ -195,6 +197,13 @@ def test_what_would_fail_after_hours_fails_at_once(whole, path, value, message):
     found = refusal(replaced_or_added(whole, path.split("/"), value))
     assert found is not None
     assert message in found
+
+
+def test_a_bank_of_a_million_models_is_checked_by_its_first(whole):
+    most = replaced_or_added(whole, ["bank", "models"], 10**6)
+    assert refusal(most) is None
+    sparse = replaced_or_added(most, ["bank"], {**most["bank"], "models": 8, "fraction": 0.05})
+    assert "examples were seen by all 8 models or by none" in (refusal(sparse) or "")
 
 
 def replaced_or_added(config, path, value):
