@@ -21,6 +21,7 @@ from rumjax.lab.config import Config, read, read_forget
 from rumjax.lab.methods import FLOOR, SCORES, Method
 from rumjax.lab.options import Options, call
 from rumjax.lab.sections import CaseSection, Forget
+from rumjax.lab.values import check_names
 from rumjax.listings import read_listed
 from rumjax.models import Model
 from rumjax.scores import EXTRA_PROXIES, has_published
@@ -254,11 +255,10 @@ def build_methods(run: Run, methods: Mapping[str, Options]) -> tuple[Method, ...
       InvalidInputError: see `build_method`.
     """
     config, classes = run.config, run.data.num_classes
-    if files.ORIGINAL in methods:
-        raise InvalidInputError(
-            f"methods.{files.ORIGINAL}: this is the name of the model that is not unlearned; "
-            "choose another"
-        )
+    check_names("methods", methods, files.TAKEN)
+    for name in methods:
+        if "_seed" in name:
+            raise InvalidInputError(f"methods.{name}: choose another name, without _seed")
     defaults = config.unlearner_defaults
     return tuple(
         build_method(name, options, defaults, run.model, classes, config.own_scores)
@@ -309,7 +309,7 @@ def check_audit(run: Run) -> None:
             f"of them, 64 for figures that mean much; got {len(run.seeds)}"
         )
 
-    # The methods that are audited exist, and have parts of one size and names of their own.
+    # The methods that are audited exist, and have parts of one size.
     methods = {method.name: method for method in run.methods}
     for name in audit.methods or ():
         check_choice("method in audit.methods", name, methods)
@@ -320,7 +320,5 @@ def check_audit(run: Run) -> None:
                 f"audit: {name} refines by {method.refine}, and its parts would differ from model "
                 "to model; name the methods to be audited in audit.methods"
             )
-    if taken := {"models", files.RETRAIN} & methods.keys():
-        raise InvalidInputError(f"audit: no method may be called {', '.join(sorted(taken))}")
     if any(case.after for case in run.cases):
         raise InvalidInputError("audit: there must be no cases that go on from others (after)")

@@ -128,7 +128,7 @@ def test_numbers_of_numpy_are_the_same_run(whole):
         (
             "scores/own",
             {"file": f"{OWN}:too_short"},
-            "scores.own: file is a name of rumjax",
+            "scores.own.file: choose another name; file is rumjax's own name",
         ),
         (
             "scores/own",
@@ -171,7 +171,17 @@ def test_numbers_of_numpy_are_the_same_run(whole):
             "method in study.pairs 'plane'",
         ),
         ("study", {"kind": "proxies", "size": 3}, "study: one of kind proxies needs 'driven'"),
-        ("methods/original", vanilla(FINETUNE), "methods.original: this is the name of the model"),
+        ("methods/original", vanilla(FINETUNE), "methods.original: choose another name"),
+        ("methods/ORACLE", vanilla(FINETUNE), "oracle is rumjax's own name"),
+        ("methods/Plain", vanilla(FINETUNE), "on some systems it and plain would be one file"),
+        ("methods/" + "é" * 51, vanilla(FINETUNE), "at most 100 bytes; this has 102"),
+        ("methods/a_seed1", vanilla(FINETUNE), "without _seed"),
+        ("cases/" + "x" * 101, {}, "choose a shorter name"),
+        ("cases/FIRST", {}, "cases.FIRST: choose another name; on some systems"),
+        ("name", "x" * 300, "name: choose a shorter name"),
+        ("scores/own/Entropy", f"{OWN}:uncertainty", "entropy is rumjax's own name"),
+        ("measures/ ", f"{OWN}:agreement", "of letters, digits"),
+        ("measures/RTE", f"{OWN}:agreement", "measures.RTE: choose another name; those of"),
         ("methods/plain", rum_f(FINETUNE, parts=("a", "a")), "a name occurs twice"),
         (
             "methods/plain",

@@ -86,7 +86,7 @@ def test_a_forget_set_may_be_chosen_by_a_score_of_ones_own(place, tmp_path):
         ({"methods": {"x": rum_f(GENTLE, refine="uncertanty")}}, "unknown refinement"),
         ({"methods": {"x": rum_f(GENTLE, refine="nowhere:at_all")}}, "No module named 'nowhere'"),
         ({"forget": {"by": f"{OWN}:every", "stop": 3}}, "did you mean 'step'"),
-        ({"scores": {"own": {"entropy": f"{OWN}:uncertainty"}}}, "entropy is a name of rumjax"),
+        ({"scores": {"own": {"entropy": f"{OWN}:uncertainty"}}}, "entropy is rumjax's own name"),
         ({"scores": {"own": {"mine": f"{OWN}:missing"}}}, "has no attribute 'missing'"),
         ({"measures": {"agreement": f"{OWN}:SIZE"}}, "wanted a function or a class, got int"),
         ({"measures": {"tow": f"{OWN}:agreement"}}, "measures.tow: choose another name"),
