@@ -74,17 +74,19 @@ def check_model(run: Run) -> Outputs:
 
 def check_batches(run: Run) -> None:
     """Checks that no batch is far larger than the data, whose examples it would repeat."""
-    most = max(run.size, MOST_BATCH)
-    sizes = {"training": run.recipe.batch_size}
+    check_batch("training", run.recipe, run.size)
     for method in run.methods:
         for part, unlearner in method.select.items():
-            where = f"methods.{method.name}.select.{part}"
-            sizes[where] = getattr(unlearner, "batch_size", 1)
-    for where, size in sizes.items():
-        if size > most:
-            raise InvalidInputError(
-                f"{where}.batch_size: wanted at most {most} for {run.size} examples, got {size}"
-            )
+            check_batch(f"methods.{method.name}.select.{part}", unlearner, run.size)
+
+
+def check_batch(where: str, unlearner: object, size: int) -> None:
+    """Checks that the batches of training or of an unlearner suit data of so many examples."""
+    most, given = max(size, MOST_BATCH), getattr(unlearner, "batch_size", 1)
+    if given > most:
+        raise InvalidInputError(
+            f"{where}.batch_size: wanted at most {most} for {size} examples, got {given}"
+        )
 
 
 def check_bank(run: Run) -> None:
@@ -240,7 +242,8 @@ def check_tuning(run: Run) -> None:
             check_values(where, grid, method)
             try:
                 for setting in settings(grid, method.order, draw=tuning.settings):
-                    with_setting(run, method, setting)
+                    for part, unlearner in with_setting(run, method, setting).select.items():
+                        check_batch(part, unlearner, run.size)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{where}: {error}") from error
 

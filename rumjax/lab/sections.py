@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from rumjax.errors import InvalidInputError, check_count, check_number
 from rumjax.lab.options import Options, call
-from rumjax.lab.values import converted
+from rumjax.lab.values import check_distinct, converted
 from rumjax.registry import resolve
 
 STUDIES: dict[str, tuple[str, ...]] = {
@@ -228,6 +228,7 @@ class Audit:
         check_count("audit.models", self.models, least=LEAST_AUDITED)
         if self.methods is not None and not self.methods:
             raise InvalidInputError("audit.methods: there is none; None stands for all of them")
+        check_distinct("audit.methods", self.methods or ())
         if not 0 < self.share < 1:
             raise InvalidInputError(
                 f"audit.share: wanted a number between 0 and 1, got {self.share}"

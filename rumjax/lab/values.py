@@ -97,6 +97,22 @@ def check_names(where: str, names: Collection[str], taken: Collection[str] = ())
         before[same] = name
 
 
+def check_distinct(where: str, values: Sequence[Any]) -> None:
+    """Checks that no value is given twice.
+
+    Raises:
+      InvalidInputError: one is.
+
+    Examples:
+      >>> check_distinct("audit.methods", ("fine", "fine"))
+      Traceback (most recent call last):
+      rumjax.errors.InvalidInputError: audit.methods: 'fine' is given twice
+    """
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise InvalidInputError(f"{where}: {value!r} is given twice")
+
+
 def check_length(where: str, name: str) -> None:
     """Checks that a name is short enough to be a part of a file's.
 
