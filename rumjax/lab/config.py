@@ -16,6 +16,7 @@ from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.lab.methods import REFINEMENTS, SCORES
 from rumjax.lab.options import Options, accepted, call, check_signature, typed
 from rumjax.lab.schema import (
+    EXAMPLES,
     OPTIONAL,
     REQUIRED,
     SECTIONS,
@@ -157,7 +158,10 @@ def read(config: Mapping[str, Any]) -> Config:
     config = {name: value for name, value in config.items() if not is_absent(name, value)}
     needed = set(REQUIRED) - ({"forget", "methods"} if "cases" in config else set())
     if lacking := needed - set(config):
-        raise InvalidInputError(f"the configuration lacks {', '.join(sorted(lacking))}")
+        lines = "; ".join(f"config.{section} = {EXAMPLES[section]}" for section in sorted(lacking))
+        raise InvalidInputError(
+            f"the configuration lacks {', '.join(sorted(lacking))}; write for example {lines}"
+        )
     for section in set(config) - {"name", "seed", "seeds"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
