@@ -56,7 +56,7 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     initials = [one for one in names if "".join(word[:1] for word in one.split("_")) == name]
     near = initials or difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    listed = "There are: "
+    listed = "There are: " if names else "There are none"
     if len(names) > MOST_LISTED:
         names = difflib.get_close_matches(str(name), names, n=MOST_LISTED, cutoff=0)
         listed = f"Of {len(choices)}, the nearest are: "

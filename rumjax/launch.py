@@ -98,8 +98,8 @@ def _run(argv: Sequence[str], console: Console) -> int:
 
     run = experiment.build(config)
     holder = f"process{process.index}" if process.index else "main"
-    folder = arguments.workdir or f"runs/{run.name}"
-    with workdir.WorkDirectory(folder, holder=holder) as work:
+    place = arguments.workdir or f"runs/{run.name}"
+    with workdir.WorkDirectory(place, holder=holder) as work:
         console.print(f"{run.name} in {work.path}", markup=False, soft_wrap=True)
         if process.index:
             console.print(f"process {process.index} of {process.count}: a share of the bank")
@@ -213,7 +213,10 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
         "setting, difficulty.py:cifar10 for instance",
     )
     parser.add_argument(
-        "--workdir", metavar="DIR", help="where results go (default: runs/ and the config's name)"
+        "--workdir",
+        type=folder,
+        metavar="DIR",
+        help="where results go (default: runs/ and the config's name)",
     )
     parser.add_argument(
         "--cpu_devices",
@@ -223,6 +226,17 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
         help="devices to split a CPU into (default: %(default)s); results do not depend on it",
     )
     return parser
+
+
+def folder(text: str) -> str:
+    """Returns the name of a folder, if it is one.
+
+    Raises:
+      argparse.ArgumentTypeError: it is empty, as of a variable that is not set.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("wanted a folder, got ''; name one, or leave this out")
+    return text
 
 
 def settle(devices: int) -> None:

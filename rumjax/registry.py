@@ -34,7 +34,7 @@ def resolve(
       >>> resolve("number type", "fractions:Fraction", {"int": int})
       <class 'fractions.Fraction'>
     """
-    if isinstance(name, str) and ":" in name:
+    if isinstance(name, str) and (":" in name or not table):
         return _imported(what, name, wanted)
     try:
         return table[check_choice(what, name, table)]

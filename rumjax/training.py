@@ -346,7 +346,7 @@ def recipe(
 
     Raises:
       InvalidInputError: an unknown schedule, milestones that are no tuple, without "steps" or the
-        other way round, or numbers out of range.
+        other way round, beyond the last epoch or repeated, or numbers out of range.
 
     Examples:
       >>> from rumjax.models import Cnn
@@ -361,8 +361,16 @@ def recipe(
         check_number("milestones", milestone)
     if bool(milestones) != (schedule == "steps"):
         raise InvalidInputError(f"milestones: {milestones} do not go with schedule {schedule!r}")
+    sgd = sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options)
+    useless = [one for one in milestones if not 0 < one < sgd["epochs"]]
+    if useless or len(set(milestones)) < len(milestones):
+        raise InvalidInputError(
+            f"milestones: wanted different epochs between 0 and {sgd['epochs']}, got {milestones}"
+        )
+    if not isinstance(decay, jax.core.Tracer) and not np.all(check_number("decay", decay)):
+        raise InvalidInputError(f"decay: wanted a number above 0, got {decay!s}")
     return Recipe(
-        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        **sgd,
         schedule=schedule,
         milestones=tuple(milestones),
         decay=number_leaf("decay", decay),

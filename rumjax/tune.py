@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rumjax.lab import files
-from rumjax.launch import argument_parser, configuration, guarded, parse, settle
+from rumjax.launch import DIVERGED, argument_parser, configuration, guarded, parse, settle
 
 if TYPE_CHECKING:
     from rumjax.lab.experiment import Run
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status."""
+    """Runs the command line and returns its exit status, see `rumjax.launch.main`.
+
+    It is 4 where all settings of a method diverged.
+    """
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 
-def _run(argv: Sequence[str], console: Console) -> None:
+def _run(argv: Sequence[str], console: Console) -> int:
     parser = argument_parser("python -m rumjax.tune", __doc__ or "")
     parser.add_argument(
         "--method", action="append", metavar="NAME", help="only this one; may be repeated"
@@ -43,13 +46,15 @@ def _run(argv: Sequence[str], console: Console) -> None:
     run = experiment.build(config)
     with workdir.WorkDirectory(arguments.workdir or f"runs/{run.name}") as work:
         best = pipeline.tune_experiment(run, work, console=console, only=arguments.method or ())
-        console.print(table(best, scores_of(run, work, best)))
+        scores = scores_of(run, work, best)
+        console.print(table(best, scores))
+    return DIVERGED if None in scores.values() else 0
 
 
 def scores_of(
     run: "Run", work: "WorkDirectory", best: Mapping[str, Mapping[str, Any]]
-) -> dict[tuple[str, str], float]:
-    """Returns the score of the best setting of every method, by case and method."""
+) -> dict[tuple[str, str], float | None]:
+    """Returns the score of the best setting of every method, None where all settings diverged."""
     folders = {case.name: case.folder for case in run.cases}
     places = {case: work.below(folders[case]) if folders[case] else work for case in best}
     return {
@@ -59,14 +64,17 @@ def scores_of(
     }
 
 
-def table(best: Mapping[str, Mapping[str, Any]], scores: Mapping[tuple[str, str], float]) -> Table:
+def table(
+    best: Mapping[str, Mapping[str, Any]], scores: Mapping[tuple[str, str], float | None]
+) -> Table:
     """Makes a table of the best options of every method and their score, by case and method."""
     shown = Table("Case", "Method", "Score", "Order", "Options by part", box=None)
     for case, methods in best.items():
         for name, options in methods.items():
             order, select = options["order"], json.dumps(options["select"])
-            score = f"{scores[case, name]:.4f}"
-            shown.add_row(Text(case), Text(name), score, Text(" → ".join(order)), Text(select))
+            score = scores[case, name]
+            said = "diverged" if score is None else f"{score:.4f}"
+            shown.add_row(Text(case), Text(name), said, Text(" → ".join(order)), Text(select))
     return shown
 
 

@@ -97,6 +97,11 @@ def shrunk(config):
         audit = {"audit": {**config["audit"], "models": 16}, "seeds": 3}
         methods = {"rum": methods["rum"]}
         tuning = None  # as in other configurations
+    if tuning:  # grids for algorithms that are still used
+        used = {part["algorithm"] for one in methods.values() for part in one["select"].values()}
+        tuning["grids"] = {
+            name: grid for name, grid in tuning["grids"].items() if name in used | set(methods)
+        }
     study = dict(config.get("study", {}))
     if "size" in study:
         study["size"] = 5

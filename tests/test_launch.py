@@ -127,6 +127,14 @@ def test_an_unknown_configuration_lists_those_there_are(capsys, name):
         (["--config.model.options={1: 2}"], "model.options: wanted names that are text, got 1"),
         (["--config.model.options=" + "[" * 500], "wanted options by name"),
         ([], "the configuration lacks attack, bank, seed"),
+        ([], 'config.bank = {"models": 64,'),
+        (["--config.forget.examples="], "for a name; got ''"),
+        (["--config.forget.examples=3-5"], "for a name; got '3-5'"),
+        (["--config.forget.examples=range(3)"], "for a name; got 'range(3)'"),
+        (["--config.forget.examples=range(3, 5)"], "for a name; got 'range(3, 5)'"),
+        (["--config.forget.examples=3;5"], "for a name; got '3;5'"),
+        (["--config.audit.methods="], "written like one,two; got ''"),
+        (["--workdir="], "--workdir: wanted a folder, got ''"),
     ],
 )
 def test_mistaken_arguments_get_one_message(capsys, made_up, arguments, message):
@@ -203,6 +211,7 @@ def test_a_broken_configuration_names_file_and_reason(capsys, here, text, messag
         ("audit={'models': 64}", "audit", {"models": 64}),
         ("study=None", "study", None),
         ("training.milestones=60", "training.milestones", (60,)),
+        ("forget.classes=('3-5',)", "forget.classes", ("3-5",)),
         ("forget.classes=3,Bag", "forget.classes", (3, "Bag")),
         ("study.kind=difficulty", "study.kind", "difficulty"),
         ("scores.memorization.path=~/x.npz", "scores.memorization.path", "~/x.npz"),

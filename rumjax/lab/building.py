@@ -1,6 +1,5 @@
 """Methods and unlearners, made of what configurations write."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 
 from rumjax.data.augment import augmentation
 from rumjax.errors import InvalidInputError
-from rumjax.lab import files
 from rumjax.lab.methods import FLOOR, REFINEMENTS, Method
 from rumjax.lab.options import Options, accepted, attempt, call, call_with, names_of, typed
 from rumjax.lab.schema import MethodForm
@@ -42,7 +40,7 @@ def build_method(
         parts, order and selection that do not name the same.
     """
     where = f"methods.{name}"
-    options = check_form(where, name, options, own_scores)
+    options = check_form(where, options, own_scores)
     select, resolved = {}, {}
     for part, given in options["select"].items():
         select[part], resolved[part] = unlearner(
@@ -61,18 +59,13 @@ def build_method(
     )
 
 
-def check_form(
-    where: str, name: str, options: Options, own_scores: Collection[str] = ()
-) -> dict[str, Any]:
+def check_form(where: str, options: Options, own_scores: Collection[str] = ()) -> dict[str, Any]:
     """Returns the form of a method, if all of it but its unlearners is in order.
 
     Raises:
-      InvalidInputError: a name that cannot be a file's, not made by `vanilla` or its siblings, an
+      InvalidInputError: not made by `vanilla` or its siblings, an
         unknown refinement, or parts, order and selection that do not name the same.
     """
-    reserved = name in files.ORACLES.values() or "_seed" in name
-    if not re.fullmatch(r"\w[\w.+-]*", name) or reserved:
-        raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
     if not isinstance(options, Mapping) or options.keys() != FLOOR.keys():
         raise InvalidInputError(
             f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.lab.methods"

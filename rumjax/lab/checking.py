@@ -74,17 +74,19 @@ def check_model(run: Run) -> Outputs:
 
 def check_batches(run: Run) -> None:
     """Checks that no batch is far larger than the data, whose examples it would repeat."""
-    most = max(run.size, MOST_BATCH)
-    sizes = {"training": run.recipe.batch_size}
+    check_batch("training", run.recipe, run.size)
     for method in run.methods:
         for part, unlearner in method.select.items():
-            where = f"methods.{method.name}.select.{part}"
-            sizes[where] = getattr(unlearner, "batch_size", 1)
-    for where, size in sizes.items():
-        if size > most:
-            raise InvalidInputError(
-                f"{where}.batch_size: wanted at most {most} for {run.size} examples, got {size}"
-            )
+            check_batch(f"methods.{method.name}.select.{part}", unlearner, run.size)
+
+
+def check_batch(where: str, unlearner: object, size: int) -> None:
+    """Checks that the batches of training or of an unlearner suit data of so many examples."""
+    most, given = max(size, MOST_BATCH), getattr(unlearner, "batch_size", 1)
+    if given > most:
+        raise InvalidInputError(
+            f"{where}.batch_size: wanted at most {most} for {size} examples, got {given}"
+        )
 
 
 def check_bank(run: Run) -> None:
@@ -93,12 +95,14 @@ def check_bank(run: Run) -> None:
     if run.trains_bank:
         estimators.random_subset(options.seed, 0, run.size, options.fraction)
     if run.needs_bank:
-        subsets = (
-            estimators.random_subset(options.seed, model, run.size, options.fraction)
-            for model in range(options.models)
-        )
-        seen = (np.bincount(subset, minlength=run.size).astype(bool) for subset in subsets)
-        estimators.memorization_of(estimators.tally(((one, one) for one in seen), run.size))
+        # The first models are enough, once every example is in some and out of others.
+        inside = np.zeros(run.size, np.int64)
+        for model in range(options.models):
+            inside[estimators.random_subset(options.seed, model, run.size, options.fraction)] += 1
+            if np.all((inside > 0) & (inside <= model)):
+                return
+        outside = options.models - inside
+        estimators.memorization_of(estimators.Tally(inside, outside, inside, outside))
 
 
 def check_validation(run: Run) -> None:
@@ -214,12 +218,19 @@ def check_tuning(run: Run) -> None:
     """Checks that every setting can be tried, and that methods are like others that are searched.
 
     Raises:
-      InvalidInputError: an option or a value that an unlearner does not take, a part that a method
-        does not have, a method that is not in the case, or more selections than the budget.
+      InvalidInputError: seeds that the run reports, an option or a value that an unlearner does not
+        take, a part that a method does not have, a method that is not in the case, or more
+        selections than the budget.
     """
     tuning = run.config.tuning
     if tuning is None:
         return
+    if reported := sorted(set(tuning.seeds) & set(run.seeds)):
+        raise InvalidInputError(
+            f"tuning.seeds: {reported[0]} is among the seeds that the run reports, {run.seeds[0]}…"
+            f"{run.seeds[-1]}, and would be judged by what it was tuned on; choose others, like "
+            f"{run.seeds[-1] + 100}"
+        )
     for case in run.cases:
         methods = {method.name: method for method in case.methods}
         for method in case.methods:
@@ -231,7 +242,8 @@ def check_tuning(run: Run) -> None:
             check_values(where, grid, method)
             try:
                 for setting in settings(grid, method.order, draw=tuning.settings):
-                    with_setting(run, method, setting)
+                    for part, unlearner in with_setting(run, method, setting).select.items():
+                        check_batch(part, unlearner, run.size)
             except InvalidInputError as error:
                 raise InvalidInputError(f"{where}: {error}") from error
 

@@ -8,7 +8,6 @@ them.
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.lab.methods import REFINEMENTS, SCORES
 from rumjax.lab.options import Options, accepted, call, check_signature, typed
 from rumjax.lab.schema import (
+    EXAMPLES,
     OPTIONAL,
     REQUIRED,
     SECTIONS,
@@ -38,7 +38,7 @@ from rumjax.lab.sections import (
     Tuning,
     check_seed,
 )
-from rumjax.lab.values import converted, plain
+from rumjax.lab.values import check_length, check_names, converted, folded, plain
 from rumjax.refine import Parts
 from rumjax.registry import resolve
 
@@ -158,23 +158,26 @@ def read(config: Mapping[str, Any]) -> Config:
     config = {name: value for name, value in config.items() if not is_absent(name, value)}
     needed = set(REQUIRED) - ({"forget", "methods"} if "cases" in config else set())
     if lacking := needed - set(config):
-        raise InvalidInputError(f"the configuration lacks {', '.join(sorted(lacking))}")
+        lines = "; ".join(f"config.{section} = {EXAMPLES[section]}" for section in sorted(lacking))
+        raise InvalidInputError(
+            f"the configuration lacks {', '.join(sorted(lacking))}; write for example {lines}"
+        )
     for section in set(config) - {"name", "seed", "seeds"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
     name = config["name"]
     if not isinstance(name, str) or not name.isprintable() or not name.strip() or "/" in name:
         raise InvalidInputError(f"name: wanted some text without /, got {name!r}")
+    check_length("name", name)
 
     # Scores of one's own have names of their own, which the sections after them may use.
     scores = call("scores", GivenScores, config["scores"]) if "scores" in config else None
     own_scores = () if scores is None else tuple(scores.own)
-    for name in own_scores:
-        if name in FORGET or name in (*REFINEMENTS, *SCORE_ARRAYS):
-            raise InvalidInputError(f"scores.own: {name} is a name of rumjax; choose another")
+    check_names("scores.own", own_scores, (*FORGET, *REFINEMENTS, *SCORE_ARRAYS))
     measures = converted("measures", Mapping[str, str], config.get("measures", {}))
+    check_names("measures", measures)
     for name, path in measures.items():
-        if name.startswith(COLUMNS):
+        if folded(name).startswith(COLUMNS):
             raise InvalidInputError(
                 f"measures.{name}: choose another name; those of rumjax's own columns begin with "
                 f"{', '.join(COLUMNS)}"
@@ -253,13 +256,8 @@ def read_cases(sections: Mapping[str, Options]) -> dict[str, CaseSection]:
     """
     if not sections:
         raise InvalidInputError("cases: there is none")
-    cases = {}
-    for name, options in sections.items():
-        where = f"cases.{name}"
-        if not re.fullmatch(r"\w[\w.+-]*", name):
-            raise InvalidInputError(f"{where}: choose another name, of letters, digits and ._+-")
-        cases[name] = call(where, CaseSection, options)
-    return cases
+    check_names("cases", sections)
+    return {name: call(f"cases.{name}", CaseSection, options) for name, options in sections.items()}
 
 
 def read_study(section: Options) -> Study:

@@ -21,12 +21,12 @@ from rumjax.lab.config import Config, read, read_forget
 from rumjax.lab.methods import FLOOR, SCORES, Method
 from rumjax.lab.options import Options, call
 from rumjax.lab.sections import CaseSection, Forget
+from rumjax.lab.values import check_distinct, check_names
 from rumjax.listings import read_listed
 from rumjax.models import Model
 from rumjax.scores import EXTRA_PROXIES, has_published
 from rumjax.training import Recipe, recipe
 from rumjax.types import Splits
-from rumjax.unlearn import ALGORITHMS
 
 ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
 """Scores that are made only where something in the run uses them."""
@@ -254,11 +254,10 @@ def build_methods(run: Run, methods: Mapping[str, Options]) -> tuple[Method, ...
       InvalidInputError: see `build_method`.
     """
     config, classes = run.config, run.data.num_classes
-    if files.ORIGINAL in methods:
-        raise InvalidInputError(
-            f"methods.{files.ORIGINAL}: this is the name of the model that is not unlearned; "
-            "choose another"
-        )
+    check_names("methods", methods, files.TAKEN)
+    for name in methods:
+        if "_seed" in name:
+            raise InvalidInputError(f"methods.{name}: choose another name, without _seed")
     defaults = config.unlearner_defaults
     return tuple(
         build_method(name, options, defaults, run.model, classes, config.own_scores)
@@ -276,17 +275,25 @@ def check_searches(run: Run) -> None:
     if tuning is None:
         return
     names = dict.fromkeys(method.name for method in run.methods)
-    algorithms = dict.fromkeys((*ALGORITHMS, *(method.algorithm for method in run.methods)))
+    algorithms = dict.fromkeys(method.algorithm for method in run.methods)
     for name in tuning.grids:
         check_choice("method or algorithm in tuning.grids", name, names | algorithms)
     for name, other in tuning.like.items():
         check_choice("method in tuning.like", name, names)
         check_choice(f"method that {name} is like in tuning", other, names)
+        if name in tuning.grids:
+            raise InvalidInputError(
+                f"tuning.like: {name} has a grid of its own in tuning.grids; delete one of the two"
+            )
     for name in tuning.select:
         check_choice("method in tuning.select", name, names)
         selection = tuning.selection(name)
-        for candidate in selection.candidates if selection else ():
+        candidates = selection.candidates if selection else ()
+        for candidate in candidates:
             check_choice(f"candidate in tuning.select.{name}", candidate, names)
+        if name in candidates:
+            raise InvalidInputError(f"tuning.select.{name}: {name} is no candidate for itself")
+        check_distinct(f"tuning.select.{name}.candidates", candidates)
 
 
 def check_audit(run: Run) -> None:
@@ -309,7 +316,7 @@ def check_audit(run: Run) -> None:
             f"of them, 64 for figures that mean much; got {len(run.seeds)}"
         )
 
-    # The methods that are audited exist, and have parts of one size and names of their own.
+    # The methods that are audited exist, and have parts of one size.
     methods = {method.name: method for method in run.methods}
     for name in audit.methods or ():
         check_choice("method in audit.methods", name, methods)
@@ -320,7 +327,5 @@ def check_audit(run: Run) -> None:
                 f"audit: {name} refines by {method.refine}, and its parts would differ from model "
                 "to model; name the methods to be audited in audit.methods"
             )
-    if taken := {"models", files.RETRAIN} & methods.keys():
-        raise InvalidInputError(f"audit: no method may be called {', '.join(sorted(taken))}")
     if any(case.after for case in run.cases):
         raise InvalidInputError("audit: there must be no cases that go on from others (after)")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from rumjax.lab.schema import FORGET_OPTIONS, Choice, Sections, StudyForm, without_none
 from rumjax.lab.sections import STUDIES
+from rumjax.lab.values import fits
 
 WIDTH = 52
 """Characters for the name and value of an option."""
@@ -53,12 +54,19 @@ def absent(config: Mapping[str, Any]) -> Iterator[Entry]:
         given = config.get(field.name)
         if not dataclasses.is_dataclass(record):
             if given is None:
-                yield Entry(field.name, None, field.metadata["about"])
+                yield Entry(field.name, default_of(field), field.metadata["about"])
             continue
         for inner in dataclasses.fields(record):
             if not (isinstance(given, Mapping) and inner.name in given):
-                default = inner.default if inner.default is not dataclasses.MISSING else None
+                default = default_of(inner)
                 yield Entry(f"{field.name}.{inner.name}", default, inner.metadata["about"])
+
+
+def default_of(field: "dataclasses.Field[Any]") -> Any:
+    """Returns the default of an option; MISSING where it has none that may be written."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default if fits(field.type, field.default) else dataclasses.MISSING
 
 
 def explain(config: Mapping[str, Any]) -> str:
@@ -67,7 +75,12 @@ def explain(config: Mapping[str, Any]) -> str:
         (shlex.quote(f"--config.{entry.key}={entry.value}"), entry.about)
         for entry in entries(config)
     ]
-    more = [(f"--config.{entry.key}={entry.value}", entry.about) for entry in absent(config)]
+    more = [
+        (f"--config.{entry.key}", f"{entry.about} (no default)")
+        if entry.value is dataclasses.MISSING
+        else (shlex.quote(f"--config.{entry.key}={entry.value}"), entry.about)
+        for entry in absent(config)
+    ]
     return "\n".join(
         [
             "values, each of which can be overridden as it stands here:",

@@ -29,7 +29,9 @@ ORIGINAL = "original"
 RETRAIN = "retrain"
 """The name under which retrained models are audited like any method."""
 ORACLES = {"reference": "retrain_reference", "second": "retrain_second"}
-"""The rows of the two oracles of a seed, which no method may be called after."""
+"""The rows of the two oracles of a seed."""
+TAKEN = (ORIGINAL, RETRAIN, "oracle", "reference", "second", "models", *ORACLES.values())
+"""What no method may be called, since files or lines of tables are."""
 
 # What its stages make
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rumjax.errors import InvalidInputError, check_choice
-from rumjax.lab.values import is_number
+from rumjax.lab.values import check_distinct, is_number
 
 Setting: TypeAlias = dict[str, dict[str, Any]]
 """Options that differ from the configured ones, by part of the forget set."""
@@ -98,6 +98,8 @@ def check_grid(where: str, grid: Any, parts: Sequence[str]) -> None:
             )
         if values[0] in ("log", "uniform"):
             check_range(f"{where}.{key}", values)
+        else:
+            check_distinct(f"{where}.{key}", values)
 
 
 def check_range(where: str, values: Sequence[Any]) -> None:

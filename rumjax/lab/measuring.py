@@ -54,9 +54,9 @@ def measure_oracle(context: CaseContext, forget_set: ForgetSet, seed: int) -> me
 
 
 def own_measures(
-    context: CaseContext, forget_set: ForgetSet, seed: int, outputs: Outputs
+    context: CaseContext, forget_set: ForgetSet, name: str, seed: int, outputs: Outputs
 ) -> dict[str, float]:
-    """Computes the measures of the user's own, by name.
+    """Computes the measures of the user's own, by name; says which are not finite.
 
     Each is called with what it takes of `outputs` and `oracle` (those of the model and of its
     seed's reference oracle, on D and then T), `labels` (int32[N + T]), and `forget_set`.
@@ -70,21 +70,24 @@ def own_measures(
     oracle = look(context, load_oracle(context, seed))
     labels = np.asarray(context.data.labels)
     values = {}
-    for name, path in measures.items():
-        function = resolve(f"measures.{name}", path, {})
+    for measured, path in measures.items():
+        where = f"measures.{measured}"
+        function = resolve(where, path, {})
         value = call_with(
-            f"measures.{name}",
+            where,
             function,
             outputs=outputs,
             oracle=oracle,
             labels=labels,
             forget_set=forget_set,
         )
-        number = attempt(f"measures.{name}", np.asarray, {}, value)
+        number = attempt(where, np.asarray, {}, value)
         if number.ndim != 0 or number.dtype.kind not in "biuf":
             raise InvalidInputError(
-                f"measures.{name}: {path} returned {number.dtype} of shape {number.shape}; wanted "
-                "a number"
+                f"{where}: {path} returned {number.dtype} of shape {number.shape}; wanted a number"
             )
-        values[name] = float(number)
+        values[measured] = float(number)
+        if not np.isfinite(number):
+            said = f"{where} is {number} for {name} on seed {seed}"
+            context.console.print(said, markup=False, soft_wrap=True)
     return values

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import dataclasses
+import re
 import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
@@ -12,6 +13,8 @@ from rumjax.lab.schema import FORGET_OPTIONS, find_place
 from rumjax.lab.values import converted, describe, fits, plain
 
 PREFIX = "--config."
+_RANGE = re.compile(r"range\(.*|-?\d+(\s*(-|–|;|:|\.\.+|…|\s)\s*-?\d+)+;?")
+"""What ranges and lists look like that are written in other ways than Python's."""
 
 
 def override(config: Any, arguments: Sequence[str]) -> None:
@@ -97,6 +100,11 @@ def read_value(where: str, kind: Any, text: str) -> Any:
     elif several and isinstance(value, str):
         # Names without quotes, and numbers where these may be.
         words = [word.strip() for word in text.split(",")]
+        if not all(words) or (several[0] is not str and any(map(_RANGE.fullmatch, words))):
+            example = "one,two" if several[0] is str else '3,5, or ("3-5",) for a name'
+            raise InvalidInputError(
+                f"{where}: wanted several values, written like {example}; got {text!r}"
+            )
         value = tuple(words if several[0] is str else map(literal, words))
     elif several and type(value) in (int, float) and type(value) not in choices:
         value = (value,)

@@ -127,6 +127,10 @@ def diverged_models(run: Run, work: WorkDirectory) -> list[str]:
     for case in run.cases:
         place = work.below(case.folder) if case.folder else work
         where = f"{case.name}: " if case.folder else ""
+        for name in tuning.searched_methods(case, run.config) if run.config.adopts else ():
+            tuned = place.read_json(files.tuned(name))
+            if tuned is not None and tuned["score"] is None:
+                models.append(f"{where}all settings that were tried of {name}")
         models += [
             f"{where}{method.name} on seed {seed}"
             for method in case.methods

@@ -188,6 +188,21 @@ SECTIONS = {field.name: field.metadata["about"] for field in dataclasses.fields(
 OPTIONAL = ("cases", "study", "tuning", "scores", "audit", "measures")
 REQUIRED = tuple(name for name in SECTIONS if name not in OPTIONAL)
 
+EXAMPLES = {
+    "name": '"first"',
+    "seed": "0",
+    "seeds": "3",
+    "data": '{"name": "fashion_mnist_mini"}',
+    "model": '{"name": "cnn"}',
+    "training": '{"epochs": 20}',
+    "bank": '{"models": 64, "fraction": 0.5, "seed": 0, "per_device": 1}',
+    "forget": '{"by": "random", "size": 100}',
+    "unlearning": "{}",
+    "methods": '{"fine": vanilla({"algorithm": "finetune"})}',
+    "attack": '{"samples": None}',
+}
+"""What every section of `REQUIRED` may be, as Python."""
+
 
 class Place(NamedTuple):
     """A place in a configuration."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from rumjax.errors import InvalidInputError, check_count, check_number
 from rumjax.lab.options import Options, call
-from rumjax.lab.values import converted
+from rumjax.lab.values import check_distinct, converted
 from rumjax.registry import resolve
 
 STUDIES: dict[str, tuple[str, ...]] = {
@@ -27,6 +27,8 @@ Orders: TypeAlias = Literal["all", "configured"]
 
 MOST_SEED = 2**31 - 1
 """The largest seed, with which JAX and NumPy both can begin."""
+MOST_MODELS = 10**6
+"""Models of a bank, at most."""
 MOST_SETTINGS = 1000
 """Settings of a method that are drawn, at most."""
 LEAST_AUDITED = 8
@@ -62,7 +64,8 @@ class Bank:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        check_count("bank.models", self.models, least=2)
+        if check_count("bank.models", self.models, least=2) > MOST_MODELS:
+            raise InvalidInputError(f"bank.models: wanted at most {MOST_MODELS}, got {self.models}")
         check_number("bank.fraction", self.fraction, most=1.0)
         check_seed("bank.seed", self.seed)
         check_count("bank.per_device", self.per_device)
@@ -225,6 +228,7 @@ class Audit:
         check_count("audit.models", self.models, least=LEAST_AUDITED)
         if self.methods is not None and not self.methods:
             raise InvalidInputError("audit.methods: there is none; None stands for all of them")
+        check_distinct("audit.methods", self.methods or ())
         if not 0 < self.share < 1:
             raise InvalidInputError(
                 f"audit.share: wanted a number between 0 and 1, got {self.share}"

@@ -1,6 +1,7 @@
 """Tries settings of methods on seeds of their own, and judges them by a criterion."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -132,6 +133,8 @@ class Trials:
     def score(self, methods: Sequence[Method], advance: progress.Advance) -> list[float]:
         """Scores methods: the mean of the criterion over the seeds, 0 for a seed that diverges.
 
+        A method that diverges on every seed scores −∞, so that it is never the best.
+
         Methods of the same steps, up to numbers, are one compiled program.
         """
         place = self.context.place
@@ -142,10 +145,14 @@ class Trials:
             else:
                 waiting.setdefault(program_of(method), []).append(method)
         for alike in waiting.values():
-            for method, judged, result in self._try(alike):
-                self._write(method, judged, result)
+            for method, judged, results in self._try(alike):
+                self._write(method, judged, results)
                 advance(method.name)
-        return [place.read_json(self.file_of(method))["score"] for method in methods]
+        pieces = [place.read_json(self.file_of(method)) for method in methods]
+        return [
+            -math.inf if piece["diverged"] == len(piece["scores"]) else piece["score"]
+            for piece in pieces
+        ]
 
     def file_of(self, method: Method) -> str:
         """Returns the file that holds what is known of a method with its settings."""
@@ -155,8 +162,8 @@ class Trials:
 
     def _try(
         self, alike: Sequence[Method]
-    ) -> Iterator[tuple[Method, list[float], ensemble.Result]]:
-        """Runs methods of one program on all seeds; yields each with its scores by seed."""
+    ) -> Iterator[tuple[Method, list[float], list[ensemble.Result]]]:
+        """Runs methods of one program on all seeds; yields scores and results by seed."""
         # Chunks are of about the same size, so that one compilation serves all of them.
         seeds, devices = self.context.run.seeds, jax.local_devices()
         most = max(1, self.most_per_device() * len(devices) // len(seeds))
@@ -180,9 +187,11 @@ class Trials:
             judged = [
                 self.judge(seed, result) for seed, result in zip(seeds, of_seeds, strict=True)
             ]
-            yield method, judged, of_seeds[-1]
+            yield method, judged, of_seeds
 
-    def _write(self, method: Method, scores: list[float], result: ensemble.Result) -> None:
+    def _write(
+        self, method: Method, scores: list[float], results: Sequence[ensemble.Result]
+    ) -> None:
         self.context.place.write_json(
             self.file_of(method),
             {
@@ -192,7 +201,8 @@ class Trials:
                 "criterion": self.tuning.criterion,
                 "score": float(np.mean(scores)),
                 "scores": scores,
-                "seconds": result.seconds * len(scores),
+                "diverged": sum(result.diverged is not None for result in results),
+                "seconds": results[-1].seconds * len(scores),
                 "epochs": method.epochs,
             },
         )

@@ -2,13 +2,18 @@
 
 import math
 import os
+import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
 from rumjax.errors import InvalidInputError, check_choice
+
+LONGEST_NAME = 100
+"""Bytes of a name, at most: the names of files have more in them, and 255 in all."""
 
 
 def plain(value: Any, where: str = "configuration") -> Any:
@@ -56,6 +61,73 @@ def plain(value: Any, where: str = "configuration") -> Any:
     raise InvalidInputError(
         f"{where}: wanted text, numbers, True, False, None, or several of them, got {value!r}"
     )
+
+
+def check_names(where: str, names: Collection[str], taken: Collection[str] = ()) -> None:
+    """Checks names that files and columns are called after.
+
+    Args:
+      where: what they are the names of, for messages.
+      names: from a configuration.
+      taken: names that rumjax has itself.
+
+    Raises:
+      InvalidInputError: one has other characters, is too long, is rumjax's own, or differs from
+        another in case alone.
+
+    Examples:
+      >>> check_names("cases", ["a/b"])
+      Traceback (most recent call last):
+      rumjax.errors.InvalidInputError: cases.a/b: choose another name, of letters, digits and ._+-
+    """
+    before: dict[str, str | None] = dict.fromkeys(map(folded, taken))
+    for name in names:
+        check_length(f"{where}.{name:.100}", name)
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise InvalidInputError(
+                f"{where}.{name}: choose another name, of letters, digits and ._+-"
+            )
+        if (same := folded(name)) in before:
+            reason = (
+                f"{same} is rumjax's own name"
+                if before[same] is None
+                else f"on some systems it and {before[same]} would be one file"
+            )
+            raise InvalidInputError(f"{where}.{name}: choose another name; {reason}")
+        before[same] = name
+
+
+def check_distinct(where: str, values: Sequence[Any]) -> None:
+    """Checks that no value is given twice.
+
+    Raises:
+      InvalidInputError: one is.
+
+    Examples:
+      >>> check_distinct("audit.methods", ("fine", "fine"))
+      Traceback (most recent call last):
+      rumjax.errors.InvalidInputError: audit.methods: 'fine' is given twice
+    """
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise InvalidInputError(f"{where}: {value!r} is given twice")
+
+
+def check_length(where: str, name: str) -> None:
+    """Checks that a name is short enough to be a part of a file's.
+
+    Raises:
+      InvalidInputError: it is not.
+    """
+    if (size := len(name.encode())) > LONGEST_NAME:
+        raise InvalidInputError(
+            f"{where}: choose a shorter name, of at most {LONGEST_NAME} bytes; this has {size}"
+        )
+
+
+def folded(name: str) -> str:
+    """Returns what a name has in common with those that file systems may take for the same."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def ordered(values: tuple[Any, ...]) -> tuple[Any, ...]:

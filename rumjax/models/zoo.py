@@ -58,8 +58,12 @@ def build(
     # The factory and its arguments.
     factory = resolve("model", name, MODELS, wanted="a Flax module class or a function")
     arguments = dict(options or {}) | ({"dtype": jnp.bfloat16} if bfloat16 else {})
+    if "num_classes" in arguments:
+        raise InvalidInputError("model.options.num_classes: this is that of the data; leave it out")
     # Lists, as configurations have them, would make the model unhashable.
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+    if name in MODELS:
+        arguments = {option: _size(option, value) for option, value in arguments.items()}
     arguments["num_classes"] = check_count("num_classes", num_classes, least=2)
 
     # The module.
@@ -74,6 +78,20 @@ def build(
     if not np.all(np.isfinite(mean)) or not np.all(np.asarray(std) > 0):
         raise InvalidInputError(f"mean {mean} and std {std}: wanted numbers, those of std positive")
     return Model(module, tuple(map(float, mean)), tuple(map(float, std)), num_classes)
+
+
+def _size(option: str, value: Any) -> Any:
+    """Returns the value of an option of rumjax's models, whole numbers where these are wanted."""
+    where = f"model.options.{option}"
+    if option in ("hidden", "width"):
+        return check_count(where, value)
+    if option in ("widths", "depths"):
+        if not isinstance(value, tuple):
+            raise InvalidInputError(
+                f"{where}: wanted several whole numbers, like (16, 32), got {value!r}"
+            )
+        return tuple(check_count(where, one) for one in value)
+    return value
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -45,6 +45,11 @@ def agreement(outputs, oracle):
     return np.mean(outputs.logits.argmax(axis=1) == oracle.logits.argmax(axis=1))
 
 
+def nothing(oracle):
+    """A measure of no number, but one for each model."""
+    return np.nan
+
+
 def several(outputs):
     """No measure: it has more than one number."""
     return outputs.logits[:3, 0]

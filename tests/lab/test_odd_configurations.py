@@ -128,7 +128,7 @@ def test_numbers_of_numpy_are_the_same_run(whole):
         (
             "scores/own",
             {"file": f"{OWN}:too_short"},
-            "scores.own: file is a name of rumjax",
+            "scores.own.file: choose another name; file is rumjax's own name",
         ),
         (
             "scores/own",
@@ -144,16 +144,32 @@ def test_numbers_of_numpy_are_the_same_run(whole):
         ("measures/mine", "nowhere:measure", "No module named 'nowhere'"),
         ("tuning/grids/plain/learning_rte", (1,), "unknown option in tuning.grids, for plain"),
         ("tuning/grids/plain/epochs", (1, 0), "epochs: wanted a whole number of at least 1, got 0"),
+        ("tuning/grids/plain/epochs", (2, 2), "plain.epochs: 2 is given twice"),
+        ("tuning/grids/plain/batch_size", (2**30,), "all.batch_size: wanted at most 16384"),
+        ("tuning/grids/l1_sparse", {"epochs": (1,)}, "method or algorithm in tuning.grids"),
+        ("tuning/select/mixed/candidates", ("plain", "mixed"), "mixed is no candidate for itself"),
+        ("tuning/select/mixed/candidates", ("plain", "plain"), "'plain' is given twice"),
+        ("tuning/like", {"plain": "levels"}, "plain has a grid of its own in tuning.grids"),
+        ("audit/methods", ("plain", "plain"), "audit.methods: 'plain' is given twice"),
+        ("model/options", {"num_classes": 4}, "model.options.num_classes: this is that of the"),
+        ("model/options/widths", 4, "model.options.widths: wanted several whole numbers"),
+        ("model/options/widths", (4, 0), "model.options.widths: wanted a whole number"),
+        ("model/options/hidden", "x", "model.options.hidden: wanted a whole number"),
+        ("training/milestones", (2,), "milestones: wanted different epochs between 0 and 2"),
+        ("training/milestones", (1, 1), "milestones: wanted different epochs between 0 and 2"),
+        ("training/decay", 0, "decay: wanted a number above 0"),
         ("tuning/grids/plain/epochs", 3, "plain.epochs: wanted values to try, like (1, 2), got 3"),
         ("tuning/grids/plain/momentum", ("log", 0, 1), "with low below high, both above 0"),
         ("tuning/grids/levels", {"all": {"epochs": (1,)}}, "unknown part in tuning.grids"),
         ("tuning/grids/levels", {"low": {"epochs": (1,)}, "epochs": (1,)}, "unknown part"),
         ("tuning/select/mixed/candidates", ("plain", "plane"), "did you mean 'plain'"),
         ("tuning/select/mixed/search", "exhaustive", "162 selections exceed the budget of 3"),
-        ("tuning/like", {"plain": "plain"}, "unknown method that plain is like"),
+        ("tuning/like", {"mixed": "mixed"}, "unknown method that mixed is like"),
         ("tuning/grids/plain/epochs", {1, "a"}, "epochs: wanted a whole number, got 'a'"),
         ("tuning/grids/plain", (), "tuning.grids.plain: wanted values by option, got ()"),
         ("tuning/settings", 2**40, "tuning.settings: wanted at most 1000"),
+        ("bank/models", 10**9, "bank.models: wanted at most 1000000, got 1000000000"),
+        ("tuning/seeds", (100, 2), "tuning.seeds: 2 is among the seeds that the run reports"),
         ("tuning/seeds", (7, 7), "tuning.seeds: wanted one or more, all different"),
         ("cases/all", {"forget": {"by": "random", "size": 60}}, "60 of 60 examples leave nothing"),
         ("cases/all", {"forget": {"by": "random", "size": 2}}, "methods.levels: refine: part"),
@@ -169,7 +185,17 @@ def test_numbers_of_numpy_are_the_same_run(whole):
             "method in study.pairs 'plane'",
         ),
         ("study", {"kind": "proxies", "size": 3}, "study: one of kind proxies needs 'driven'"),
-        ("methods/original", vanilla(FINETUNE), "methods.original: this is the name of the model"),
+        ("methods/original", vanilla(FINETUNE), "methods.original: choose another name"),
+        ("methods/ORACLE", vanilla(FINETUNE), "oracle is rumjax's own name"),
+        ("methods/Plain", vanilla(FINETUNE), "on some systems it and plain would be one file"),
+        ("methods/" + "é" * 51, vanilla(FINETUNE), "at most 100 bytes; this has 102"),
+        ("methods/a_seed1", vanilla(FINETUNE), "without _seed"),
+        ("cases/" + "x" * 101, {}, "choose a shorter name"),
+        ("cases/FIRST", {}, "cases.FIRST: choose another name; on some systems"),
+        ("name", "x" * 300, "name: choose a shorter name"),
+        ("scores/own/Entropy", f"{OWN}:uncertainty", "entropy is rumjax's own name"),
+        ("measures/ ", f"{OWN}:agreement", "of letters, digits"),
+        ("measures/RTE", f"{OWN}:agreement", "measures.RTE: choose another name; those of"),
         ("methods/plain", rum_f(FINETUNE, parts=("a", "a")), "a name occurs twice"),
         (
             "methods/plain",
@@ -195,6 +221,13 @@ def test_what_would_fail_after_hours_fails_at_once(whole, path, value, message):
     found = refusal(replaced_or_added(whole, path.split("/"), value))
     assert found is not None
     assert message in found
+
+
+def test_a_bank_of_a_million_models_is_checked_by_its_first(whole):
+    most = replaced_or_added(whole, ["bank", "models"], 10**6)
+    assert refusal(most) is None
+    sparse = replaced_or_added(most, ["bank"], {**most["bank"], "models": 8, "fraction": 0.05})
+    assert "examples were seen by all 8 models or by none" in (refusal(sparse) or "")
 
 
 def replaced_or_added(config, path, value):

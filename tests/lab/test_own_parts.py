@@ -1,6 +1,7 @@
 """Parts of a user's own are named in a configuration by their import paths, and run like ours."""
 
 import csv
+import io
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def config(place, **sections):
             "by_uncertainty": rum_f(GENTLE, refine="uncertainty"),
             "in_halves": rum_f(GENTLE, refine=f"{OWN}:halves", parts=("one", "other")),
         },
-        "measures": {"agreement": f"{OWN}:agreement"},
+        "measures": {"agreement": f"{OWN}:agreement", "nothing": f"{OWN}:nothing"},
     }
     return {**tiny, **own, **sections}
 
@@ -38,20 +39,28 @@ def config(place, **sections):
 @pytest.fixture(scope="module")
 def finished(place):
     run = experiment.build(config(place))
+    shown = io.StringIO()
     with WorkDirectory(place / "own") as work:
-        rows = pipeline.run_experiment(run, work, console=QUIET, figures=False)
-        yield run, work, rows
+        rows = pipeline.run_experiment(run, work, console=Console(file=shown), figures=False)
+        yield run, work, rows, shown.getvalue()
 
 
 def test_a_run_is_made_of_them_from_data_to_report(finished):
-    _, work, rows = finished
+    _, work, rows, _ = finished
     assert {row["name"] for row in rows} >= {"gentle", "by_uncertainty", "in_halves"}
     assert read_forget_set(work).forget.tolist() == list(range(0, own_parts.SIZE, 7))
     assert f"{OWN}:gentle" in (work.path / "report.html").read_text()
 
 
+def test_a_measure_that_is_no_number_is_said_and_keeps_its_column(finished):
+    *_, rows, shown = finished
+    for row in rows:
+        assert np.isnan(row["nothing"])
+        assert f"measures.nothing is nan for {row['name']} on seed {row['seed']}" in shown
+
+
 def test_no_bank_is_trained_for_a_score_of_ones_own(finished):
-    run, work, _ = finished
+    run, work, *_ = finished
     assert not run.trains_bank
     scores = work.read_arrays("scores.npz")
     assert scores["uncertainty"].shape == (own_parts.SIZE,)
@@ -59,7 +68,7 @@ def test_no_bank_is_trained_for_a_score_of_ones_own(finished):
 
 
 def test_a_measure_is_a_column_of_the_results(finished):
-    _, work, rows = finished
+    _, work, rows, _ = finished
     with (work.path / "results.csv").open(newline="") as file:
         assert {"agreement"} <= set(next(csv.reader(file)))
     by_name = {row["name"]: row["agreement"] for row in rows}
@@ -86,7 +95,7 @@ def test_a_forget_set_may_be_chosen_by_a_score_of_ones_own(place, tmp_path):
         ({"methods": {"x": rum_f(GENTLE, refine="uncertanty")}}, "unknown refinement"),
         ({"methods": {"x": rum_f(GENTLE, refine="nowhere:at_all")}}, "No module named 'nowhere'"),
         ({"forget": {"by": f"{OWN}:every", "stop": 3}}, "did you mean 'step'"),
-        ({"scores": {"own": {"entropy": f"{OWN}:uncertainty"}}}, "entropy is a name of rumjax"),
+        ({"scores": {"own": {"entropy": f"{OWN}:uncertainty"}}}, "entropy is rumjax's own name"),
         ({"scores": {"own": {"mine": f"{OWN}:missing"}}}, "has no attribute 'missing'"),
         ({"measures": {"agreement": f"{OWN}:SIZE"}}, "wanted a function or a class, got int"),
         ({"measures": {"tow": f"{OWN}:agreement"}}, "measures.tow: choose another name"),

@@ -1,7 +1,9 @@
 """The tree of what a configuration may say agrees with the functions that take it."""
 
+import copy
 import dataclasses
 import inspect
+import shlex
 import subprocess
 import sys
 from typing import get_args, get_type_hints
@@ -10,9 +12,10 @@ import pytest
 
 from rumjax import data, forget_sets, models, refine
 from rumjax.lab import methods, schema
-from rumjax.lab.config import FORGET, Config
+from rumjax.lab.config import FORGET, Config, read
 from rumjax.lab.explaining import describe_sections, entries, explain
 from rumjax.lab.options import types_of
+from rumjax.lab.overrides import override
 from rumjax.lab.sections import STUDIES
 from rumjax.lab.values import is_array_like
 from rumjax.launch import configuration, known_configurations
@@ -142,6 +145,34 @@ assert rumjax.rum and rumjax.models.build and rumjax.Model
 
 def test_help_and_refusals_import_neither_jax_nor_what_comes_with_it():
     subprocess.run([sys.executable, "-c", REFUSED], check=True, timeout=60)
+
+
+def first_word(line):
+    """The first word of a line, as a shell reads it."""
+    words = shlex.shlex(line, posix=True)
+    words.whitespace_split = True
+    return words.get_token()
+
+
+def test_further_options_are_shown_as_they_can_be_overridden_or_without_a_default():
+    config = {"forget": {"by": "random"}, "seed": 0}
+    _, further = explain(config).split("further options, with their defaults:\n")
+    shown = [line.strip() for line in further.splitlines()]
+    written = [first_word(line) for line in shown if not line.endswith("(no default)")]
+    for argument in written:
+        override(copy.deepcopy(config), [argument])
+    assert "--config.tuning.select={}" in written
+    assert "--config.bank.checkpoints=False" in written
+    without = {line.split()[0] for line in shown if line.endswith("(no default)")}
+    assert without >= {"--config.study.size", "--config.audit.models", "--config.bank.models"}
+    assert not [name for name in without if "=" in name]
+
+
+def test_the_examples_of_sections_make_a_configuration():
+    known = {"vanilla": methods.vanilla}
+    written = {name: eval(text, known) for name, text in schema.EXAMPLES.items()}
+    assert set(written) == set(schema.REQUIRED)
+    assert read(written).bank.models == 64
 
 
 def test_every_shipped_configuration_is_explained_with_a_line_about_each_value():

@@ -180,6 +180,29 @@ def test_without_an_oracle_none_is_trained(place, tmp_path):
         assert all(0 <= piece["score"] <= 1 for piece in pieces(work, "fine"))
 
 
+def test_where_all_settings_diverge_a_method_keeps_its_own(place, tmp_path):
+    methods = {"wild": vanilla(FINETUNE), "fine": vanilla(FINETUNE)}
+    grids = {"wild": {"learning_rate": (1e30, 1e35)}, "fine": {"learning_rate": (1e30, 0.1)}}
+    built = experiment.build(
+        config(place, methods, adopt=True, criterion="validation", grids=grids, seeds=(7,))
+    )
+    shown = io.StringIO()
+    with WorkDirectory(tmp_path / "run") as work:
+        best = pipeline.tune_experiment(
+            built, work, console=Console(file=shown, width=200), figures=False
+        )
+        scores = tune.scores_of(built, work, best)
+        assert pipeline.diverged_models(built, work) == ["all settings that were tried of wild"]
+        pasted = (work.path / "tuned_methods.py").read_text()
+    assert "wild: all 2 settings diverged" in shown.getvalue()
+    assert "1 of 2 settings diverged" in shown.getvalue()
+    assert scores["tiny", "wild"] is None
+    assert best["tiny"]["wild"] == built.methods[1].options
+    assert best["tiny"]["fine"]["select"]["all"]["learning_rate"] == 0.1
+    assert "wild" not in pasted
+    assert "fine" in pasted
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

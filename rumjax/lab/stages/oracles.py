@@ -54,10 +54,10 @@ def train(context: CaseContext, forget_set: ForgetSet, kinds: Sequence[str] = KI
             is_reference = which == "reference"
             reference = measured if is_reference else measure_oracle(context, forget_set, seed)
             row = metrics.compare(measured, reference)
-            row |= own_measures(context, forget_set, seed, outputs)
+            label = oracle_label(which)
+            row |= own_measures(context, forget_set, label.name, seed, outputs)
             gradients = retraining_gradients(run.recipe, len(forget_set.retain))
             row |= {"gradients": gradients, "rge": 1.0} | made.times | {"rte": 1.0}
-            label = oracle_label(which)
             if run.config.audit is not None:
                 row |= observer.observe(label.name, seed, made.model, outputs)
             write_row(place, label, seed, row, made.curve)

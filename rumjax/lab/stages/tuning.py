@@ -8,6 +8,7 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ class Tuned(NamedTuple):
 
     method: Method
     score: float
+    """−∞ if all settings diverged, so that the method keeps its own"""
 
 
 def adopt(
@@ -125,21 +127,26 @@ def tune(
     with progress.stage(context.console, "Tuning", total, "settings") as advance:
         best = search(trials, methods, advance)
     for name, (method, score) in best.items():
-        place.write_json(files.tuned(name), {"options": method.options, "score": score})
+        kept = score if math.isfinite(score) else None
+        place.write_json(files.tuned(name), {"options": method.options, "score": kept})
 
     # Write all that was tried, in this start or earlier ones.
     pattern = files.ANY_FINGERPRINT
     tried = [name for method in searched for name in place.names(files.trial(method, pattern))]
     rows = [place.read_json(name) for name in tried]
     place.write_text(files.TUNING, table(rows))
-    place.write_text(files.TUNED_METHODS, fragment([method for method, _ in best.values()]))
+    place.write_text(
+        files.TUNED_METHODS, fragment([m for m, score in best.values() if math.isfinite(score)])
+    )
     report.write_tuning(place, rows, figures=figures)
 
     # A best value at the edge of a grid asks for a wider one.
     for name, (method, score) in best.items():
-        context.console.print(f"{name}: best score {score:.4f}", markup=False, soft_wrap=True)
-        if config.tuning.selection(name) is None:
-            for edge in edges(method, [row for row in rows if row["method"] == name]):
+        of_method = [row for row in rows if row["method"] == name]
+        said = outcome(name, score, [row["diverged"] > 0 for row in of_method])
+        context.console.print(said, markup=False, soft_wrap=True)
+        if config.tuning.selection(name) is None and math.isfinite(score):
+            for edge in edges(method, of_method):
                 context.console.print(f"  at the edge: {edge}", markup=False, soft_wrap=True)
     return {name: method.options for name, (method, _) in best.items()}
 
@@ -189,7 +196,7 @@ def best_setting(
     methods = [with_setting(trials.context.run, method, setting) for setting in drawn]
     scores = trials.score(methods, advance)
     best = int(np.argmax(scores))
-    return Tuned(methods[best], scores[best])
+    return Tuned(methods[best] if math.isfinite(scores[best]) else method, scores[best])
 
 
 def best_selection(
@@ -232,7 +239,7 @@ def best_selection(
     start = (*(names[0] for names in values), tuple(method.order))
     find = SEARCHES[selection.search]
     best, score = find(start, [*values, orders], evaluate, selection.budget)
-    return Tuned(method_of(best), score)
+    return Tuned(method_of(best) if math.isfinite(score) else method, score)
 
 
 def taken_over(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,6 +268,19 @@ def rebuilt(run: Run, method: Method, select: Mapping[str, Any], order: Sequence
 
 
 # What is left of it
+
+
+def outcome(name: str, score: float, diverged: Sequence[bool]) -> str:
+    """Says how well the best setting of a method did, and how many settings diverged on a seed.
+
+    Examples:
+      >>> outcome("fine", 0.5, [False, True])
+      'fine: best score 0.5000; 1 of 2 settings diverged'
+    """
+    if not math.isfinite(score):
+        return f"{name}: all {len(diverged)} settings diverged, and it keeps its own; try others"
+    some = f"; {sum(diverged)} of {len(diverged)} settings diverged" if any(diverged) else ""
+    return f"{name}: best score {score:.4f}{some}"
 
 
 def edges(best: Method, tried: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -129,7 +129,7 @@ class _Stage:
             return
         measured = measure(context, self.forget_set, seed, outputs)
         row = metrics.compare(measured, self.oracle(seed))
-        row |= own_measures(context, self.forget_set, seed, outputs)
+        row |= own_measures(context, self.forget_set, method.name, seed, outputs)
         if context.run.config.audit is not None:
             row |= self.observer.observe(method.name, seed, made.model, outputs)
         row |= times
