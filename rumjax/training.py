@@ -185,7 +185,8 @@ class Sgd:
 
             # The gradient of the loss with respect to the parameters.
             def objective(params: PyTree) -> tuple[Array, Variables]:
-                return loss(variables._replace(params=params), *batches)
+                value, after = loss(variables._replace(params=params), *batches)
+                return value.astype(jnp.float32), after
 
             (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(variables.params)
 

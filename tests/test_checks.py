@@ -145,6 +145,62 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("capacity", [None, 3])
+@pytest.mark.parametrize("name", ["neggrad", "neggrad_plus", "scrub", "influence", "random_label"])
+def test_algorithms_that_work_on_the_forget_set_want_one(name, capacity, unlearn, plain_model):
+    options = {"num_classes": 3} if name == "random_label" else {}
+    unlearner = rumjax.unlearn.ALGORITHMS[name](plain_model, **options)
+    steps = rumjax.chain(rumjax.task([], SIZE, capacity=capacity), unlearner)
+    with pytest.raises(InvalidInputError, match="nothing is to be forgotten"):
+        unlearn(steps=lambda _: steps)
+
+
+def test_an_empty_forget_set_has_room_for_one():
+    assert rumjax.task([], SIZE).forget.indices.shape == (1,)
+
+
+def test_steps_of_two_models_are_refused(unlearn):
+    other = Model(Cnn(3, widths=(), hidden=5))
+    scratch = rumjax.retrain(other, epochs=1, batch_size=16)
+    for first, variables in ((True, lambda v: v), (False, lambda _: None)):
+
+        def mixed(steps, first=first):
+            steps = (*steps, steps[0]._replace(unlearner=scratch), steps[0]._replace(name="last"))
+            return steps if first else steps[1:]
+
+        with pytest.raises(InvalidInputError, match="last: its model has other variables"):
+            unlearn(steps=mixed, variables=variables)
+
+
+def many(key, steps, variables, data):
+    return list(ensemble.make([ensemble.Job("a", key, steps, variables)], data))
+
+
+@pytest.mark.parametrize("function", [rumjax.run, many])
+@pytest.mark.parametrize("mapped", ["task", "record", "variables"])
+def test_only_run_pure_is_mapped(mapped, function, unlearn):
+    def inside(one):
+        change = {
+            "task": {"steps": lambda steps: [steps[0]._replace(task=one.task)]},
+            "record": {"steps": lambda steps: [steps[0]._replace(unlearner=one.unlearner)]},
+            "variables": {"variables": lambda _: one},
+        }
+        return unlearn(function, **change[mapped])
+
+    given = {}
+    unlearn(lambda *arguments: given.update(steps=arguments[1][0], variables=arguments[2]))
+    one = given["variables" if mapped == "variables" else "steps"]
+    if mapped != "variables":
+        one = one._replace(name=0)
+    with pytest.raises(InvalidInputError, match=r"use rumjax\.run_pure"):
+        jax.vmap(inside)(jax.tree.map(lambda leaf: jnp.stack([leaf]), one))
+
+
+def test_tasks_are_made_outside_of_maps():
+    with pytest.raises(InvalidInputError, match="make tasks outside"):
+        jax.vmap(lambda one: rumjax.task(one, SIZE))(jnp.array([[1], [2]]))
+
+
 @pytest.mark.parametrize("fault", REFUSED)
 @pytest.mark.parametrize("function", [rumjax.run, rumjax.run_pure])
 def test_what_is_wrong_is_refused_before_anything_runs(fault, function, unlearn, monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rumjax.checks import check_keys
+from rumjax.checks import check_keys, check_outside
 from rumjax.ensemble.programs import (
     WITHIN,
     Programs,
@@ -298,6 +298,7 @@ def run(
         # A work that does not fill the devices repeats its last model.
         if not 0 < len(work.names) <= size:
             raise InvalidInputError(f"work of {len(work.names)} models: wanted 1 to {size}")
+        check_outside("ensemble", (work, data))
         count = len(work.names)
         steps, variables, data = check_steps(
             f"models {', '.join(work.names[:3])}", work.steps, work.variables, data, lead=(count,)
