@@ -201,8 +201,8 @@ def check_labels(
     if outside.size:
         raise InvalidInputError(
             f"{what}: {outside.size} labels are outside 0…{most - 1}, the first is "
-            f"{array[outside[0]]} of example {outside[0]}; number the classes from 0, and leave "
-            "out examples without a label"
+            f"{array[outside[0]]} of example {outside[0]}; number the classes from 0, leave out "
+            "examples without a label, and give the model a logit for every class"
         )
     return array.astype(np.int32)
 

@@ -157,7 +157,7 @@ def check_steps(
             check_forgets(f"{what}, {step.name}", step.unlearner, one)
     for unlearner in unlearners:
         check_classes(what, unlearner, data)
-    check_same_model(what, parts, data)
+    check_models(what, parts, data)
 
     # Variables to start from.
     if variables is not None:
@@ -211,17 +211,29 @@ def check_forgets(what: str, unlearner: Unlearner[Any], task: Task) -> None:
         )
 
 
-def check_same_model(what: str, steps: Sequence[Step], data: Dataset) -> None:
+def check_models(what: str, steps: Sequence[Step], data: Dataset) -> None:
     """Checks that every step is given variables of the form that its model has.
 
     Raises:
-      InvalidInputError: two steps are of different models, and the later needs variables.
+      InvalidInputError: two steps are of different models, and the later needs variables; or a
+        model seems to return embeddings before logits.
     """
     before = None
     for step in steps:
         model = getattr(step.unlearner, "model", None)
         if isinstance(model, Model):
-            form = model.signature(data.images).variables
+            form, classes, width = model.signature(data.images)
+            if (
+                model.num_classes is None
+                and 0 < width < classes
+                and not is_traced(data.labels)
+                and int(data.labels.max()) < width
+            ):
+                raise InvalidInputError(
+                    f"{what}, {step.name}: {type(model.module).__name__} returns logits of "
+                    f"{classes} classes and embeddings of {width}, and the labels are below "
+                    f"{width}; return logits first, or say Model(module, num_classes={classes})"
+                )
             scratch = getattr(step.unlearner, "from_scratch", False)
             if before is not None and not scratch and form != before:
                 raise InvalidInputError(
