@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, shown
 from rumjax.models import Model
 from rumjax.models.checks import check_images, check_labels_of, check_variables, is_traced
 from rumjax.types import Dataset, Key, PyTree, Subset, Task, Variables
@@ -64,7 +64,7 @@ def check_keys(what: str, keys: Any, *shape: int) -> Key:
             return jax.random.wrap_key_data(jnp.asarray(keys))
         if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.shape == shape:
             return jnp.asarray(keys)
-    got = f"{keys.dtype}{list(keys.shape)}" if hasattr(keys, "shape") else repr(keys)
+    got = f"{keys.dtype}{list(keys.shape)}" if hasattr(keys, "shape") else shown(keys)
     wanted = f"{shape[0]} keys, jax.random.split(key, {shape[0]})" if shape else "a key"
     raise InvalidInputError(
         f"{what}: wanted {wanted}, for instance of jax.random.key(0), got {got}"

@@ -26,6 +26,7 @@ from rumjax.errors import (
     check_floats,
     check_indices,
     check_labels,
+    shown,
 )
 from rumjax.types import Scores, Task, Unlearner, check_made, subset
 from rumjax.unlearn.base import Step
@@ -218,7 +219,7 @@ def rum(
     if not callable(refine) or not isinstance(order, list | tuple | None):
         raise InvalidInputError(
             "rum: wanted a function for refine, rumjax.whole() for instance, and a list of names "
-            f"or None for order, got {refine!r} and {order!r}"
+            f"or None for order, got {shown(refine)} and {shown(order)}"
         )
 
     # The parts, their order, and an unlearner for each of them.
@@ -303,6 +304,6 @@ def _check_part_names(names: Sequence[str]) -> tuple[str, ...]:
     strings = all(isinstance(name, str) for name in listed)
     if not listed or not strings or len(set(listed)) < len(listed):
         raise InvalidInputError(
-            f"parts: wanted different names, ('low', 'high') for instance, got {names!r}"
+            f"parts: wanted different names, ('low', 'high') for instance, got {shown(names)}"
         )
     return listed

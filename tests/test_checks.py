@@ -7,7 +7,7 @@ import pytest
 from flax.core import freeze
 
 import rumjax
-from rumjax import ensemble
+from rumjax import ensemble, gradients
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import Cnn, Model
 from rumjax.types import Dataset, Subset, Task, Variables
@@ -290,3 +290,37 @@ def test_scores_of_other_examples_refine_nothing(scores, message, plain_model):
             refine=rumjax.by_score(rumjax.Scores(scores)),
             select=rumjax.original(plain_model),
         )
+
+
+LARGE = Dataset(np.full((60, 28, 28, 1), 255, np.uint8), np.zeros(60, np.int32))
+
+
+@pytest.mark.parametrize("value", [LARGE, LARGE.images, "9" * 1000, [LARGE.images]])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda value, model: rumjax.task([1], value),
+        lambda value, model: rumjax.finetune(model, epochs=value),
+        lambda value, model: rumjax.finetune(model, momentum=value),
+        lambda value, model: rumjax.finetune(model, batch_norm=value),
+        lambda value, model: rumjax.finetune(model, augmentation=value),
+        lambda value, model: rumjax.run(value, (), None, LARGE),
+        lambda value, model: rumjax.at_random(parts=value),
+        lambda value, model: Model(value),
+    ],
+)
+def test_a_message_shows_no_pixels(call, value, plain_model):
+    with pytest.raises(InvalidInputError) as caught:
+        call(value, plain_model)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("number", [4, 4.0, np.float32(4), np.array(4)])
+def test_a_whole_number_may_be_of_any_type(number, plain_model, plain_original, data):
+    chosen = rumjax.subset({1, 2})
+    for result in (
+        rumjax.models.predict(plain_model, plain_original, data.images, batch_size=number),
+        gradients.mean_gradient(plain_model, plain_original, data, chosen, batch_size=number),
+        gradients.gram_matrix(plain_model, plain_original, data, chosen, micro_batch=number),
+    ):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))

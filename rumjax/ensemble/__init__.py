@@ -289,6 +289,7 @@ def run(
       (['a', 'b'], (2, 4, 2))
     """
     # The programs are compiled when they are first called.
+    per_device = check_count("per_device", per_device)
     devices, size = at_once(devices, per_device)
     within = check_choice("within", within or within_device(), WITHIN)
     check_choice("diverging", diverging, ("stops", "noted"))

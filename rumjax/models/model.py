@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
-from rumjax.errors import InvalidInputError, as_array, check_number
+from rumjax.errors import InvalidInputError, as_array, check_number, shown
 from rumjax.models.modes import dropouts, in_mode, unknown_flags
 from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables
 
@@ -52,7 +52,7 @@ class Model:
         # A module, and numbers, which JAX can tell from others.
         if not isinstance(self.module, nn.Module):
             raise InvalidInputError(
-                f"model: wanted an instance of a Flax Linen module, got {self.module!r}"
+                f"model: wanted an instance of a Flax Linen module, got {shown(self.module)}"
             )
         for name, least in (("mean", -np.inf), ("std", float(np.finfo(np.float32).tiny))):
             numbers = check_number(f"model, {name}", getattr(self, name), least=least)
@@ -95,7 +95,7 @@ class Model:
         if not hasattr(images, "dtype"):
             images = as_array("images", images)
         if not hasattr(key, "dtype"):
-            raise InvalidInputError(f"key: wanted jax.random.key(seed), got {key!r}")
+            raise InvalidInputError(f"key: wanted jax.random.key(seed), got {shown(key)}")
         one = self.normalize(jnp.zeros((1, *images.shape[1:]), images.dtype))
         params_key, dropout_key = jax.random.split(key)
         rngs = {"params": params_key, "dropout": dropout_key}
