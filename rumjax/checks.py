@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, shown
 from rumjax.models import Model
 from rumjax.models.checks import check_images, check_labels_of, check_variables, is_traced
-from rumjax.types import Dataset, Key, Subset, Task, Variables
+from rumjax.types import Dataset, Key, PyTree, Subset, Task, Variables
 
 
 def check_data(what: str, data: Any, *models: Model, allow_empty: bool = False) -> Dataset:
@@ -64,11 +64,21 @@ def check_keys(what: str, keys: Any, *shape: int) -> Key:
             return jax.random.wrap_key_data(jnp.asarray(keys))
         if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.shape == shape:
             return jnp.asarray(keys)
-    got = f"{keys.dtype}{list(keys.shape)}" if hasattr(keys, "shape") else repr(keys)
+    got = f"{keys.dtype}{list(keys.shape)}" if hasattr(keys, "shape") else shown(keys)
     wanted = f"{shape[0]} keys, jax.random.split(key, {shape[0]})" if shape else "a key"
     raise InvalidInputError(
         f"{what}: wanted {wanted}, for instance of jax.random.key(0), got {got}"
     )
+
+
+def check_outside(what: str, tree: PyTree) -> None:
+    """Checks that models are not made inside `jax.jit` or `jax.vmap`.
+
+    Raises:
+      InvalidInputError: an array of the tree is still to be computed.
+    """
+    if is_traced(tree):
+        raise InvalidInputError(f"{what}: inside jax.jit or jax.vmap use rumjax.run_pure")
 
 
 def check_subset(what: str, chosen: Any, size: int) -> Subset:
@@ -163,7 +173,7 @@ def check_point(
       allow_empty: accepts data without examples.
 
     Raises:
-      InvalidInputError: they do not go together.
+      InvalidInputError: they do not go together, or a subset is empty.
 
     Examples:
       >>> from rumjax.models import Cnn
@@ -176,5 +186,7 @@ def check_point(
     data = check_data(what, data, model, allow_empty=allow_empty)
     for chosen in subsets:
         check_subset(what, chosen, len(data.labels))
+        if not is_traced(chosen.size) and int(chosen.size) == 0:
+            raise InvalidInputError(f"{what}: the subset is empty; at least one example is needed")
     variables = check_variables(f"{what}, variables", model, variables, data.images)
     return variables, jax.tree.map(jnp.asarray, data)

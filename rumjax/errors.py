@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 MOST_LISTED = 10
 """Names that a message lists, at most."""
+LONGEST = 100
+"""Characters of a value that a message shows, at most."""
 
 
 class RumjaxError(Exception):
@@ -49,7 +51,9 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
       Traceback (most recent call last):
       rumjax.errors.InvalidInputError: unknown size 'smal'; did you mean 'small'? There are: small
     """
-    if isinstance(name, str) and name in choices:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"{what}: wanted a name, got {shown(name)}")
+    if name in choices:
         return name
     # The nearest is one that it abbreviates, or else one of about the same letters.
     names = [str(choice) for choice in choices]
@@ -60,8 +64,25 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     if len(names) > MOST_LISTED:
         names = difflib.get_close_matches(str(name), names, n=MOST_LISTED, cutoff=0)
         listed = f"Of {len(choices)}, the nearest are: "
-    shown = f"{name!r:.100}"
-    raise InvalidInputError(f"unknown {what} {shown}{hint} {listed}{', '.join(names)}")
+    raise InvalidInputError(f"unknown {what} {shown(name)}{hint} {listed}{', '.join(names)}")
+
+
+def shown(value: Any) -> str:
+    """Returns a value as messages show it: arrays by dtype and shape, anything else cut short.
+
+    Examples:
+      >>> shown(np.zeros((2, 3)))
+      'float64[2, 3]'
+      >>> shown((np.zeros((2, 3)), 1))
+      'tuple of float64[2, 3], 1'
+    """
+    if np.ndim(getattr(value, "shape", None) or ()) and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
+        parts = ", ".join(shown(part) for part in value[:MOST_LISTED])
+        return f"{type(value).__name__} of {parts}"
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def as_array(what: str, values: Any) -> np.ndarray:
@@ -79,7 +100,7 @@ def as_array(what: str, values: Any) -> np.ndarray:
         array = np.asarray(values)
     except Exception as error:
         raise InvalidInputError(
-            f"{what}: wanted an array, got {type(values).__name__}: {error}"
+            f"{what}: wanted an array, got {type(values).__name__}: {error!s:.{LONGEST}}"
         ) from error
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
@@ -143,12 +164,12 @@ def check_share(what: str, value: float) -> float:
     """
     number = float(check_scalar(what, value))
     if not 0 < number < 1:
-        raise InvalidInputError(f"{what}: wanted a number between 0 and 1, got {value}")
+        raise InvalidInputError(f"{what}: wanted a number between 0 and 1, got {shown(value)}")
     return number
 
 
-def check_scalar(what: str, value: ArrayLike, *, most: float = np.inf) -> float:
-    """Returns `value` as a float if it is a single number in 0…`most`.
+def check_scalar(what: str, value: ArrayLike, *, least: float = 0.0, most: float = np.inf) -> float:
+    """Returns `value` as a float if it is a single number in `least`…`most`.
 
     Raises:
       InvalidInputError: an array, or what `check_number` refuses.
@@ -157,8 +178,8 @@ def check_scalar(what: str, value: ArrayLike, *, most: float = np.inf) -> float:
       >>> check_scalar("accuracy", np.float32(0.5), most=1.0)
       0.5
     """
-    if np.ndim(check_number(what, value, most=most)):
-        raise InvalidInputError(f"{what}: wanted a single number, got {value!s}")
+    if np.ndim(check_number(what, value, least=least, most=most)):
+        raise InvalidInputError(f"{what}: wanted a single number, got {shown(value)}")
     return float(as_array(what, value))
 
 
@@ -201,8 +222,8 @@ def check_labels(
     if outside.size:
         raise InvalidInputError(
             f"{what}: {outside.size} labels are outside 0…{most - 1}, the first is "
-            f"{array[outside[0]]} of example {outside[0]}; number the classes from 0, and leave "
-            "out examples without a label"
+            f"{array[outside[0]]} of example {outside[0]}; number the classes from 0, leave out "
+            "examples without a label, and give the model a logit for every class"
         )
     return array.astype(np.int32)
 
@@ -266,10 +287,12 @@ def check_count(what: str, value: int, *, least: int = 1) -> int:
     """
     try:
         whole = int(value) == value and value >= least
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever something that is no number makes of being compared
         whole = False
     if not whole:
-        raise InvalidInputError(f"{what}: wanted a whole number of at least {least}, got {value}")
+        raise InvalidInputError(
+            f"{what}: wanted a whole number of at least {least}, got {shown(value)}"
+        )
     return int(value)
 
 
@@ -298,11 +321,11 @@ def check_number(
     """
     given = as_array(what, value)
     if given.dtype.kind not in "fiu":
-        raise InvalidInputError(f"{what}: wanted a number, got {value!r}")
+        raise InvalidInputError(f"{what}: wanted a number, got {shown(value)}")
     with np.errstate(over="ignore"):
         numbers = given.astype(np.float32)
     if not np.all(np.isfinite(numbers) & (numbers >= least) & (numbers <= most)):
         bounds = f"of at least {least:g}" if most == np.inf else f"in {least:g}…{most:g}"
-        raise InvalidInputError(f"{what}: wanted finite numbers {bounds}, got {value!s}")
+        raise InvalidInputError(f"{what}: wanted finite numbers {bounds}, got {shown(value)}")
     number: np.float32 | np.ndarray = numbers[()]
     return number

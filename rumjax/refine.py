@@ -26,8 +26,9 @@ from rumjax.errors import (
     check_floats,
     check_indices,
     check_labels,
+    shown,
 )
-from rumjax.types import Scores, Task, Unlearner, subset
+from rumjax.types import Scores, Task, Unlearner, check_made, subset
 from rumjax.unlearn.base import Step
 
 Parts: TypeAlias = dict[str, np.ndarray]
@@ -197,6 +198,7 @@ def rum(
       [('low', 5), ('high', 4)]
     """
     # S and R, which must be disjoint.
+    check_made("rum", (forget, retain))
     forget = check_indices("forget set", forget, None)
     retain = check_indices("retain set", retain, None)
     shared = np.intersect1d(forget, retain)
@@ -217,11 +219,11 @@ def rum(
     if not callable(refine) or not isinstance(order, list | tuple | None):
         raise InvalidInputError(
             "rum: wanted a function for refine, rumjax.whole() for instance, and a list of names "
-            f"or None for order, got {refine!r} and {order!r}"
+            f"or None for order, got {shown(refine)} and {shown(order)}"
         )
 
     # The parts, their order, and an unlearner for each of them.
-    parts = _check_parts(refine(forget), forget)
+    parts = _check_parts(_refined(refine, forget), forget)
     order = _check_names("order", tuple(parts) if order is None else tuple(order), parts)
     if isinstance(select, Mapping):
         _check_names("select", tuple(select), parts)
@@ -247,12 +249,31 @@ def rum(
     return tuple(steps)
 
 
-def _check_parts(parts: Mapping[str, np.ndarray], forget: np.ndarray) -> Parts:
+def _refined(refine: Refine, forget: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Returns what a function makes of S, whatever it raises as an error of its caller's."""
+    try:
+        return refine(forget)
+    except InvalidInputError:
+        raise
+    except Exception as error:
+        raise InvalidInputError(
+            f"refine: {type(error).__name__}: {error}; wanted a function from S to parts, "
+            "rumjax.at_random() for instance"
+        ) from error
+
+
+def _check_parts(parts: Mapping[str, Any], forget: np.ndarray) -> Parts:
     """Returns parts as int32, if none is empty and together they are S."""
     if not isinstance(parts, Mapping):
         raise InvalidInputError(
             f"refine: wanted a function from S to parts by name, it returned {type(parts).__name__}"
         )
+    if unnamed := [name for name in parts if not isinstance(name, str)]:
+        raise InvalidInputError(f"refine: wanted names of parts, got {unnamed[0]!r}")
+    parts = {
+        name: list(part) if isinstance(part, set | frozenset) else part
+        for name, part in parts.items()
+    }
     for name, part in parts.items():
         if len(check_indices(f"refine, part {name}", part, None, allow_empty=True)) == 0:
             raise InvalidInputError(
@@ -283,6 +304,6 @@ def _check_part_names(names: Sequence[str]) -> tuple[str, ...]:
     strings = all(isinstance(name, str) for name in listed)
     if not listed or not strings or len(set(listed)) < len(listed):
         raise InvalidInputError(
-            f"parts: wanted different names, ('low', 'high') for instance, got {names!r}"
+            f"parts: wanted different names, ('low', 'high') for instance, got {shown(names)}"
         )
     return listed

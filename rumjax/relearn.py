@@ -108,7 +108,7 @@ def relearn_times(
         )
     data, keys = check_data("relearn, data", data, model), check_keys("relearn, keys", keys, count)
     target = [check_scalar("target", goal, most=1.0) for goal in target]
-    check_scalar("margin", margin, most=1.0)
+    margin = check_scalar("margin", margin, most=1.0)
     per_device = check_count("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
 

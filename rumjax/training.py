@@ -16,7 +16,14 @@ import optax
 from jax.typing import ArrayLike
 
 from rumjax.data.augment import Augmentation
-from rumjax.errors import InvalidInputError, check_choice, check_count, check_number
+from rumjax.errors import (
+    InvalidInputError,
+    check_choice,
+    check_count,
+    check_number,
+    check_scalar,
+    shown,
+)
 from rumjax.mesh import across_devices
 from rumjax.models import Model
 from rumjax.models.checks import check_model
@@ -185,7 +192,8 @@ class Sgd:
 
             # The gradient of the loss with respect to the parameters.
             def objective(params: PyTree) -> tuple[Array, Variables]:
-                return loss(variables._replace(params=params), *batches)
+                value, after = loss(variables._replace(params=params), *batches)
+                return value.astype(jnp.float32), after
 
             (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(variables.params)
 
@@ -239,7 +247,7 @@ class Recipe(Sgd):
     """it needs no variables to start from"""
 
     schedule: str = static()
-    milestones: tuple[int, ...] = static()
+    milestones: tuple[float, ...] = static()
     decay: Array
 
     def init(self, key: Key, variables: Variables | None, data: Dataset, task: Task) -> TrainState:
@@ -309,7 +317,7 @@ def sgd_fields(
     """
     if not callable(augmentation):
         raise InvalidInputError(
-            f"augmentation: wanted rumjax.data.augmentation(name), got {augmentation!r}"
+            f"augmentation: wanted rumjax.data.augmentation(name), got {shown(augmentation)}"
         )
     return {
         "model": check_model(model),
@@ -329,7 +337,7 @@ def recipe(
     epochs: int,
     learning_rate: ArrayLike = 0.1,
     schedule: str = "cosine",
-    milestones: tuple[int, ...] = (),
+    milestones: tuple[float, ...] = (),
     decay: ArrayLike = 0.2,
     **options: Unpack[SgdOptions],
 ) -> Recipe:
@@ -356,9 +364,10 @@ def recipe(
     """
     check_choice("schedule", schedule, SCHEDULES)
     if not isinstance(milestones, tuple | list):
-        raise InvalidInputError(f"milestones: wanted epochs like (60, 120), got {milestones!r}")
-    for milestone in milestones:
-        check_number("milestones", milestone)
+        raise InvalidInputError(
+            f"milestones: wanted epochs like (60, 120), got {shown(milestones)}"
+        )
+    milestones = tuple(check_scalar("milestones", milestone) for milestone in milestones)
     if bool(milestones) != (schedule == "steps"):
         raise InvalidInputError(f"milestones: {milestones} do not go with schedule {schedule!r}")
     sgd = sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options)
@@ -372,6 +381,6 @@ def recipe(
     return Recipe(
         **sgd,
         schedule=schedule,
-        milestones=tuple(milestones),
+        milestones=milestones,
         decay=number_leaf("decay", decay),
     )

@@ -225,8 +225,22 @@ def static(**kwargs: Any) -> Any:
     return dataclasses.field(metadata={"static": True}, **kwargs)
 
 
+def check_made(what: str, indices: Any) -> None:
+    """Checks that indices are there, and not still to be computed inside `jax.jit` or `jax.vmap`.
+
+    Raises:
+      InvalidInputError: they are still to be computed.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(indices)):
+        raise InvalidInputError(
+            f"{what}: its examples are still to be computed, inside jax.jit or jax.vmap; make "
+            "tasks outside, stack them by jax.tree.map(lambda *parts: jnp.stack(parts), *tasks), "
+            "and map over those"
+        )
+
+
 def subset(indices: Any, *, capacity: int | None = None) -> Subset:
-    """Makes a `Subset` of indices, padded to `capacity` (by default: no padding).
+    """Makes a `Subset` of indices, padded to `capacity` (by default: no padding, but one of none).
 
     Raises:
       InvalidInputError: no distinct integers from 0, or more of them than `capacity`.
@@ -237,8 +251,11 @@ def subset(indices: Any, *, capacity: int | None = None) -> Subset:
       ([3, 5, 0], 2)
     """
     # The order is kept.
+    check_made("subset", indices)
+    indices = sorted(indices) if isinstance(indices, set | frozenset) else indices
     count = len(check_indices("subset", indices, None, allow_empty=True))
-    capacity = count if capacity is None else check_count("capacity", capacity, least=0)
+    # An array of no place could not be read from.
+    capacity = max(count, 1) if capacity is None else check_count("capacity", capacity, least=0)
     if count > capacity:
         raise InvalidInputError(f"subset: {count} indices exceed the capacity {capacity}")
     padded = np.pad(as_array("subset", indices).astype(np.int32), (0, capacity - count))
@@ -272,6 +289,7 @@ def task(
       [2, 4]
     """
     # S, and what was forgotten before.
+    check_made("forget set", (forget, already_forgotten, size))
     size = check_count("size", size, least=0)
     forget = check_indices("forget set", forget, size, allow_empty=True)
     before = check_indices("already forgotten", already_forgotten, size, allow_empty=True)

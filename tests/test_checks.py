@@ -7,7 +7,7 @@ import pytest
 from flax.core import freeze
 
 import rumjax
-from rumjax import ensemble
+from rumjax import ensemble, gradients
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import Cnn, Model
 from rumjax.types import Dataset, Subset, Task, Variables
@@ -145,6 +145,62 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("capacity", [None, 3])
+@pytest.mark.parametrize("name", ["neggrad", "neggrad_plus", "scrub", "influence", "random_label"])
+def test_algorithms_that_work_on_the_forget_set_want_one(name, capacity, unlearn, plain_model):
+    options = {"num_classes": 3} if name == "random_label" else {}
+    unlearner = rumjax.unlearn.ALGORITHMS[name](plain_model, **options)
+    steps = rumjax.chain(rumjax.task([], SIZE, capacity=capacity), unlearner)
+    with pytest.raises(InvalidInputError, match="nothing is to be forgotten"):
+        unlearn(steps=lambda _: steps)
+
+
+def test_an_empty_forget_set_has_room_for_one():
+    assert rumjax.task([], SIZE).forget.indices.shape == (1,)
+
+
+def test_steps_of_two_models_are_refused(unlearn):
+    other = Model(Cnn(3, widths=(), hidden=5))
+    scratch = rumjax.retrain(other, epochs=1, batch_size=16)
+    for first, variables in ((True, lambda v: v), (False, lambda _: None)):
+
+        def mixed(steps, first=first):
+            steps = (*steps, steps[0]._replace(unlearner=scratch), steps[0]._replace(name="last"))
+            return steps if first else steps[1:]
+
+        with pytest.raises(InvalidInputError, match="last: its model has other variables"):
+            unlearn(steps=mixed, variables=variables)
+
+
+def many(key, steps, variables, data):
+    return list(ensemble.make([ensemble.Job("a", key, steps, variables)], data))
+
+
+@pytest.mark.parametrize("function", [rumjax.run, many])
+@pytest.mark.parametrize("mapped", ["task", "record", "variables"])
+def test_only_run_pure_is_mapped(mapped, function, unlearn):
+    def inside(one):
+        change = {
+            "task": {"steps": lambda steps: [steps[0]._replace(task=one.task)]},
+            "record": {"steps": lambda steps: [steps[0]._replace(unlearner=one.unlearner)]},
+            "variables": {"variables": lambda _: one},
+        }
+        return unlearn(function, **change[mapped])
+
+    given = {}
+    unlearn(lambda *arguments: given.update(steps=arguments[1][0], variables=arguments[2]))
+    one = given["variables" if mapped == "variables" else "steps"]
+    if mapped != "variables":
+        one = one._replace(name=0)
+    with pytest.raises(InvalidInputError, match=r"use rumjax\.run_pure"):
+        jax.vmap(inside)(jax.tree.map(lambda leaf: jnp.stack([leaf]), one))
+
+
+def test_tasks_are_made_outside_of_maps():
+    with pytest.raises(InvalidInputError, match="make tasks outside"):
+        jax.vmap(lambda one: rumjax.task(one, SIZE))(jnp.array([[1], [2]]))
+
+
 @pytest.mark.parametrize("fault", REFUSED)
 @pytest.mark.parametrize("function", [rumjax.run, rumjax.run_pure])
 def test_what_is_wrong_is_refused_before_anything_runs(fault, function, unlearn, monkeypatch):
@@ -234,3 +290,37 @@ def test_scores_of_other_examples_refine_nothing(scores, message, plain_model):
             refine=rumjax.by_score(rumjax.Scores(scores)),
             select=rumjax.original(plain_model),
         )
+
+
+LARGE = Dataset(np.full((60, 28, 28, 1), 255, np.uint8), np.zeros(60, np.int32))
+
+
+@pytest.mark.parametrize("value", [LARGE, LARGE.images, "9" * 1000, [LARGE.images]])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda value, model: rumjax.task([1], value),
+        lambda value, model: rumjax.finetune(model, epochs=value),
+        lambda value, model: rumjax.finetune(model, momentum=value),
+        lambda value, model: rumjax.finetune(model, batch_norm=value),
+        lambda value, model: rumjax.finetune(model, augmentation=value),
+        lambda value, model: rumjax.run(value, (), None, LARGE),
+        lambda value, model: rumjax.at_random(parts=value),
+        lambda value, model: Model(value),
+    ],
+)
+def test_a_message_shows_no_pixels(call, value, plain_model):
+    with pytest.raises(InvalidInputError) as caught:
+        call(value, plain_model)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("number", [4, 4.0, np.float32(4), np.array(4)])
+def test_a_whole_number_may_be_of_any_type(number, plain_model, plain_original, data):
+    chosen = rumjax.subset({1, 2})
+    for result in (
+        rumjax.models.predict(plain_model, plain_original, data.images, batch_size=number),
+        gradients.mean_gradient(plain_model, plain_original, data, chosen, batch_size=number),
+        gradients.gram_matrix(plain_model, plain_original, data, chosen, micro_batch=number),
+    ):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))

@@ -186,3 +186,22 @@ def test_what_cannot_be_is_refused(changes, message):
     }
     with pytest.raises(InvalidInputError, match=message):
         rum(options.pop("forget"), options.pop("retain"), **options)
+
+
+def test_parts_may_be_sets():
+    steps = rum([1, 2], [0, 3], refine=lambda _: {"a": {2}, "b": {1}}, select=NOTHING)
+    assert [members(step.task.forget) for step in steps] == [[2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("refine", "message"),
+    [
+        (at_random, "refine: TypeError.*at_random.. for instance"),
+        (lambda forget: forget[99], "refine: IndexError"),
+        (lambda forget: {0: forget}, "names of parts, got 0"),
+        (lambda forget: list(forget), "returned list"),
+    ],
+)
+def test_a_refinement_that_fails_is_named(refine, message):
+    with pytest.raises(InvalidInputError, match=message):
+        rum([1, 2], [0, 3], refine=refine, select=NOTHING)

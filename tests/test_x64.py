@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import rumjax
-from rumjax import gradients
+from rumjax import ensemble, gradients
 
 SIZE = 24
 
@@ -33,10 +33,15 @@ def results():
     )
     second = rumjax.run(jax.random.key(1), steps, first, data)
 
+    # Models at once, by the algorithm whose numbers change with the epoch.
+    sparse = rumjax.chain(task, rumjax.l1_sparse(model, epochs=2, batch_size=8))
+    [(_, made)] = ensemble.make([ensemble.Job("one", jax.random.key(2), sparse, first)], data)
+
     # What is read of a model.
     trees = {
         "trained": first,
         "unlearned": second,
+        "made": made.read,
         "outputs": rumjax.models.predict(model, second, images),
         "self_influence": gradients.self_influence(model, second, images, labels),
         "curvature": gradients.loss_curvature(model, second, images, labels),

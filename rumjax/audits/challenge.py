@@ -3,7 +3,7 @@
 import numpy as np
 
 from rumjax.audits.kl_margins import check_sides
-from rumjax.errors import InvalidInputError, check_count, check_floats, check_number, check_scalar
+from rumjax.errors import InvalidInputError, check_count, check_floats, check_scalar
 
 DELTA, CAP, WIDTH = 1e-5, 50.0, 0.5
 """The challenge's δ, its cap of ε, and the width of its bins of ε."""
@@ -132,7 +132,10 @@ def challenge_score(quality: float, retain_ratio: float, test_ratio: float) -> f
       >>> challenge_score(0.5, retain_ratio=1.0, test_ratio=0.5)
       0.25
     """
-    check_number("quality", quality, least=-np.inf)  # the end of an interval may lie below 0
-    for name, value in {"retain_ratio": retain_ratio, "test_ratio": test_ratio}.items():
-        check_scalar(name, value)
-    return quality * retain_ratio * test_ratio
+    # The end of an interval may lie below 0.
+    quality = check_scalar("quality", quality, least=-np.inf)
+    return (
+        quality
+        * check_scalar("retain_ratio", retain_ratio)
+        * check_scalar("test_ratio", test_ratio)
+    )

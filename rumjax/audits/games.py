@@ -161,7 +161,7 @@ def true_positive_rate(game: Game, false_positive_rate: float) -> Rate:
     from scipy import stats
     from sklearn import metrics
 
-    check_scalar("false_positive_rate", false_positive_rate, most=1.0)
+    false_positive_rate = check_scalar("false_positive_rate", false_positive_rate, most=1.0)
     # The highest rate among the thresholds that are allowed.
     scores, positive = _pairs(game)
     false, true, _ = metrics.roc_curve(positive, scores, drop_intermediate=False)
@@ -246,7 +246,7 @@ def bootstrap(
       (1.0, 1.0, 1.0)
     """
     measured, of_draws = MEASURES[check_choice("measure", measure, MEASURES)]
-    check_share("level", level)
+    level = check_share("level", level)
     game = check_game("attack", game)
     value, of_draw = measured(game), of_draws(game)
 

@@ -120,7 +120,7 @@ def offline_rmia(
       >>> auc(offline_rmia(targets, shadows, *unseen, positive=IN)) > 0.9
       True
     """
-    check_scalar("offset", offset, most=1.0)
+    offset = check_scalar("offset", offset, most=1.0)
     targets, shadows, unseen_by_targets, unseen_by_shadows, kept = _checked(
         targets, shadows, unseen_by_targets, unseen_by_shadows, left_out
     )

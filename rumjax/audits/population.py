@@ -192,7 +192,7 @@ def worlds_of_task(
       array([[2, 1, 2, 1, 0]], dtype=int8)
     """
     forget = check_indices("forget set", forget, check_count("size", size), allow_empty=True)
-    check_count("models", models)
+    models = check_count("models", models)
     if check_count("examples", examples) < size or world not in (OUT, IN, FORGOTTEN):
         raise InvalidInputError(
             f"worlds: {examples} examples, {size} of them of D, and world {world} of S; wanted at "

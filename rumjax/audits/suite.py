@@ -139,7 +139,7 @@ def audit(
     if shadows is not None:
         shadows = check_population("shadows", shadows)
         check_examples("shadows", shadows, "the unlearned models'", unlearned)
-    check_count("draws", draws)
+    draws = check_count("draws", draws)
 
     # Single examples are attacked where models differ in what they forgot; else sides are compared.
     forgotten, never = ((unlearned.worlds == world).sum(axis=0) for world in (FORGOTTEN, OUT))

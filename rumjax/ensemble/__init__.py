@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rumjax.checks import check_keys
+from rumjax.checks import check_keys, check_outside
 from rumjax.ensemble.programs import (
     WITHIN,
     Programs,
@@ -289,6 +289,7 @@ def run(
       (['a', 'b'], (2, 4, 2))
     """
     # The programs are compiled when they are first called.
+    per_device = check_count("per_device", per_device)
     devices, size = at_once(devices, per_device)
     within = check_choice("within", within or within_device(), WITHIN)
     check_choice("diverging", diverging, ("stops", "noted"))
@@ -298,6 +299,7 @@ def run(
         # A work that does not fill the devices repeats its last model.
         if not 0 < len(work.names) <= size:
             raise InvalidInputError(f"work of {len(work.names)} models: wanted 1 to {size}")
+        check_outside("ensemble", (work, data))
         count = len(work.names)
         steps, variables, data = check_steps(
             f"models {', '.join(work.names[:3])}", work.steps, work.variables, data, lead=(count,)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.checks import check_keys
+from rumjax.checks import check_keys, check_outside
 from rumjax.errors import InvalidInputError, as_array
 from rumjax.training import Recipe
 from rumjax.types import Key, PyTree, Subset, Task, Variables
@@ -110,6 +110,7 @@ def together(
     """
     if not names:
         raise InvalidInputError("work: there are no models; at least one is needed")
+    check_outside("ensemble", (steps, variables))
     alike = [_together(names, models) for models in zip(*steps, strict=True)]
     # Without variables there is nothing to stack, and the result is None.
     return Work(names, keys, alike, stacked(variables))

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from rumjax.checks import check_point
-from rumjax.errors import check_count, check_number
+from rumjax.errors import check_count, check_scalar
 from rumjax.models import Model
 from rumjax.models.dense import Name, by_name, dense_layers
 from rumjax.types import AnyArray, Array, PyTree, Variables
@@ -116,7 +116,7 @@ def loss_curvature(
     variables, data = check_point(
         "loss curvature", model, variables, (images, labels), allow_empty=True
     )
-    check_number("step", step, least=float(np.finfo(np.float32).tiny))
+    step = check_scalar("step", step, least=float(np.finfo(np.float32).tiny))
 
     # The sum of the losses has every example's gradient, since examples do not interact.
     def batch(images: Array, labels: Array) -> Array:

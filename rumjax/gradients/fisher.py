@@ -71,7 +71,7 @@ def gram_matrix(
     N²/(2·block) times.
     """
     variables, data = check_point("Gram matrix", model, variables, data, chosen)
-    check_count("micro_batch", micro_batch)
+    micro_batch = check_count("micro_batch", micro_batch)
 
     # Whole blocks of examples, and 0 for those that fill the last one.
     capacity = chosen.indices.shape[0]
@@ -175,6 +175,7 @@ def fisher_solve(
       x, like the parameters.
     """
     variables, data = check_point("Fisher", model, variables, data, chosen)
+    micro_batch = check_count("micro_batch", micro_batch)
     if not isinstance(damping, jax.core.Tracer) and not check_scalar("damping", damping) > 0:
         raise InvalidInputError("damping: wanted a number above 0, got 0")
     vector = check_variables(

@@ -102,7 +102,7 @@ def sum_over(
       batch_size: examples at a time.
     """
     chex.assert_equal_shape([chosen.indices, coefficients])
-    check_count("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
     capacity = chosen.indices.shape[0]
 
     def body(step: Array, total: PyTree) -> PyTree:

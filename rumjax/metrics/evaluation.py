@@ -54,13 +54,10 @@ def measure(
         raise InvalidInputError(
             f"measure: wanted a ForgetSet of rumjax.forget_sets, got {type(forget_set).__name__}"
         )
+    sets = {}
     for name, examples in {"forget": forget_set.forget, "retain": forget_set.retain}.items():
-        check_indices(f"measure, {name} set", examples, len(train.labels))
-    sets = {
-        "forget": train.at(forget_set.forget),
-        "retain": train.at(forget_set.retain),
-        "test": test,
-    }
+        sets[name] = train.at(check_indices(f"measure, {name} set", examples, len(train.labels)))
+    sets["test"] = test
     return Measured(
         accuracies=Accuracies(*(accuracy(predictions) for predictions in sets.values())),
         parts={name: accuracy(train.at(part)) for name, part in forget_set.parts.items()},

@@ -47,7 +47,7 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95) -> Interval:
     from scipy import stats
 
     values = check_floats("interval", values, "n").astype(np.float64)
-    check_share("level", level)
+    level = check_share("level", level)
     if values.size == 0:
         raise InvalidInputError("interval: wanted finite values, at least one, got none")
     mean = float(values.mean())

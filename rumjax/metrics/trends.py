@@ -170,8 +170,8 @@ def rank_correlation(
         stats, _KINDS[check_choice("rank correlation", kind, _KINDS)]
     )
     first, second = (check_floats("rank correlation", scores, "N") for scores in (first, second))
-    check_count("replicates", replicates)
-    check_share("level", level)
+    replicates = check_count("replicates", replicates)
+    level = check_share("level", level)
     if len(first) != len(second) or len(first) < 3:
         raise InvalidInputError(
             f"rank correlation: {len(first)} scores and {len(second)}; wanted as many of both, at "

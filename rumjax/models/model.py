@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
-from rumjax.errors import InvalidInputError, as_array, check_number
-from rumjax.models.modes import dropouts, in_mode
+from rumjax.errors import InvalidInputError, as_array, check_number, shown
+from rumjax.models.modes import dropouts, in_mode, unknown_flags
 from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables
 
 COLLECTIONS = {"params", "batch_stats"}
@@ -52,7 +52,7 @@ class Model:
         # A module, and numbers, which JAX can tell from others.
         if not isinstance(self.module, nn.Module):
             raise InvalidInputError(
-                f"model: wanted an instance of a Flax Linen module, got {self.module!r}"
+                f"model: wanted an instance of a Flax Linen module, got {shown(self.module)}"
             )
         for name, least in (("mean", -np.inf), ("std", float(np.finfo(np.float32).tiny))):
             numbers = check_number(f"model, {name}", getattr(self, name), least=least)
@@ -95,7 +95,7 @@ class Model:
         if not hasattr(images, "dtype"):
             images = as_array("images", images)
         if not hasattr(key, "dtype"):
-            raise InvalidInputError(f"key: wanted jax.random.key(seed), got {key!r}")
+            raise InvalidInputError(f"key: wanted jax.random.key(seed), got {shown(key)}")
         one = self.normalize(jnp.zeros((1, *images.shape[1:]), images.dtype))
         params_key, dropout_key = jax.random.split(key)
         rngs = {"params": params_key, "dropout": dropout_key}
@@ -200,6 +200,8 @@ class Signature(NamedTuple):
     """a shape and a dtype in the place of each array"""
     num_classes: int
     """K, the number of its logits"""
+    width: int
+    """E, the width of its embeddings; 0 without"""
 
 
 FLAGLESS = (
@@ -213,12 +215,17 @@ FLAGLESS = (
 def _signature(model: Model, shape: tuple[int, ...], dtype: str) -> Signature:
     """Traces a model on two images of a shape and dtype, and checks that its modes differ."""
     images = jax.ShapeDtypeStruct((2, *shape), dtype)
+    if flags := unknown_flags(model.module):
+        raise InvalidInputError(
+            f"{model._name}: its __call__ takes {flags[0]!r}, and nothing says whether that means "
+            "training; call it 'train' if it does, or else make it a field"
+        )
 
-    def trace(key: Key, images: Array) -> tuple[Variables, Array]:
+    def trace(key: Key, images: Array) -> tuple[Variables, Outputs, Outputs]:
         # Training must move the batch statistics, and use the dropout that there is.
         variables = model.init(key, images)
         with dropouts() as drops:
-            _, after = model.apply(variables, images, train=True, key=key)
+            trained, after = model.apply(variables, images, train=True, key=key)
         before = jax.tree.leaves(variables.batch_stats)
         moved = [old is not new for old, new in zip(before, jax.tree.leaves(after), strict=True)]
         for what, works in {"batch statistics": moved, "dropout": drops}.items():
@@ -227,16 +234,13 @@ def _signature(model: Model, shape: tuple[int, ...], dtype: str) -> Signature:
                     f"{model._name} has {what} that training does not use: {FLAGLESS}"
                 )
 
-        # Prediction must draw nothing; it cannot change statistics.
-        with dropouts() as drops:
-            outputs, _ = model.apply(variables, images, train=False, key=key)
-        if any(drops):
-            raise InvalidInputError(f"{model._name} drops outside of training: {FLAGLESS}")
-        return variables, outputs.logits
+        # Prediction has no key to draw by, and cannot change statistics.
+        outputs, _ = model.apply(variables, images, train=False)
+        return variables, trained, outputs
 
     # Whatever a module of someone else raises, it does not take these images.
     try:
-        variables, logits = jax.eval_shape(trace, jax.random.key(0), images)
+        variables, trained, outputs = jax.eval_shape(trace, jax.random.key(0), images)
     except InvalidInputError:
         raise
     except Exception as error:
@@ -244,7 +248,30 @@ def _signature(model: Model, shape: tuple[int, ...], dtype: str) -> Signature:
             f"{model._name} does not work on images {dtype}{list(images.shape)}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return Signature(variables, logits.shape[-1])
+    _check_forms(model._name, variables, trained, outputs)
+    return Signature(variables, outputs.logits.shape[-1], outputs.embeddings.shape[-1])
+
+
+def _check_forms(name: str, variables: Variables, trained: Outputs, outputs: Outputs) -> None:
+    """Checks shapes and dtypes: parameters of float32, and the same outputs in both modes."""
+    for path, leaf in jax.tree.flatten_with_path(variables._asdict())[0]:
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype != jnp.float32:
+            where = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise InvalidInputError(
+                f"{name}: {where} is {leaf.dtype}; keep parameters in float32 "
+                "(param_dtype=jnp.float32) and compute in bfloat16 (dtype=jnp.bfloat16)"
+            )
+    shapes = [[list(part.shape) for part in both] for both in (trained, outputs)]
+    if shapes[0] != shapes[1]:
+        raise InvalidInputError(
+            f"{name} returns logits and embeddings of {shapes[0]} in training, and of {shapes[1]} "
+            "otherwise; return the same two always, and leave out auxiliary logits"
+        )
+    if outputs.logits.shape[-1] < 2:
+        raise InvalidInputError(
+            f"{name} has too few logits, {outputs.logits.shape[-1]}; wanted one for each class, "
+            "two of two classes"
+        )
 
 
 def _leading(output: Any) -> tuple[int, ...] | None:

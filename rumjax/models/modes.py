@@ -58,6 +58,28 @@ def in_mode(module: nn.Module, *, train: bool) -> tuple[nn.Module, dict[str, boo
     return (module.clone(**fields) if fields else module), arguments
 
 
+def unknown_flags(module: nn.Module) -> list[str]:
+    """Returns the booleans that `__call__` takes by other names, if none of `FLAGS` is there.
+
+    Examples:
+      >>> class Network(nn.Module):
+      ...     def __call__(self, images, phase_train=False):
+      ...         return images
+      >>> unknown_flags(Network())
+      ['phase_train']
+    """
+    moved, arguments = in_mode(module, train=True)
+    if arguments or moved is not module:
+        return []
+    parameters = inspect.signature(type(module).__call__).parameters
+    return [
+        name
+        for name, parameter in parameters.items()
+        if isinstance(parameter.default, bool)
+        or str(parameter.annotation).removeprefix("<class '").startswith("bool")
+    ]
+
+
 @contextmanager
 def dropouts() -> Iterator[list[bool]]:
     """Yields a list that tells of every dropout applied inside whether it drops anything."""

@@ -32,7 +32,7 @@ def predict(
     """
     images = check_images("images", images)
     variables = check_variables("variables", model, variables, images)
-    check_count("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
 
     # Whole batches; the last one is filled up with black images.
     count = len(images)

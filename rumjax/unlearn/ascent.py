@@ -1,6 +1,6 @@
 """Gradient ascent on the forget set, alone and balanced by descent on the retain set."""
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -13,6 +13,9 @@ from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Varia
 @record
 class NegGrad(Sgd):
     """Minimizes −CE on S."""
+
+    reads_forget: ClassVar[bool] = True
+    """S must not be empty"""
 
     forget_loss_cap: Array
 
@@ -29,6 +32,9 @@ class NegGrad(Sgd):
 @record
 class NegGradPlus(Sgd):
     """Minimizes β·CE on R − (1−β)·CE on S."""
+
+    reads_forget: ClassVar[bool] = True
+    """S must not be empty"""
 
     beta: Array
     forget_loss_cap: Array

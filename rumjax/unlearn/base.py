@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.checks import check_data, check_keys, check_task
+from rumjax.checks import check_data, check_keys, check_outside, check_task
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import Model
 from rumjax.models.checks import check_variables, is_traced
@@ -95,8 +95,7 @@ def run(
       >>> variables.params["Dense_1"]["kernel"].shape
       (4, 2)
     """
-    if is_traced((key, variables, data)):
-        raise InvalidInputError("run: inside jax.jit or jax.vmap use rumjax.run_pure")
+    check_outside("run", (key, steps, variables, data))
     key = check_keys("run, key", key)
     steps, current, data = check_steps("run", steps, variables, data)
     check_whole(steps, len(data.labels))
@@ -155,8 +154,10 @@ def check_steps(
             if lead:
                 one = Task(*(part._replace(indices=part.indices[number]) for part in one))
             check_task(f"{what}, {step.name}", one, len(data.labels))
+            check_forgets(f"{what}, {step.name}", step.unlearner, one)
     for unlearner in unlearners:
         check_classes(what, unlearner, data)
+    check_models(what, parts, data)
 
     # Variables to start from.
     if variables is not None:
@@ -194,6 +195,52 @@ def check_numbers(what: str, unlearner: Unlearner[Any], lead: tuple[int, ...] = 
 def _fields(cls: Any) -> list[dataclasses.Field[Any]]:
     """Returns the fields of a record that are numbers and not structure."""
     return [field for field in dataclasses.fields(cls) if not field.metadata.get("static")]
+
+
+def check_forgets(what: str, unlearner: Unlearner[Any], task: Task) -> None:
+    """Checks that there is something to forget, if the unlearner's class says `reads_forget`.
+
+    Raises:
+      InvalidInputError: the forget set is empty.
+    """
+    reads, size = getattr(unlearner, "reads_forget", False), task.forget.size
+    if reads and not is_traced(size) and int(size) == 0:
+        raise InvalidInputError(
+            f"{what}: nothing is to be forgotten, and {type(unlearner).__name__} works on the "
+            "forget set; name an example to forget, or use rumjax.finetune"
+        )
+
+
+def check_models(what: str, steps: Sequence[Step], data: Dataset) -> None:
+    """Checks that every step is given variables of the form that its model has.
+
+    Raises:
+      InvalidInputError: two steps are of different models, and the later needs variables; or a
+        model seems to return embeddings before logits.
+    """
+    before = None
+    for step in steps:
+        model = getattr(step.unlearner, "model", None)
+        if isinstance(model, Model):
+            form, classes, width = model.signature(data.images)
+            if (
+                model.num_classes is None
+                and 0 < width < classes
+                and not is_traced(data.labels)
+                and int(data.labels.max()) < width
+            ):
+                raise InvalidInputError(
+                    f"{what}, {step.name}: {type(model.module).__name__} returns logits of "
+                    f"{classes} classes and embeddings of {width}, and the labels are below "
+                    f"{width}; return logits first, or say Model(module, num_classes={classes})"
+                )
+            scratch = getattr(step.unlearner, "from_scratch", False)
+            if before is not None and not scratch and form != before:
+                raise InvalidInputError(
+                    f"{what}, {step.name}: its model has other variables than that of the step "
+                    "before; all steps must be of one model"
+                )
+            before = form
 
 
 def check_classes(what: str, unlearner: Unlearner[Any], data: Dataset) -> None:

@@ -1,6 +1,6 @@
 """SCRUB: a student that disobeys its teacher on the forget set and obeys it on the retain set."""
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import chex
 import jax
@@ -26,6 +26,9 @@ from rumjax.types import (
 @record
 class Scrub(Sgd):
     """Maximizes KL_T(teacher‖student) on S and minimizes γ·CE + β·KL_T(teacher‖student) on R."""
+
+    reads_forget: ClassVar[bool] = True
+    """S must not be empty"""
 
     max_epochs: Array
     beta: Array

@@ -33,7 +33,7 @@ class L1Sparse(Sgd):
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
         """Runs a pass over R; γ_t falls linearly, from γ in the first epoch to γ/E in the last."""
-        penalty = self.penalty * (1 - state.epoch / self.epochs)
+        penalty = self.penalty * (1 - state.epoch / self.epochs).astype(jnp.float32)
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
             outputs, after = self.forward(variables, batch)

@@ -1,5 +1,7 @@
 """Influence unlearning: one damped Newton step away from the forget set."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,6 +30,9 @@ from rumjax.types import (
 @record
 class Influence:
     """θ ← θo + α·(F + λI)⁻¹ v with v = |S|/|D| · (∇L_S − ∇L_R), per-set mean gradients."""
+
+    reads_forget: ClassVar[bool] = True
+    """S must not be empty"""
 
     model: Model = static()
     fisher_examples: int = static()

@@ -1,6 +1,6 @@
 """Random relabelling of the forget set, of the whole network or of its salient parameters."""
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,9 @@ SALIENCIES = {"mean": mean_gradient, "per_example": mean_gradient_magnitude}
 @record
 class RandomLabel(Sgd):
     """Minimizes CE on R ∪ S, with S's labels redrawn every epoch among the other classes."""
+
+    reads_forget: ClassVar[bool] = True
+    """S must not be empty"""
 
     num_classes: int = static()
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import rumjax
 from rumjax import audits
 from rumjax.errors import InvalidInputError
 from rumjax.models import Model, margins, predict, require_embeddings
@@ -227,3 +228,77 @@ def test_margins_of_arrays_that_do_not_go_together_are_refused(shapes):
     logits, labels = shapes
     with pytest.raises(InvalidInputError):
         margins(jnp.zeros(logits), jnp.zeros(labels, jnp.int32))
+
+
+class Phased(nn.Module):
+    @nn.compact
+    def __call__(self, images, phase_train: bool = False):
+        noise = jax.random.normal(self.make_rng("dropout"), ()) if phase_train else 0.0
+        return nn.Dense(3)(flat(images)) + noise
+
+
+class Noisy(nn.Module):
+    """It draws where it should not."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        noise = 0.0 if train else jax.random.normal(self.make_rng("dropout"), ())
+        return nn.Dense(3)(flat(images)) + noise
+
+
+class PairInTraining(nn.Module):
+    @nn.compact
+    def __call__(self, images, train):
+        logits = nn.Dense(3)(flat(images))
+        return (logits, flat(images)) if train else logits
+
+
+class Bfloat(nn.Module):
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images):
+        return nn.Dense(3, dtype=jnp.bfloat16, param_dtype=self.param_dtype)(flat(images))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Phased(), "takes 'phase_train'.*call it 'train'"),
+        (Noisy(), "random numbers outside of training"),
+        (PairInTraining(), "in training, and of .* otherwise"),
+        (Bfloat(jnp.bfloat16), "params/Dense_0/bias is bfloat16; keep parameters in float32"),
+        (Logits(1), "too few logits, 1"),
+    ],
+)
+def test_a_module_whose_form_cannot_be_trained_is_refused(module, message):
+    with pytest.raises(InvalidInputError, match=message):
+        Model(module).signature(IMAGES)
+
+
+def test_a_module_may_compute_in_few_bits():
+    model, labels = Model(Bfloat()), np.arange(7) % 3
+    steps = rumjax.chain(
+        rumjax.task([1, 2], 7),
+        *(rumjax.unlearn.ALGORITHMS[name](model, batch_size=4) for name in ("scrub", "influence")),
+    )
+    variables = model.init(KEY, IMAGES)
+    after = rumjax.run(KEY, steps, variables, rumjax.Dataset(IMAGES, labels))
+    assert after.params["Dense_0"]["kernel"].dtype == jnp.float32
+    assert np.any(after.params["Dense_0"]["kernel"] != variables.params["Dense_0"]["kernel"])
+
+
+def test_embeddings_before_logits_are_refused_unless_the_classes_are_said():
+    class Swapped(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            return flat(images), nn.Dense(3)(flat(images))
+
+    data = rumjax.Dataset(IMAGES, np.arange(7) % 3)
+    for model, message in (
+        (Model(Swapped()), "return logits first, or say"),
+        (Model(Swapped(), num_classes=3), "the data has 3"),
+    ):
+        steps = rumjax.chain(rumjax.task([1], 7), rumjax.retrain(model, epochs=1))
+        with pytest.raises(InvalidInputError, match=message):
+            rumjax.run(KEY, steps, None, data)

@@ -92,7 +92,7 @@ class Fixed(nn.Module):
         (Fixed(running=True), "batch statistics that training does not use"),
         (Fixed(running=False), "changes its batch statistics outside of training"),
         (Fixed(calm=True), "dropout that training does not use"),
-        (Fixed(calm=False), "drops outside of training"),
+        (Fixed(calm=False), "random numbers outside of training"),
         (nn.Dense(3), "must return logits"),
         (nn.Sequential([nn.Conv(3, (9, 9), padding="VALID")]), "must return logits|does not work"),
     ],
