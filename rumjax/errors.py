@@ -76,8 +76,9 @@ def shown(value: Any) -> str:
       >>> shown((np.zeros((2, 3)), 1))
       'tuple of float64[2, 3], 1'
     """
-    if np.ndim(getattr(value, "shape", None) or ()) and hasattr(value, "dtype"):
-        return f"{value.dtype}{list(value.shape)}"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(shape)}"
     if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
         parts = ", ".join(shown(part) for part in value[:MOST_LISTED])
         return f"{type(value).__name__} of {parts}"
