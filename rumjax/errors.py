@@ -90,13 +90,15 @@ def as_array(what: str, values: Any) -> np.ndarray:
     """Returns values as a NumPy array; bfloat16 as float32.
 
     Raises:
-      InvalidInputError: a ragged list, an array that is still to be computed inside `jax.jit`, or
-        anything else that is no array.
+      InvalidInputError: a ragged list, an array that is still to be computed inside `jax.jit`,
+        masked numbers, or anything else that is no array.
 
     Examples:
       >>> as_array("labels", [0, 1]).shape
       (2,)
     """
+    if np.ma.is_masked(values):
+        raise InvalidInputError(f"{what}: some are masked; leave those examples out")
     try:
         array = np.asarray(values)
     except Exception as error:

@@ -108,6 +108,7 @@ REFUSED = {
     "one-hot labels": ({"labels": lambda labels: np.eye(3, dtype=int)[labels]}, "argmax"),
     "labels of floats": ({"labels": lambda labels: labels / 2}, "wanted integers"),
     "labels of strings": ({"labels": lambda labels: labels.astype(str)}, "wanted integers"),
+    "masked labels": ({"labels": lambda y: np.ma.array(y, mask=y == 0)}, "some are masked"),
     "no labels": ({"labels": lambda labels: None}, "wanted integers"),
     "images of 0…255": ({"images": lambda images: images.astype(np.float32)}, "uint8"),
     "images of int64": ({"images": lambda images: images.astype(np.int64)}, "uint8"),

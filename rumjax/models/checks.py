@@ -60,7 +60,7 @@ def check_images(what: str, images: Any) -> AnyArray:
       (2, 8, 8, 1)
     """
     # Dtype and shape.
-    if not isinstance(images, np.ndarray | jax.Array):
+    if not isinstance(images, np.ndarray | jax.Array) or np.ma.isMaskedArray(images):
         images = as_array(what, images)
     floats = jnp.issubdtype(images.dtype, jnp.floating)
     advice = "cast pixels of 0…255 by images.astype(np.uint8)"
