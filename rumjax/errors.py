@@ -76,8 +76,9 @@ def shown(value: Any) -> str:
       >>> shown((np.zeros((2, 3)), 1))
       'tuple of float64[2, 3], 1'
     """
-    if np.ndim(getattr(value, "shape", None) or ()) and hasattr(value, "dtype"):
-        return f"{value.dtype}{list(value.shape)}"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(shape)}"
     if isinstance(value, tuple | list) and any(hasattr(part, "shape") for part in value):
         parts = ", ".join(shown(part) for part in value[:MOST_LISTED])
         return f"{type(value).__name__} of {parts}"
@@ -89,13 +90,15 @@ def as_array(what: str, values: Any) -> np.ndarray:
     """Returns values as a NumPy array; bfloat16 as float32.
 
     Raises:
-      InvalidInputError: a ragged list, an array that is still to be computed inside `jax.jit`, or
-        anything else that is no array.
+      InvalidInputError: a ragged list, an array that is still to be computed inside `jax.jit`,
+        masked numbers, or anything else that is no array.
 
     Examples:
       >>> as_array("labels", [0, 1]).shape
       (2,)
     """
+    if np.ma.is_masked(values):
+        raise InvalidInputError(f"{what}: some are masked; leave those examples out")
     try:
         array = np.asarray(values)
     except Exception as error:

@@ -29,7 +29,7 @@ from rumjax.errors import (
     shown,
 )
 from rumjax.types import Scores, Task, Unlearner, check_made, subset
-from rumjax.unlearn.base import Step
+from rumjax.unlearn.base import Step, check_unlearner
 
 Parts: TypeAlias = dict[str, np.ndarray]
 """Named disjoint subsets of the forget set, int32 indices into D."""
@@ -230,11 +230,7 @@ def rum(
     else:
         select = dict.fromkeys(parts, select)
     for name, unlearner in select.items():
-        if not hasattr(unlearner, "init"):
-            raise InvalidInputError(
-                f"select, {name}: wanted an unlearner, of rumjax.finetune(model) for instance, got "
-                f"{type(unlearner).__name__}"
-            )
+        check_unlearner(f"select, {name}", unlearner)
 
     # At every step, R and the parts of later steps are retained.
     steps = []

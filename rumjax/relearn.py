@@ -6,7 +6,7 @@ model that has never seen S.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +56,7 @@ def relearn_times(
     model: Model,
     learning_rate: ArrayLike,
     epochs: int,
-    target: Sequence[float],
+    target: Sequence[float] | float,
     margin: float = 0.0,
     per_device: int = 1,
     **options: Unpack[SgdOptions],
@@ -100,14 +100,18 @@ def relearn_times(
       0
     """
     # As many of everything, and numbers in range.
+    names = [names] if isinstance(names, str) else [str(name) for name in names]
     count = len(names)
-    if not count == len(set(names)) == len(keys) == len(variables) == len(target) > 0:
+    if np.ndim(keys) == 0:
+        keys = jnp.reshape(check_keys("relearn, keys", keys), 1)
+    goals: list[Any] = [target] * count if np.ndim(target) == 0 else list(target)  # type: ignore[arg-type]
+    if not count == len(set(names)) == len(keys) == len(variables) == len(goals) > 0:
         raise InvalidInputError(
             f"relearn: {len(set(names))} different names of {count}, {len(keys)} keys, "
-            f"{len(variables)} models and {len(target)} targets; wanted as many of each, at least 1"
+            f"{len(variables)} models and {len(goals)} targets; wanted as many of each, at least 1"
         )
     data, keys = check_data("relearn, data", data, model), check_keys("relearn, keys", keys, count)
-    target = [check_scalar("target", goal, most=1.0) for goal in target]
+    goals = [check_scalar("target", goal, most=1.0) for goal in goals]
     margin = check_scalar("margin", margin, most=1.0)
     per_device = check_count("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
@@ -148,7 +152,7 @@ def relearn_times(
     errors = [result.diverged for _, result in make(jobs, on_epoch=note_epoch)]
     return [
         Relearned(first_at(curves[name], goal - margin), tuple(curves[name]), error)
-        for name, goal, error in zip(names, target, errors, strict=True)
+        for name, goal, error in zip(names, goals, errors, strict=True)
     ]
 
 

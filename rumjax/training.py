@@ -309,12 +309,16 @@ def sgd_fields(
     weight_decay: ArrayLike = 5e-4,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
     batch_norm: str = "update",
+    **unknown: Any,
 ) -> dict[str, Any]:
     """Returns the validated fields of `Sgd`, for the factories of its records.
 
     Raises:
-      InvalidInputError: a count below 1, a negative or non-finite number, an unknown policy.
+      InvalidInputError: a count below 1, a negative or non-finite number, an unknown policy or
+        option.
     """
+    for name in unknown:
+        check_choice("option", name, ("epochs", "learning_rate", *SgdOptions.__annotations__))
     if not callable(augmentation):
         raise InvalidInputError(
             f"augmentation: wanted rumjax.data.augmentation(name), got {shown(augmentation)}"

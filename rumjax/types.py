@@ -139,6 +139,29 @@ class Variables(NamedTuple):
     batch_stats: PyTree
 
 
+def collections_of(what: str, variables: Any) -> Variables:
+    """Returns the collections of variables, wherever they come from.
+
+    They may be `Variables`, the dictionary of a Linen module, or a train state.
+
+    Raises:
+      InvalidInputError: there are no parameters.
+
+    Examples:
+      >>> collections_of("variables", {"params": {}})
+      Variables(params={}, batch_stats={})
+    """
+    collections = {
+        name: variables.get(name) if hasattr(variables, "get") else getattr(variables, name, None)
+        for name in Variables._fields
+    }
+    if collections["params"] is None:
+        raise InvalidInputError(
+            f"{what}: wanted rumjax.Variables(params, batch_stats), got {type(variables).__name__}"
+        )
+    return Variables(**{k: {} if v is None else v for k, v in collections.items()})
+
+
 class Outputs(NamedTuple):
     """A model's outputs on a batch."""
 

@@ -108,6 +108,7 @@ REFUSED = {
     "one-hot labels": ({"labels": lambda labels: np.eye(3, dtype=int)[labels]}, "argmax"),
     "labels of floats": ({"labels": lambda labels: labels / 2}, "wanted integers"),
     "labels of strings": ({"labels": lambda labels: labels.astype(str)}, "wanted integers"),
+    "masked labels": ({"labels": lambda y: np.ma.array(y, mask=y == 0)}, "some are masked"),
     "no labels": ({"labels": lambda labels: None}, "wanted integers"),
     "images of 0…255": ({"images": lambda images: images.astype(np.float32)}, "uint8"),
     "images of int64": ({"images": lambda images: images.astype(np.int64)}, "uint8"),
@@ -324,3 +325,28 @@ def test_a_whole_number_may_be_of_any_type(number, plain_model, plain_original, 
         gradients.gram_matrix(plain_model, plain_original, data, chosen, micro_batch=number),
     ):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda task, one, model: rumjax.chain(one, task), "task.forget, size. first"),
+        (lambda task, one, model: rumjax.chain(task, rumjax.finetune), "got finetune; call it"),
+        (lambda task, one, model: rumjax.chain(task, type(one)), "got Finetune; call it"),
+        (lambda task, one, model: rumjax.chain(task, model), "got Model"),
+        (lambda task, one, model: rumjax.finetune(model, lr=1), "did you mean 'learning_rate'"),
+        (lambda task, one, model: rumjax.grid(one, momentum=[0.1]), "grid: wanted a factory"),
+        (lambda task, one, model: rumjax.grid(lambda beta: 3, beta=[0.1]), "grid.*got int"),
+        (lambda task, one, model: rumjax.grid(lambda beta: 3, lr=[0.1]), "does not take lr"),
+    ],
+)
+def test_what_is_no_unlearner_is_refused_where_it_is_named(call, message, plain_model):
+    with pytest.raises(InvalidInputError, match=message):
+        call(rumjax.task([1], SIZE), rumjax.finetune(plain_model), plain_model)
+
+
+def test_a_run_of_no_steps_wants_variables_all_the_same(unlearn, plain_original):
+    with pytest.raises(InvalidInputError, match="wanted rumjax"):
+        unlearn(steps=lambda _: (), variables=lambda _: 3)
+    same = unlearn(steps=lambda _: (), variables=lambda variables: variables._asdict())
+    jax.tree.map(np.testing.assert_array_equal, same, plain_original)

@@ -12,7 +12,9 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import rumjax
 from rumjax import gradients
+from rumjax.errors import InvalidInputError
 from rumjax.models import Model
 from rumjax.types import Subset, Variables
 from tests.references.network import softmax
@@ -329,3 +331,19 @@ def test_several_models_may_be_scored_at_once(model, original, data, score):
     mapped = functools.partial(jax.lax.map, one)
     for several in (jax.jit(jax.vmap(one)), jax.pmap(one), jax.jit(mapped)):
         np.testing.assert_allclose(several(both), wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_coefficients_and_labels_are_checked(plain_model, plain_original, data):
+    chosen = rumjax.subset([1, 2])
+    with pytest.raises(InvalidInputError, match="coefficients: 1 of 2 are not finite"):
+        gradients.weighted_gradient(
+            plain_model, plain_original, data, chosen, np.array([1, np.nan]), batch_size=2
+        )
+    with pytest.raises(InvalidInputError, match="the subset is empty"):
+        gradients.mean_gradient(
+            plain_model, plain_original, data, rumjax.subset([], capacity=3), batch_size=2
+        )
+    with pytest.raises(InvalidInputError, match="the first is 9 of example 1"):
+        gradients.examples.example_losses(
+            plain_model, plain_original.params, plain_original, data.images[:2], np.array([0, 9])
+        )

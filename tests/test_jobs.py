@@ -97,3 +97,34 @@ def test_jobs_that_a_device_cannot_hold_are_refused(recipe, data):
     devices = jax.local_devices()[:1]
     with pytest.raises(InvalidInputError, match="work of 2 models"):
         next(ensemble.make_groups([jobs_of(recipe, 2)], data, devices=devices))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda jobs: jobs[0], "wanted a list of jobs, got Job"),
+        (lambda jobs: 3, "wanted a list of jobs, got int"),
+        (lambda jobs: [jobs[0].steps], "wanted jobs"),
+        (lambda jobs: [jobs[0]._replace(steps=jobs[0].steps[0].unlearner)], "wanted jobs"),
+        (lambda jobs: [jobs[0]._replace(steps=["retrain"])], "wanted steps"),
+        (lambda jobs: [jobs[0], jobs[1]._replace(steps=())], "not as many"),
+        (lambda jobs: [jobs[0], jobs[1]._replace(variables={"params": {}})], "one network"),
+        (lambda jobs: [jobs[0]._replace(variables=[1, 2])], "wanted rumjax.Variables"),
+    ],
+)
+def test_what_are_no_jobs_is_refused(change, message, recipe, data, monkeypatch):
+    monkeypatch.setattr(ensemble, "fitting", lambda count, most: (jax.local_devices()[:2], 1))
+    with pytest.raises(InvalidInputError, match=message):
+        list(ensemble.make(change(jobs_of(recipe, 2)), data))
+
+
+@pytest.mark.parametrize("name", ["read", "watch", "on_epoch"])
+def test_what_is_called_later_can_be_called(name, recipe, data):
+    with pytest.raises(InvalidInputError, match=f"{name}: wanted a function, got 3"):
+        list(ensemble.make(jobs_of(recipe, 1), data, **{name: 3}))
+
+
+def test_jobs_may_come_from_a_generator_with_numbers_for_names(plain_model, plain_original, data):
+    steps = chain(task([1, 2], 60), unlearn.original(plain_model))
+    jobs = (ensemble.Job(seed, KEYS[seed], steps, plain_original) for seed in range(2))
+    assert [job.name for job, _ in ensemble.make(jobs, data)] == [0, 1]

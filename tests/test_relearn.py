@@ -236,6 +236,12 @@ def test_what_cannot_be_relearned_is_refused(relearn_plain, changes, match):
         relearn_plain(**changes)
 
 
+def test_one_model_may_have_one_key_and_one_target(relearn_plain, plain_original):
+    one = {"names": ["a"], "variables": [plain_original], "epochs": 1}
+    many = relearn_plain(**one, keys=KEYS[:1], target=[0.5])
+    assert relearn_plain(**one, keys=KEYS[0], target=0.5) == many
+
+
 def test_no_models_are_refused(relearn_plain):
     with pytest.raises(InvalidInputError, match="at least 1"):
         relearn_plain(names=[], keys=KEYS[:0], variables=[], target=[])

@@ -26,8 +26,8 @@ from rumjax.ensemble.programs import (
     warm_up,
     within_device,
 )
-from rumjax.ensemble.works import Job, Work, stacked, together, training, work_of
-from rumjax.errors import DivergenceError, InvalidInputError, check_choice, check_count
+from rumjax.ensemble.works import Job, Work, check_jobs, stacked, together, training, work_of
+from rumjax.errors import DivergenceError, InvalidInputError, check_choice, check_count, shown
 from rumjax.types import Dataset, PyTree, Variables
 from rumjax.unlearn.base import Step, check_finite, check_steps
 
@@ -120,7 +120,7 @@ def whole(variables: Variables, data: Dataset) -> PyTree:
 
 
 def make(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     data: Dataset,
     *,
     read: Read = whole,
@@ -160,6 +160,7 @@ def make(
       [('seed 0', None)]
     """
     most = check_count("most_per_device", most_per_device)
+    jobs = check_jobs(jobs)
     if not jobs:
         return
 
@@ -288,6 +289,11 @@ def run(
       >>> made.names, made.read.params["Dense_1"]["kernel"].shape
       (['a', 'b'], (2, 4, 2))
     """
+    # What is called later can be called.
+    for name, function in {"read": read, "watch": watch, "on_epoch": on_epoch}.items():
+        if not callable(function) and not (name == "on_epoch" and function is None):
+            raise InvalidInputError(f"ensemble, {name}: wanted a function, got {shown(function)}")
+
     # The programs are compiled when they are first called.
     per_device = check_count("per_device", per_device)
     devices, size = at_once(devices, per_device)

@@ -1,6 +1,6 @@
 """Models to be made at the same time: as one `Work`, or each as a `Job` of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax.checks import check_keys, check_outside
-from rumjax.errors import InvalidInputError, as_array
+from rumjax.errors import InvalidInputError, as_array, shown
 from rumjax.training import Recipe
-from rumjax.types import Key, PyTree, Subset, Task, Variables
+from rumjax.types import Key, PyTree, Subset, Task, Variables, collections_of
 from rumjax.unlearn.base import Step
 
 
@@ -111,13 +111,26 @@ def together(
     if not names:
         raise InvalidInputError("work: there are no models; at least one is needed")
     check_outside("ensemble", (steps, variables))
+    if len({len(models) for models in steps}) > 1:
+        raise InvalidInputError(f"{', '.join(map(str, names))}: their steps are not as many")
+    for step in (step for models in steps for step in models):
+        if not isinstance(step, Step):
+            raise InvalidInputError(
+                "ensemble: wanted steps of rumjax.rum or rumjax.chain(task, unlearner), got "
+                f"{type(step).__name__}"
+            )
+    if len({jax.tree.structure(one) for one in variables}) > 1:
+        raise InvalidInputError(
+            f"{', '.join(map(str, names))}: their variables are not of one network"
+        )
     alike = [_together(names, models) for models in zip(*steps, strict=True)]
     # Without variables there is nothing to stack, and the result is None.
-    return Work(names, keys, alike, stacked(variables))
+    return Work([str(name) for name in names], keys, alike, stacked(variables))
 
 
 def _together(names: Sequence[str], steps: Sequence[Step]) -> Step:
     """Returns the same step of all models as one, if they differ in no more than they may."""
+    names = [str(name) for name in names]
     # Sizes and structures are those of all models.
     sizes = {tuple(int(part.size) for part in step.task) for step in steps}
     shapes = {tuple(part.indices.shape for part in step.task) for step in steps}
@@ -138,13 +151,33 @@ def _together(names: Sequence[str], steps: Sequence[Step]) -> Step:
     return Step(steps[0].name, stacked([step.unlearner for step in steps]), Task(*examples))
 
 
+def check_jobs(jobs: Any) -> list[Job]:
+    """Returns jobs as a list, if they are jobs.
+
+    Raises:
+      InvalidInputError: a single one, or anything else.
+    """
+    if isinstance(jobs, Job) or not isinstance(jobs, Iterable):
+        raise InvalidInputError(f"ensemble: wanted a list of jobs, got {type(jobs).__name__}")
+    listed = list(jobs)
+    for job in listed:
+        if not isinstance(job, Job) or not isinstance(job.steps, list | tuple):
+            raise InvalidInputError(
+                "ensemble: wanted jobs, ensemble.Job(name, key, steps, variables), got "
+                f"{shown(job)}"
+            )
+    return listed
+
+
 def work_of(jobs: Sequence[Job]) -> Work:
     """Returns jobs as one work; reads the variables that are functions."""
+    jobs = check_jobs(jobs)
+    read = [job.variables() if callable(job.variables) else job.variables for job in jobs]
     return together(
         [job.name for job in jobs],
         jnp.stack([check_keys(f"{job.name}, key", job.key) for job in jobs]),
         [job.steps for job in jobs],
-        [job.variables() if callable(job.variables) else job.variables for job in jobs],
+        [one if one is None else collections_of("variables", one) for one in read],
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ import optax
 from rumjax.checks import check_point
 from rumjax.errors import check_count, check_scalar
 from rumjax.models import Model
+from rumjax.models.checks import check_labels_of
 from rumjax.models.dense import Name, by_name, dense_layers
 from rumjax.types import AnyArray, Array, PyTree, Variables
 
@@ -19,10 +19,13 @@ from rumjax.types import AnyArray, Array, PyTree, Variables
 def example_losses(
     model: Model, params: PyTree, variables: Variables, images: AnyArray, labels: AnyArray
 ) -> Array:
-    """Returns the cross-entropy of every example under `params`, float32[B]."""
-    chex.assert_rank(labels, 1)
-    chex.assert_equal_shape_prefix([images, labels], 1)
+    """Returns the cross-entropy of every example under `params`, float32[B].
+
+    Raises:
+      InvalidInputError: images that the model does not take, or labels of no class of it.
+    """
     outputs, _ = model.apply(variables._replace(params=params), images, train=False)
+    labels = check_labels_of("labels", labels, len(images), outputs.logits.shape[-1])
     return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels)
 
 

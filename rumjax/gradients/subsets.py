@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from rumjax.checks import check_point
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, check_count, check_floats
 from rumjax.gradients.examples import example_losses, per_example_gradients
 from rumjax.mesh import across_devices
 from rumjax.models import Model
+from rumjax.models.checks import is_traced
 from rumjax.types import Array, Dataset, PyTree, Subset, Variables
 
 
@@ -33,6 +34,8 @@ def weighted_gradient(
             f"weighted gradient: coefficients {list(jnp.shape(coefficients))} for a subset of "
             f"{list(chosen.indices.shape)}; wanted as many"
         )
+    if not is_traced(coefficients):
+        check_floats("weighted gradient, coefficients", coefficients, "capacity")
     coefficients = jnp.asarray(coefficients)
 
     def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:

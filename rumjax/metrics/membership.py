@@ -148,6 +148,12 @@ def membership_attack(
         for name, predictions in {"retain": retain, "test": test, "forget": forget}.items()
     )
 
+    if len({one.probabilities.shape[1] for one in (retain, test, forget)}) > 1:
+        raise InvalidInputError(
+            "membership attack: retain, test and forget set have predictions of different numbers "
+            "of classes; take those of one model"
+        )
+
     # As many members as non-members, drawn at random.
     count = min(len(retain.labels), len(test.labels))
     if samples is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rumjax.errors import InvalidInputError, as_array, check_floats, check_labels
 from rumjax.models.model import Model
-from rumjax.types import AnyArray, Array, PyTree, Variables
+from rumjax.types import AnyArray, Array, PyTree, Variables, collections_of
 
 MOST = 10.0
 """The largest |x| of float images: those of 0…1 stay below it, standardized or not."""
@@ -60,7 +60,7 @@ def check_images(what: str, images: Any) -> AnyArray:
       (2, 8, 8, 1)
     """
     # Dtype and shape.
-    if not isinstance(images, np.ndarray | jax.Array):
+    if not isinstance(images, np.ndarray | jax.Array) or np.ma.isMaskedArray(images):
         images = as_array(what, images)
     floats = jnp.issubdtype(images.dtype, jnp.floating)
     advice = "cast pixels of 0…255 by images.astype(np.uint8)"
@@ -144,20 +144,10 @@ def check_variables(
       >>> check_variables("variables", model, {"params": params}, images).batch_stats
       {}
     """
-    # Collections, wherever they come from.
-    collections = {
-        name: variables.get(name) if hasattr(variables, "get") else getattr(variables, name, None)
-        for name in Variables._fields
-    }
-    if collections["params"] is None:
-        raise InvalidInputError(
-            f"{what}: wanted rumjax.Variables(params, batch_stats), got {type(variables).__name__}"
-        )
-
     # The names of all arrays, those wanted and those given.
+    given = _by_name(collections_of(what, variables))
     form = model.signature(images).variables
     wanted = _by_name(form)
-    given = _by_name(Variables(**{k: {} if v is None else v for k, v in collections.items()}))
     missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing or surplus:
         names = [f"{name} is missing" for name in missing[:1]]

@@ -12,7 +12,7 @@ from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from rumjax.errors import InvalidInputError, as_array, check_number, shown
 from rumjax.models.modes import dropouts, in_mode, unknown_flags
-from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables
+from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables, collections_of
 
 COLLECTIONS = {"params", "batch_stats"}
 
@@ -94,7 +94,9 @@ class Model:
         """
         if not hasattr(images, "dtype"):
             images = as_array("images", images)
-        if not hasattr(key, "dtype"):
+        dtype, form = getattr(key, "dtype", None), np.shape(key)
+        typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if not (typed and form == ()) and not (dtype == np.uint32 and len(form) == 1):
             raise InvalidInputError(f"key: wanted jax.random.key(seed), got {shown(key)}")
         one = self.normalize(jnp.zeros((1, *images.shape[1:]), images.dtype))
         params_key, dropout_key = jax.random.split(key)
@@ -132,6 +134,7 @@ class Model:
             images = as_array("images", images)
 
         # The module's variables and arguments, as Linen has them.
+        variables = collections_of("variables", variables)
         collections = {"params": variables.params, "batch_stats": variables.batch_stats}
         inputs, (module, mode) = self.normalize(images), in_mode(self.module, train=train)
         rngs = None if key is None else {"dropout": key}

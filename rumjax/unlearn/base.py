@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax.checks import check_data, check_keys, check_outside, check_task
-from rumjax.errors import DivergenceError, InvalidInputError
+from rumjax.errors import DivergenceError, InvalidInputError, shown
 from rumjax.models import Model
 from rumjax.models.checks import check_variables, is_traced
-from rumjax.types import Array, Dataset, Key, Metrics, Task, Unlearner, Variables
+from rumjax.types import Array, Dataset, Key, Metrics, Task, Unlearner, Variables, collections_of
 
 
 class Step(NamedTuple):
@@ -48,6 +48,9 @@ class OnEpoch(NamedTuple):
 def chain(task: Task, *unlearners: Unlearner[Any]) -> tuple[Step, ...]:
     """Returns the steps of unlearners one after another on the same task.
 
+    Raises:
+      InvalidInputError: no task, or what is no unlearner.
+
     Examples:
       >>> from rumjax.models import Cnn, Model
       >>> from rumjax.types import task
@@ -56,7 +59,29 @@ def chain(task: Task, *unlearners: Unlearner[Any]) -> tuple[Step, ...]:
       >>> [step.name for step in chain(task([1, 3], 10), neggrad(model), finetune(model))]
       ['NegGrad', 'Finetune']
     """
+    if not isinstance(task, Task):
+        raise InvalidInputError(
+            "chain: wanted rumjax.task(forget, size) first, and unlearners after it, got "
+            f"{type(task).__name__}"
+        )
+    for unlearner in unlearners:
+        check_unlearner("chain", unlearner)
     return tuple(Step(type(unlearner).__name__, unlearner, task) for unlearner in unlearners)
+
+
+def check_unlearner(what: str, unlearner: Any) -> None:
+    """Checks that an unlearner is one.
+
+    Raises:
+      InvalidInputError: a factory that is not called, a class, or anything else.
+    """
+    methods = ("init", "epoch", "finish")
+    if isinstance(unlearner, type) or not all(hasattr(unlearner, name) for name in methods):
+        name = getattr(unlearner, "__name__", type(unlearner).__name__)
+        hint = "; call it with a model" if callable(unlearner) else ""
+        raise InvalidInputError(
+            f"{what}: wanted an unlearner, of rumjax.finetune(model) for instance, got {name}{hint}"
+        )
 
 
 def run(
@@ -96,6 +121,8 @@ def run(
       (4, 2)
     """
     check_outside("run", (key, steps, variables, data))
+    if on_epoch is not None and not callable(on_epoch):
+        raise InvalidInputError(f"run, on_epoch: wanted a function, got {shown(on_epoch)}")
     key = check_keys("run, key", key)
     steps, current, data = check_steps("run", steps, variables, data)
     check_whole(steps, len(data.labels))
@@ -137,11 +164,12 @@ def check_steps(
     # Steps, and the models that they change.
     parts = tuple(steps) if isinstance(steps, list | tuple) else (steps,)
     for step in parts:
-        if not isinstance(step, Step) or not hasattr(step.unlearner, "init"):
+        if not isinstance(step, Step):
             raise InvalidInputError(
                 f"{what}: wanted steps of rumjax.rum or rumjax.chain(task, unlearner), got "
                 f"{type(step).__name__}"
             )
+        check_unlearner(f"{what}, {step.name}", step.unlearner)
         check_numbers(f"{what}, {step.name}", step.unlearner, lead)
     unlearners: list[Any] = [step.unlearner for step in parts]
     models = [own for one in unlearners if isinstance(own := getattr(one, "model", None), Model)]
@@ -161,6 +189,8 @@ def check_steps(
 
     # Variables to start from.
     if variables is not None:
+        if not parts and not isinstance(variables, Variables):
+            variables = collections_of(f"{what}, variables", variables)
         for model in models[:1]:
             variables = check_variables(
                 f"{what}, variables", model, variables, data.images, lead=lead

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from rumjax.checks import check_keys
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, shown
 from rumjax.types import Array, Dataset, Key, Task, Unlearner, Variables
-from rumjax.unlearn.base import Step, all_finite, check_steps
+from rumjax.unlearn.base import Step, all_finite, check_steps, check_unlearner
 
 Record = TypeVar("Record", bound=Unlearner[Any])
 
@@ -97,11 +97,23 @@ def grid(factory: Callable[..., Record], **values: Sequence[Any]) -> Record:
       [0.75, 0.5, 0.25, 0.75, 0.5, 0.25]
     """
     # An unlearner for every combination.
+    if not callable(factory):
+        raise InvalidInputError(
+            "grid: wanted a factory, functools.partial(rumjax.finetune, model) for instance, got "
+            f"{shown(factory)}"
+        )
     for name, choices in values.items():
         if isinstance(choices, str) or not hasattr(choices, "__len__") or not len(choices):
             raise InvalidInputError(f"grid, {name}: wanted some values, [0.01, 0.1] for instance")
     combinations = itertools.product(*values.values())
-    records = [factory(**dict(zip(values, chosen, strict=True))) for chosen in combinations]
+    try:
+        records = [factory(**dict(zip(values, chosen, strict=True))) for chosen in combinations]
+    except TypeError as error:
+        raise InvalidInputError(
+            f"grid: the factory does not take {', '.join(values)}: {error}"
+        ) from error
+    for record in records:
+        check_unlearner("grid, result of the factory", record)
 
     # All as one, if the compiler need not tell them apart.
     if len({jax.tree.structure(record) for record in records}) > 1:

@@ -212,3 +212,9 @@ def test_an_unknown_signal_is_refused():
 def test_the_entropy_of_a_fair_coin_is_log_two():
     fair = np.array([[0.5, 0.5]])
     assert membership.entropy(fair, np.array([0])) == pytest.approx([math.log(2)])
+
+
+def test_predictions_of_different_classes_are_refused():
+    two, three = (Predictions(np.eye(k), np.arange(k)) for k in (2, 3))
+    with pytest.raises(InvalidInputError, match="different numbers of classes"):
+        all_attacks(two, two, three)

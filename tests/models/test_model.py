@@ -302,3 +302,19 @@ def test_embeddings_before_logits_are_refused_unless_the_classes_are_said():
         steps = rumjax.chain(rumjax.task([1], 7), rumjax.retrain(model, epochs=1))
         with pytest.raises(InvalidInputError, match=message):
             rumjax.run(KEY, steps, None, data)
+
+
+@pytest.mark.parametrize("key", [3, np.zeros(2), jax.random.split(KEY, 2), None])
+def test_what_is_no_key_makes_no_variables(key):
+    with pytest.raises(InvalidInputError, match=r"wanted jax.random.key\(seed\)"):
+        Model(Logits()).init(key, IMAGES)
+
+
+def test_a_dictionary_of_collections_may_be_applied():
+    model = Model(Normed())
+    variables = model.init(KEY, IMAGES)
+    for train in (False, True):
+        results = [
+            model.apply(form, IMAGES, train=train) for form in (variables, variables._asdict())
+        ]
+        jax.tree.map(np.testing.assert_array_equal, *results)
