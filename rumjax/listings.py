@@ -43,7 +43,7 @@ COLUMNS = {
 }
 """What the columns of a table may be called; where several are of a kind, the first word counts."""
 NO_PARTS = ("retain", "train", "test", "val", "valid", "validation", "seed", "y", "x")
-"""Beginnings of names that no part to forget has."""
+"""Names that no part to forget has."""
 YES_AND_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 OF_RUN = {"forget", "retain", "forget_sha256", "source", "source_rows", "source_names"}
 """What a run's `forget_sets.npz` holds besides its parts."""
@@ -83,7 +83,8 @@ def read_listed(path: str | os.PathLike[str] | None) -> dict[str, Listed]:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             raise TypeError(f"wanted the path of a file, got {path!r}")
         file = pathlib.Path(path).expanduser()
-        start = file.read_bytes()[:6]
+        with file.open("rb") as opened:
+            start = opened.read(max(map(len, MAGIC.values())))
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # no such user is the last
         raise InvalidInputError(
             f"forget set: {path} cannot be read ({reason(error)}); see to forget.path"

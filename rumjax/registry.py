@@ -3,10 +3,11 @@
 import difflib
 import importlib
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from rumjax.errors import InvalidInputError, check_choice
+from rumjax.errors import InvalidInputError, RumjaxError, check_choice
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
@@ -78,3 +79,34 @@ def _imported(what: str, name: str, wanted: str) -> Callable[..., Any]:
         raise InvalidInputError(f"{what} {name!r}: wanted {wanted}, got {type(entry).__name__}")
     imported: Callable[..., Any] = entry
     return imported
+
+
+def attempt(
+    where: str, function: Callable[..., Any], options: Mapping[str, Any], *arguments: Any
+) -> Any:
+    """Calls a function, which may be someone else's, and says where it fails.
+
+    Args:
+      where: the name used in messages.
+      function: to be called.
+      options: its keyword arguments.
+      *arguments: its other arguments.
+
+    Raises:
+      InvalidInputError: it raises an exception that is none of rumjax's.
+
+    Examples:
+      >>> attempt("mine", divmod, {}, 7, 2)
+      (3, 1)
+    """
+    try:
+        return function(*arguments, **options)
+    except RumjaxError:
+        raise
+    except Exception as error:  # whatever the configuration or the function's author got wrong
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "site-packages" not in frame.filename]
+        last = (own or frames)[-1]
+        raise InvalidInputError(
+            f"{where}: {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+        ) from error

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,8 +12,8 @@ from rumjax.data import folders, idx, sources, tfds
 from rumjax.data.origins import Example, Register, as_examples, copies
 from rumjax.data.sources import EMBEDDED, PathLike, Source
 from rumjax.data.splits import check_same_shape, checked, stratified_split
-from rumjax.errors import InvalidInputError, RumjaxError, check_count
-from rumjax.registry import is_import_path, resolve
+from rumjax.errors import InvalidInputError, check_count
+from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import PARTS, Dataset, Origin, Splits
 
 SOURCES: dict[str, Callable[..., Source]] = {
@@ -95,7 +94,7 @@ def load(
         test_split=test_split if test_split != "test" else None,
     )
     if is_import_path(name):
-        source = _checked_source(name, _own(name, read, options))
+        source = _checked_source(name, attempt(f"data: {name!r} failed", read, options))
     else:
         source = read(**options)
 
@@ -146,11 +145,17 @@ def remarks(source: Source) -> list[str]:
     if absent:
         listed = ", ".join(absent[:5])
         sentences.append(f"{len(absent)} classes have no training image, {listed} among them")
-    for part, data in (("test", source.test), ("validation", source.validation)):
-        shared = 0 if data is None else int(copies(data.images, source.train.images).sum())
-        if data is not None and shared:
+
+    # The training images are hashed once for all that is compared with them.
+    others = {"test": source.test, "validation": source.validation}
+    given = {part: data for part, data in others.items() if data is not None}
+    images = np.concatenate([data.images for data in given.values()])
+    ends = np.cumsum([len(data.labels) for data in given.values()])
+    found = np.split(copies(images, source.train.images), ends[:-1])
+    for part, shared in zip(given, found, strict=True):
+        if shared.any():
             sentences.append(
-                f"{shared} of {len(data.labels)} {part} images are training images too, pixel by "
+                f"{shared.sum()} of {len(shared)} {part} images are training images too, pixel by "
                 "pixel"
             )
     return sentences
@@ -202,24 +207,6 @@ def _reader(name: str) -> Callable[..., Any]:
     if name in SOURCES or is_import_path(name):
         return resolve("data source", name, SOURCES, wanted="a function")
     return partial(tfds.read, name, others=tuple(SOURCES))
-
-
-def _own(name: str, read: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    """Calls a function of the user's.
-
-    Raises:
-      InvalidInputError: whatever goes wrong in it.
-    """
-    try:
-        return read(**options)
-    except RumjaxError:
-        raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise InvalidInputError(
-            f"data: {name!r} failed: {type(error).__name__}: {error} ({where.filename}, line "
-            f"{where.lineno})"
-        ) from error
 
 
 def _options_for(name: str, read: Callable[..., Any], **options: Any) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def hashes(data: Dataset) -> np.ndarray:
         return np.empty(0, "<U64")
     images, labels = checked("hashes", *data, MOST_CLASSES)
     hexadecimal = []
-    for digest, label in zip(_hashed_images(images), labels.tolist(), strict=True):
+    for digest, label in zip(hashed_images(images), labels.tolist(), strict=True):
         digest.update(str(label).encode())
         hexadecimal.append(digest.hexdigest())
     return np.array(hexadecimal, "<U64")
@@ -78,8 +78,8 @@ def copies(images: AnyArray, others: AnyArray) -> np.ndarray:
       >>> copies(np.zeros((2, 4, 4, 1), np.uint8), np.zeros((1, 4, 4, 1), np.uint8))
       array([ True,  True])
     """
-    theirs = {digest.digest() for digest in _hashed_images(others)}
-    return np.array([digest.digest() in theirs for digest in _hashed_images(images)], bool)
+    theirs = {digest.digest() for digest in hashed_images(others)}
+    return np.array([digest.digest() in theirs for digest in hashed_images(images)], bool)
 
 
 class Register:
@@ -144,7 +144,7 @@ class Register:
         if kind == ROW or not self.names:
             return whole_number(example)
         by_name = self._row_by_name(example)
-        by_digits = None if kind == NAME else whole_number(example)
+        by_digits = whole_number(example)
         if by_name is not None and by_digits not in (None, by_name):
             raise InvalidInputError(
                 f"{example!r} is the name of row {by_name} ({self.names[by_name]}), and may mean "
@@ -348,8 +348,12 @@ def _listing(names: Sequence[str]) -> str:
     return f"{', '.join(names[:SHOWN])}{more}"
 
 
-def _hashed_images(images: Any) -> Iterator[Any]:
-    """Yields the running SHA-256 of every image with its shape."""
+def hashed_images(images: AnyArray) -> Iterator[Any]:
+    """Yields a SHA-256 of every image: of "(H, W, C)" in digits, and of its bytes; to be added to.
+
+    Args:
+      images: uint8[N, H, W, C].
+    """
     images = np.asarray(images)
     shape = str(images.shape[1:]).encode()
     for image in images:

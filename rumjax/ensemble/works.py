@@ -108,11 +108,13 @@ def together(
       >>> together(["a", "b"], keys, steps, [None, None]).steps[0].unlearner.learning_rate
       array([0.1, 0.5], dtype=float32)
     """
+    # There are models, with as many steps each, of one network.
+    names = [str(name) for name in names]
     if not names:
         raise InvalidInputError("work: there are no models; at least one is needed")
     check_outside("ensemble", (steps, variables))
     if len({len(models) for models in steps}) > 1:
-        raise InvalidInputError(f"{', '.join(map(str, names))}: their steps are not as many")
+        raise InvalidInputError(f"{', '.join(names)}: their steps are not as many")
     for step in (step for models in steps for step in models):
         if not isinstance(step, Step):
             raise InvalidInputError(
@@ -120,17 +122,16 @@ def together(
                 f"{type(step).__name__}"
             )
     if len({jax.tree.structure(one) for one in variables}) > 1:
-        raise InvalidInputError(
-            f"{', '.join(map(str, names))}: their variables are not of one network"
-        )
+        raise InvalidInputError(f"{', '.join(names)}: their variables are not of one network")
+
+    # Each step of all models as one.
     alike = [_together(names, models) for models in zip(*steps, strict=True)]
     # Without variables there is nothing to stack, and the result is None.
-    return Work([str(name) for name in names], keys, alike, stacked(variables))
+    return Work(names, keys, alike, stacked(variables))
 
 
 def _together(names: Sequence[str], steps: Sequence[Step]) -> Step:
     """Returns the same step of all models as one, if they differ in no more than they may."""
-    names = [str(name) for name in names]
     # Sizes and structures are those of all models.
     sizes = {tuple(int(part.size) for part in step.task) for step in steps}
     shapes = {tuple(part.indices.shape for part in step.task) for step in steps}

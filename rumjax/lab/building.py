@@ -8,11 +8,11 @@ import numpy as np
 from rumjax.data.augment import augmentation
 from rumjax.errors import InvalidInputError
 from rumjax.lab.methods import FLOOR, REFINEMENTS, Method
-from rumjax.lab.options import Options, accepted, attempt, call, call_with, names_of, typed
+from rumjax.lab.options import Options, accepted, call, call_with, names_of, typed
 from rumjax.lab.schema import MethodForm
 from rumjax.models import Model
 from rumjax.refine import Refine, at_random, by_class, by_score, whole
-from rumjax.registry import is_import_path, resolve
+from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Scores, Unlearner
 from rumjax.unlearn import ALGORITHMS
 

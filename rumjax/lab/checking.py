@@ -18,14 +18,14 @@ from rumjax.lab.config import STUDY_NEEDS
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import check_grid, is_by_part, is_range, settings
 from rumjax.lab.methods import SCORES, Method
-from rumjax.lab.options import accepted, attempt, check_signature, typed
+from rumjax.lab.options import accepted, check_signature, typed
 from rumjax.lab.search import check_budget
 from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.scores import given_memorization
 from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting
 from rumjax.models import predict, require_embeddings
 from rumjax.refine import rum
-from rumjax.registry import is_import_path, resolve
+from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Outputs, Scores
 from rumjax.unlearn import ALGORITHMS
 

@@ -7,9 +7,9 @@ from rumjax import metrics
 from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab.context import CaseContext, Context, load_oracle, load_original
-from rumjax.lab.options import attempt, call_with
+from rumjax.lab.options import call_with
 from rumjax.models import predict
-from rumjax.registry import resolve
+from rumjax.registry import attempt, resolve
 from rumjax.types import Outputs, Variables
 
 _predict = jax.jit(predict, static_argnums=0)
@@ -67,6 +67,8 @@ def own_measures(
     measures = context.run.config.measures
     if not measures:
         return {}
+
+    # Every measure may take any of these.
     oracle = look(context, load_oracle(context, seed))
     labels = np.asarray(context.data.labels)
     values = {}
@@ -81,6 +83,8 @@ def own_measures(
             labels=labels,
             forget_set=forget_set,
         )
+
+        # Its result must be a number, and is said where it is none that can be averaged.
         number = attempt(where, np.asarray, {}, value)
         if number.ndim != 0 or number.dtype.kind not in "biuf":
             raise InvalidInputError(

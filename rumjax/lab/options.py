@@ -1,13 +1,12 @@
 """Calls functions with sections of a configuration as their keyword arguments."""
 
 import inspect
-import traceback
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
-from rumjax.errors import InvalidInputError, RumjaxError, check_choice
+from rumjax.errors import InvalidInputError, check_choice
 from rumjax.lab.values import converted
-from rumjax.registry import resolve
+from rumjax.registry import attempt, resolve
 
 Options = Mapping[str, Any]
 
@@ -105,25 +104,6 @@ def check_arguments(
         inspect.signature(function).bind(**arguments)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{where}: {error}{hint}") from error
-
-
-def attempt(where: str, function: Callable[..., Any], options: Options, *arguments: Any) -> Any:
-    """Calls a function, which may be someone else's, and says where it fails.
-
-    Raises:
-      InvalidInputError: it raises an exception that is none of rumjax's.
-    """
-    try:
-        return function(*arguments, **options)
-    except RumjaxError:
-        raise
-    except Exception as error:  # whatever the configuration or the function's author got wrong
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if "site-packages" not in frame.filename]
-        last = (own or frames)[-1]
-        raise InvalidInputError(
-            f"{where}: {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
-        ) from error
 
 
 def types_of(function: Callable[..., Any]) -> dict[str, Any]:

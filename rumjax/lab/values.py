@@ -157,6 +157,7 @@ def converted(where: str, wanted: Any, value: Any) -> Any:
       Traceback (most recent call last):
       rumjax.errors.InvalidInputError: samples: wanted a whole number or None, got 'all'
     """
+    # A value that fits is returned from its branch; any other is refused at the end.
     choices = get_args(wanted)
     kind = get_origin(wanted) or wanted
     if wanted is int:

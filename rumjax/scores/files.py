@@ -1,6 +1,5 @@
 """Memorization scores from files, yours or those that come with rumjax. NumPy on the host."""
 
-import hashlib
 import importlib.resources
 import json
 import os
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rumjax.archives import SINGLE, open_arrays
-from rumjax.data.origins import HASH, NAME, ROW, Register, as_examples
+from rumjax.data.origins import HASH, NAME, ROW, Register, as_examples, hashed_images
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.listings import CLASS, COLUMNS
 from rumjax.types import Scores, Splits
@@ -368,6 +367,5 @@ def image_hashes(images: np.ndarray) -> np.ndarray:
         raise InvalidInputError(
             f"images: wanted uint8[N, H, W, C], got {images.dtype}{list(images.shape)}"
         )
-    shape = str(images.shape[1:]).encode()
-    digests = (hashlib.sha256(shape + image.tobytes()).digest()[:8] for image in images)
+    digests = (hashed.digest()[:8] for hashed in hashed_images(images))
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)

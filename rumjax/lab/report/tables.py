@@ -92,7 +92,7 @@ class Summary(NamedTuple):
 
     @property
     def diverged(self) -> int:
-        """How many of its models diverged."""
+        """Counts its models that diverged."""
         return sum(has_diverged(row) for row in self.rows)
 
 

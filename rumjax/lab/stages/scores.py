@@ -13,12 +13,12 @@ from rumjax.lab.context import Context, load_original
 from rumjax.lab.experiment import Run
 from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.methods import SCORES
-from rumjax.lab.options import attempt, call_with
+from rumjax.lab.options import call_with
 from rumjax.lab.rescoring import holdout_scores
 from rumjax.lab.results import source_arrays
 from rumjax.lab.stages.bank import Bank
 from rumjax.lab.stages.originals import watcher
-from rumjax.registry import resolve
+from rumjax.registry import attempt, resolve
 from rumjax.types import Dataset, Scores
 
 

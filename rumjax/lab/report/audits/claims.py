@@ -19,7 +19,7 @@ class Detection(NamedTuple):
 
     @property
     def detecting(self) -> int:
-        """How many audits tell the method from retraining."""
+        """Counts the audits that tell the method from retraining."""
         return sum(self.audits.values())
 
     @property
