@@ -11,6 +11,7 @@ import numpy as np
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from rumjax.errors import InvalidInputError, as_array, check_number, shown
+from rumjax.models.layers import quick_convolutions
 from rumjax.models.modes import dropouts, in_mode, unknown_flags
 from rumjax.types import AnyArray, Array, Key, Outputs, PyTree, Variables, collections_of
 
@@ -102,7 +103,8 @@ class Model:
         params_key, dropout_key = jax.random.split(key)
         rngs = {"params": params_key, "dropout": dropout_key}
         module, mode = in_mode(self.module, train=False)
-        variables = module.init(rngs, one, **mode)
+        with quick_convolutions():
+            variables = module.init(rngs, one, **mode)
         if unknown := set(variables) - COLLECTIONS:
             raise InvalidInputError(
                 f"{self._name} has variables of {sorted(unknown)}; "
@@ -139,9 +141,11 @@ class Model:
         inputs, (module, mode) = self.normalize(images), in_mode(self.module, train=train)
         rngs = None if key is None else {"dropout": key}
         try:
-            returned, updated = module.apply(
-                collections, inputs, rngs=rngs, mutable=["batch_stats"] if train else [], **mode
-            )
+            mutable = ["batch_stats"] if train else []
+            with quick_convolutions():
+                returned, updated = module.apply(
+                    collections, inputs, rngs=rngs, mutable=mutable, **mode
+                )
         except InvalidRngError as error:
             raise InvalidInputError(
                 f"{self._name} draws random numbers: give apply a key, and call them 'dropout'"
