@@ -45,8 +45,8 @@ class Net(nn.Module):
         self.inner = self.layer.clone()
 
     def __call__(self, images):
-        found = self.inner(images)
-        return found.reshape(len(found), -1) if self.flat else found
+        ours = self.inner(images)
+        return ours.reshape(len(ours), -1) if self.flat else ours
 
 
 class Step(nn.Module):
@@ -122,19 +122,19 @@ def test_parameters_are_linens_and_outputs_are_up_to_rounding(name):
     make, images = (BY_PRODUCTS | BY_LINEN)[name]
     layer = make()
     before = vars(layer).copy()
-    variables, found, text = traced(layer, images, inside=True)
+    variables, ours, text = traced(layer, images, inside=True)
     assert vars(layer).get("conv_general_dilated") is before.get("conv_general_dilated")
     assert ("conv_general_dilated" in text) == (name in BY_LINEN)
     with_linen, wanted, _ = traced(make(), images, inside=False)
     jax.tree.map(np.testing.assert_array_equal, variables, with_linen)
-    assert jax.tree.map(jnp.result_type, found) == jax.tree.map(jnp.result_type, wanted)
+    assert jax.tree.map(jnp.result_type, ours) == jax.tree.map(jnp.result_type, wanted)
     # bfloat16 keeps 8 bits.
     near = 0.05 if name in ("bfloat16", "float16") else 1e-4
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(
             np.asarray(a, np.float32), np.asarray(b, np.float32), rtol=near, atol=near
         ),
-        found,
+        ours,
         wanted,
     )
 
@@ -174,13 +174,13 @@ def test_a_model_computes_them_by_products_unless_the_environment_forbids(theirs
 def test_own_networks_are_traced_as_ever():
     model = Model(Cnn(3, widths=(4,), hidden=8))
     variables = model.init(KEY, IMAGES)
-    found = jax.make_jaxpr(lambda: model.apply(variables, IMAGES, train=True)[0].logits)()
+    ours = jax.make_jaxpr(lambda: model.apply(variables, IMAGES, train=True)[0].logits)()
     by_linen = jax.make_jaxpr(
         lambda: model.module.apply(
             {"params": variables.params}, model.normalize(IMAGES), train=True
         ).logits.astype(jnp.float32)
     )()
-    assert str(found) == str(by_linen)
+    assert str(ours) == str(by_linen)
 
 
 def test_per_example_gradients_record_dense_layers_beside_them(theirs):
@@ -191,5 +191,5 @@ def test_per_example_gradients_record_dense_layers_beside_them(theirs):
         return -nn.log_softmax(outputs.logits)[0, label]
 
     wanted = jax.vmap(jax.grad(loss), in_axes=(None, 0, 0))(variables.params, IMAGES, labels)
-    found = gradients.per_example_gradients(theirs, variables, IMAGES, labels)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, wanted)
+    ours = gradients.per_example_gradients(theirs, variables, IMAGES, labels)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, wanted)
