@@ -40,7 +40,7 @@ def get_config():
         "weight_decay": 5e-4,
         "augmentation": "none",
     }
-    config.bank = {"models": 64, "fraction": 0.5, "seed": 0, "per_device": 1}
+    config.bank = {"models": 64, "fraction": 0.5, "seed": 0}
     config.forget = {"by": "memorization", "size": 200}
     config.unlearning = {}
     config.attack = {"samples": 1000}  # members and non-members a side

@@ -299,6 +299,19 @@ def check_count(what: str, value: int, *, least: int = 1) -> int:
     return int(value)
 
 
+def check_most(what: str, most: Any) -> int | str:
+    """Returns how many models a device may hold, a whole number or "auto", if it is one.
+
+    Raises:
+      InvalidInputError: it is neither.
+
+    Examples:
+      >>> check_most("per_device", "auto")
+      'auto'
+    """
+    return "auto" if isinstance(most, str) and most == "auto" else check_count(what, most)
+
+
 def check_number(
     what: str, value: ArrayLike, *, least: float = 0.0, most: float = np.inf
 ) -> np.float32 | np.ndarray:

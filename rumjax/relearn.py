@@ -17,8 +17,8 @@ from rumjax.checks import check_data, check_keys
 from rumjax.errors import (
     DivergenceError,
     InvalidInputError,
-    check_count,
     check_indices,
+    check_most,
     check_scalar,
 )
 from rumjax.models import Model, predict
@@ -58,7 +58,7 @@ def relearn_times(
     epochs: int,
     target: Sequence[float] | float,
     margin: float = 0.0,
-    per_device: int = 1,
+    per_device: int | str = "auto",
     **options: Unpack[SgdOptions],
 ) -> list[Relearned]:
     """Teaches models S again, and counts the epochs that they take.
@@ -81,7 +81,7 @@ def relearn_times(
       epochs: after which a model that is not there yet has not relearned.
       target: the accuracy on S to regain, of each model, in 0…1: its original model's.
       margin: by which it may fall short.
-      per_device: models that a device holds at a time, at most.
+      per_device: models that a device holds at a time, at most; see `rumjax.ensemble.arrange`.
       **options: see `SgdOptions`.
 
     Raises:
@@ -113,7 +113,7 @@ def relearn_times(
     data, keys = check_data("relearn, data", data, model), check_keys("relearn, keys", keys, count)
     goals = [check_scalar("target", goal, most=1.0) for goal in goals]
     margin = check_scalar("margin", margin, most=1.0)
-    per_device = check_count("per_device", per_device)
+    per_device = check_most("per_device", per_device)
     chosen = check_indices("forget set", forget, len(data.labels))
 
     # S by itself, so that the compiled program does not depend on which examples it holds.
@@ -142,6 +142,7 @@ def relearn_times(
 
     def note_epoch(done: ensemble.Epoch) -> None:
         for name, right in zip(done.names, done.watched, strict=True):
+            del curves[name][done.epoch + 1 :]  # of models that are begun again
             note(name, right)
 
     # The accuracies before the first epoch, by a run of no steps.

@@ -167,7 +167,7 @@ def test_what_is_watched_is_told_after_every_epoch(recipe, data):
 def test_a_few_models_are_spread_so_that_no_device_idles(count, wanted):
     devices, per_device = ensemble.fitting(count, most=4)
     assert len(devices) == wanted
-    assert per_device == 1  # on CPU
+    assert per_device == min(4, count // wanted)
 
 
 def test_more_models_leave_the_earlier_ones_as_they_were(trained):

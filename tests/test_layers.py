@@ -16,12 +16,14 @@ LIBRARY = {
     "registry": "errors",
     "types": "errors",
     "mesh": "errors",
+    "platforms": "errors",
+    "rows": "platforms types",
     "data": "errors archives registry types",
-    "models": "errors registry types mesh",
+    "models": "errors registry types mesh platforms rows",
     "checks": "errors types models",
     "training": "errors types mesh data models",
     "gradients": "errors types mesh models checks",
-    "unlearn.base": "errors types models checks",
+    "unlearn.base": "errors types models checks rows",
     "unlearn": "errors types models checks training gradients unlearn.base",
     "refine": "errors types unlearn.base",
     "listings": "errors archives data",
@@ -30,7 +32,7 @@ LIBRARY = {
     "forget_sets": "errors types refine scores forget_files",
     "metrics": "errors forget_sets",
     "audits": "errors metrics",
-    "ensemble": "errors types checks training unlearn.base",
+    "ensemble": "errors types platforms rows models checks training unlearn.base",
     "relearn": "errors types checks models training unlearn ensemble",
     "": "errors types mesh data models metrics unlearn refine forget_sets scores",
 }
@@ -219,7 +221,7 @@ def test_only_ensemble_and_mesh_share_out_work_and_only_runners_compile():
     assert users("jax.pmap", "jax.shard_map") == {"ensemble.programs"}
     assert users("jax.set_mesh", "jax.make_mesh", "jax.distributed") == {"mesh"}
     library = {each for each in users("jax.jit") if not each.startswith("lab.")}
-    assert library == {"unlearn.base", "ensemble.programs"}
+    assert library == {"unlearn.base", "ensemble.programs", "ensemble.arranging"}
 
 
 def test_no_module_is_hidden_by_what_it_defines():

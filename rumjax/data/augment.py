@@ -56,7 +56,22 @@ class Augmentation:
         def cut(image: Array, corner: Array) -> Array:
             return jax.lax.dynamic_slice(image, (corner[0], corner[1], jnp.int32(0)), shape)
 
-        return jax.vmap(cut)(padded, corners)
+        # A TPU would cut one image after another.
+        return jax.lax.platform_dependent(padded, corners, tpu=self._select, default=jax.vmap(cut))
+
+    def _select(self, padded: Array, corners: Array) -> Array:
+        """Cuts images out by choosing, for each pixel, among the shifts that there may be."""
+        for axis in (1, 2):
+            shift = corners[:, axis - 1, None, None, None]
+            size = padded.shape[axis] - 2 * self.pad
+            shifted = [
+                jax.lax.slice_in_dim(padded, first, first + size, axis=axis)
+                for first in range(2 * self.pad + 1)
+            ]
+            padded = shifted[0]
+            for first, candidate in enumerate(shifted[1:], start=1):
+                padded = jnp.where(shift == first, candidate, padded)
+        return padded
 
 
 AUGMENTATIONS = {

@@ -1,46 +1,69 @@
 """Many models at once, on all devices of a machine.
 
-`jax.pmap` spreads models over the local devices, outermost; inside a device they are made one after
-another on CPU and side by side by `jax.vmap` on accelerators. No step needs another device, so
-there is no collective, and a model's result does not depend on the number of devices.
+Models are spread over the local devices, outermost, by `jax.shard_map` or `jax.pmap`; inside a
+device they are made one after another, or side by side by `jax.vmap` where a step of one would
+leave an accelerator idle. No step needs another device, so there is no collective, and a model's
+result does not depend on the number of devices.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from rumjax.checks import check_keys, check_outside
+from rumjax.ensemble.arranging import (
+    Arrangement,
+    arrange,
+    as_memory_allows,
+    within_device,
+)
 from rumjax.ensemble.programs import (
+    ACROSS,
     WITHIN,
     Programs,
     Read,
     at_once,
     compiled,
+    everywhere,
     fitting,
     fold_in,
-    spread,
-    spread_task,
+    laid_out,
+    laid_out_task,
+    lower,
+    nothing,
     warm_up,
-    within_device,
 )
+from rumjax.ensemble.results import Epoch, Made, Result
 from rumjax.ensemble.works import Job, Work, check_jobs, stacked, together, training, work_of
-from rumjax.errors import DivergenceError, InvalidInputError, check_choice, check_count, shown
+from rumjax.errors import (
+    DivergenceError,
+    InvalidInputError,
+    check_choice,
+    check_count,
+    check_most,
+    shown,
+)
 from rumjax.types import Dataset, PyTree, Variables
-from rumjax.unlearn.base import Step, check_finite, check_steps
+from rumjax.unlearn.base import check_finite, check_steps
 
 __all__ = [
+    "ACROSS",
     "WITHIN",
+    "Arrangement",
     "Epoch",
     "Job",
     "Made",
     "Read",
     "Result",
     "Work",
+    "arrange",
+    "as_memory_allows",
     "at_once",
     "fitting",
+    "lower",
     "make",
     "make_groups",
     "nothing",
@@ -50,62 +73,8 @@ __all__ = [
     "training",
     "whole",
     "within_device",
+    "work_of",
 ]
-
-
-class Epoch(NamedTuple):
-    """The report of an epoch of some models."""
-
-    names: Sequence[str]
-    step: Step
-    epoch: int
-    metrics: Sequence[dict[str, float]]
-    """of every model"""
-    watched: PyTree
-    """the results of `watch` on them: NumPy arrays with a leading axis of m"""
-
-
-class Made(NamedTuple):
-    """Some models, once they are made."""
-
-    names: Sequence[str]
-    read: PyTree
-    """the results of `read` on them: NumPy arrays with a leading axis of m"""
-    curves: Sequence[list[dict[str, Any]]]
-    """of every model, the metrics of every epoch, with the step's name as `part` and `epoch` from
-    1"""
-    diverged: Sequence[DivergenceError | None]
-    """of every model, the error if it diverged; always None unless that was to be noted"""
-    seconds: float
-    """the time of all models that the devices made at once, over their number; no compilation"""
-    compile_seconds: float
-    """the time of the compilation before the first"""
-
-
-class Result(NamedTuple):
-    """A model, once it is made."""
-
-    read: PyTree
-    """the result of `read` on it, NumPy arrays"""
-    curve: list[dict[str, Any]]
-    """its metrics after every epoch, with the step's name as `part` and `epoch` from 1"""
-    diverged: DivergenceError | None
-    """the error, if the model diverged and that was to be noted"""
-    seconds: float
-    """its share of the time that its group took, without compilation"""
-    compile_seconds: float
-    """the time of the compilation that all groups share"""
-
-
-def nothing(variables: Variables, data: Dataset) -> PyTree:
-    """Reads nothing of a model.
-
-    Examples:
-      >>> nothing(Variables({}, {}), None)
-      ()
-    """
-    del variables, data
-    return ()
 
 
 def whole(variables: Variables, data: Dataset) -> PyTree:
@@ -124,21 +93,22 @@ def make(
     data: Dataset,
     *,
     read: Read = whole,
-    most_per_device: int = 1,
+    most_per_device: int | str = "auto",
     watch: Read = nothing,
     on_epoch: Callable[[Epoch], None] | None = None,
     diverging: str = "stops",
 ) -> Iterator[tuple[Job, Result]]:
-    """Makes a model for every job, as many at a time as `fitting` says, and yields them one by one.
+    """Makes a model for every job, several at a time, and yields them one by one.
 
     Args:
       jobs: alike in everything but name, key, variables, the examples in their tasks and the
         numbers of their unlearners; see `together`. There may be none.
       data: all of D and whatever `read` looks at.
       read: see `run`.
-      most_per_device: models that a device holds at a time, at most.
+      most_per_device: models that a device holds at a time, at most, see `arrange`; half of them
+        if memory runs out.
       watch: see `run`.
-      on_epoch: see `run`.
+      on_epoch: see `run`; of models that are begun again with fewer at a time, it hears twice.
       diverging: see `run`.
 
     Yields:
@@ -159,24 +129,34 @@ def make(
       >>> [(job.name, result.diverged) for job, result in made]
       [('seed 0', None)]
     """
-    most = check_count("most_per_device", most_per_device)
+    most = check_most("most_per_device", most_per_device)
     jobs = check_jobs(jobs)
     if not jobs:
         return
+    check_watching(read, watch, on_epoch)
+    arrangement = arrange(work_of(jobs[:1]), data, read=read, watch=watch, most=most)
 
     # Groups of one size share a compilation; the last one may be smaller.
-    devices, per_device = fitting(len(jobs), most=most)
-    size = len(devices) * per_device
-    yield from make_groups(
-        (jobs[first : first + size] for first in range(0, len(jobs), size)),
-        data,
-        read=read,
-        devices=devices,
-        per_device=per_device,
-        watch=watch,
-        on_epoch=on_epoch,
-        diverging=diverging,
-    )
+    done = 0
+
+    def make_the_rest(arrangement: Arrangement) -> Iterator[tuple[Job, Result]]:
+        devices, per_device = fitting(len(jobs) - done, most=arrangement.per_device)
+        size = len(devices) * per_device
+        return make_groups(
+            (jobs[first : first + size] for first in range(done, len(jobs), size)),
+            data,
+            read=read,
+            devices=devices,
+            per_device=per_device,
+            within=arrangement.within,
+            watch=watch,
+            on_epoch=on_epoch,
+            diverging=diverging,
+        )
+
+    for result in as_memory_allows(make_the_rest, arrangement):
+        yield result
+        done += 1
 
 
 def make_groups(
@@ -186,6 +166,7 @@ def make_groups(
     read: Read = whole,
     devices: Sequence[jax.Device] | None = None,
     per_device: int = 1,
+    within: str | None = None,
     watch: Read = nothing,
     on_epoch: Callable[[Epoch], None] | None = None,
     diverging: str = "stops",
@@ -200,6 +181,7 @@ def make_groups(
       read: see `run`.
       devices: see `run`.
       per_device: see `run`.
+      within: see `run`.
       watch: see `run`.
       on_epoch: see `run`.
       diverging: see `run`.
@@ -230,6 +212,7 @@ def make_groups(
         read=read,
         devices=devices,
         per_device=per_device,
+        within=within,
         watch=watch,
         on_epoch=on_epoch,
         diverging=diverging,
@@ -250,6 +233,7 @@ def run(
     devices: Sequence[jax.Device] | None = None,
     per_device: int = 1,
     within: str | None = None,
+    across: str = ACROSS[0],
     watch: Read = nothing,
     on_epoch: Callable[[Epoch], None] | None = None,
     diverging: str = "stops",
@@ -266,6 +250,7 @@ def run(
       devices: where to work; all local devices by default.
       per_device: models a device holds at a time.
       within: "map" or "vmap"; by default the result of `within_device`.
+      across: "shard_map" or "pmap", by which models are spread over devices; results are the same.
       watch: like `read`, after every epoch.
       on_epoch: called after every epoch, with the models that have not done all of theirs.
       diverging: "stops" if a model whose loss or parameters are not finite stops them all, "noted"
@@ -289,17 +274,13 @@ def run(
       >>> made.names, made.read.params["Dense_1"]["kernel"].shape
       (['a', 'b'], (2, 4, 2))
     """
-    # What is called later can be called.
-    for name, function in {"read": read, "watch": watch, "on_epoch": on_epoch}.items():
-        if not callable(function) and not (name == "on_epoch" and function is None):
-            raise InvalidInputError(f"ensemble, {name}: wanted a function, got {shown(function)}")
-
-    # The programs are compiled when they are first called.
+    check_watching(read, watch, on_epoch)
     per_device = check_count("per_device", per_device)
     devices, size = at_once(devices, per_device)
-    within = check_choice("within", within or within_device(), WITHIN)
+    if within is not None:
+        check_choice("within", within, WITHIN)
+    check_choice("across", across, ACROSS)
     check_choice("diverging", diverging, ("stops", "noted"))
-    programs = compiled(read, watch, devices, within)
     compile_seconds = None
     for work in works:
         # A work that does not fill the devices repeats its last model.
@@ -307,23 +288,39 @@ def run(
             raise InvalidInputError(f"work of {len(work.names)} models: wanted 1 to {size}")
         check_outside("ensemble", (work, data))
         count = len(work.names)
-        steps, variables, data = check_steps(
+        steps, variables, checked = check_steps(
             f"models {', '.join(work.names[:3])}", work.steps, work.variables, data, lead=(count,)
         )
         keys = check_keys("keys", work.keys, count)
         work = Work(work.names, keys, steps, variables)
         picked = np.minimum(np.arange(size), len(work.names) - 1).reshape(len(devices), per_device)
 
-        # The first work compiles; its time is measured apart.
+        # The first work says how, and compiles; its time is measured apart.
         if compile_seconds is None:
             begin = time.perf_counter()
-            warm_up(programs, work, data, picked)
+            within = within or within_device(work, checked, devices[0].platform)
+            programs = compiled(read, watch, devices, within, across)
+            placed = everywhere(checked, devices)
+            warm_up(programs, work, placed, picked, devices)
             compile_seconds = time.perf_counter() - begin
 
         begin = time.perf_counter()
-        values, curves, diverged = _make(programs, work, data, picked, on_epoch, diverging)
+        values, curves, diverged = _make(
+            programs, work, placed, picked, devices, on_epoch, diverging
+        )
         seconds = (time.perf_counter() - begin) / size
         yield Made(work.names, values, curves, diverged, seconds, compile_seconds)
+
+
+def check_watching(read: Any, watch: Any, on_epoch: Any) -> None:
+    """Checks that what is called later can be called.
+
+    Raises:
+      InvalidInputError: it is no function.
+    """
+    for name, function in {"read": read, "watch": watch, "on_epoch": on_epoch}.items():
+        if not callable(function) and not (name == "on_epoch" and function is None):
+            raise InvalidInputError(f"ensemble, {name}: wanted a function, got {shown(function)}")
 
 
 def _make(
@@ -331,6 +328,7 @@ def _make(
     work: Work,
     data: Dataset,
     picked: np.ndarray,
+    devices: Sequence[jax.Device],
     on_epoch: Callable[[Epoch], None] | None,
     diverging: str,
 ) -> tuple[PyTree, list[list[dict[str, Any]]], list[DivergenceError | None]]:
@@ -345,12 +343,13 @@ def _make(
     # One step of all models after another.
     curves: list[list[dict[str, Any]]] = [[] for _ in work.names]
     diverged: list[DivergenceError | None] = [None] * count
-    variables = spread(work.variables, picked)
+    variables = laid_out(work.variables, picked, devices)
     for position, step in enumerate(work.steps):
         # The state of all models before the first epoch of a step.
         own = [jax.tree.map(lambda leaf, m=m: leaf[m], step.unlearner) for m in range(count)]
-        keys, task = fold_in(work.keys, position)[picked], spread_task(step.task, picked)
-        unlearner = spread(step.unlearner, picked)
+        keys = laid_out(fold_in(work.keys, position), picked, devices)
+        task = laid_out_task(step.task, picked, devices)
+        unlearner = laid_out(step.unlearner, picked, devices)
         state = programs.start(data, unlearner, keys, variables, task)
         for epoch in range(max(int(one.epochs) for one in own)):
             state, finite, metrics = programs.advance(data, unlearner, state, task, epoch)

@@ -1,7 +1,8 @@
 """The functions of an unlearner, compiled for many models on many devices.
 
-`jax.pmap` spreads models over devices, outermost; inside a device they go through `jax.lax.map` or
-`jax.vmap`. Arguments have two leading axes, for devices and for the models of a device.
+Models are spread over devices, outermost, by `jax.shard_map` or `jax.pmap`; inside a device they go
+through `jax.lax.map` or `jax.vmap`. Arguments have two leading axes, for devices and for the models
+of a device. No step needs another device, so there is no collective.
 """
 
 import functools
@@ -11,17 +12,50 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from rumjax.ensemble.works import Work
 from rumjax.errors import InvalidInputError, check_count
+from rumjax.platforms import compiling_for
+from rumjax.rows import suited
 from rumjax.types import Array, Dataset, Key, PyTree, Subset, Task, Variables
 from rumjax.unlearn.base import all_finite
 
 WITHIN = ("map", "vmap")
-"""Ways in which models share a device."""
+"""Ways in which models share a device: in turn, or side by side."""
+
+ACROSS = ("shard_map", "pmap")
+"""Ways in which models are spread over devices; results are the same to the bit."""
+
+AXIS = "models"
+"""The name of the axis over devices."""
 
 Read = Callable[[Variables, Dataset], PyTree]
 """A pure function of a model's variables and the data."""
+
+# Data are the same for all models, and so are the sizes of tasks: a loop of as many steps for each
+# needs no masks.
+TASKS: Any = Task(*[Subset(0, None)] * 2)  # type: ignore[arg-type]
+IN_AXES: dict[str, tuple[Any, ...]] = {
+    "start": (None, 0, 0, 0, TASKS),
+    "advance": (None, 0, 0, TASKS, None),
+    "finish": (0, 0),
+    "watch": (None, 0, 0),
+    "read": (0, None),
+}
+"""the arguments of every program that have an axis over models"""
+
+
+def nothing(variables: Variables, data: Dataset) -> PyTree:
+    """Reads nothing of a model.
+
+    Examples:
+      >>> nothing(Variables({}, {}), None)
+      ()
+    """
+    del variables, data
+    return ()
 
 
 class Programs(NamedTuple):
@@ -32,16 +66,6 @@ class Programs(NamedTuple):
     finish: Callable[..., Any]
     watch: Callable[..., Any]
     read: Callable[..., Any]
-
-
-def within_device() -> str:
-    """Returns how models share a device: "map", in turn, on CPU; else "vmap", side by side.
-
-    Examples:
-      >>> within_device() in WITHIN
-      True
-    """
-    return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
 def at_once(
@@ -75,23 +99,22 @@ def fitting(count: int, *, most: int) -> tuple[tuple[jax.Device, ...], int]:
     count, most = check_count("models", count), check_count("most", most)
     local = tuple(jax.local_devices())
     used = next(n for n in range(min(count, len(local)), 0, -1) if count % n == 0)
-    per_device = 1 if within_device() == "map" else min(count // used, most)
-    return local[:used], per_device
+    return local[:used], min(count // used, most)
 
 
 @functools.cache
-def compiled(read: Read, watch: Read, devices: tuple[jax.Device, ...], within: str) -> Programs:
-    """Returns the programs of all models at once; cached, since `pmap` caches by function object.
+def compiled(
+    read: Read, watch: Read, devices: tuple[jax.Device, ...], within: str, across: str = ACROSS[0]
+) -> Programs:
+    """Returns the programs of all models at once; cached, since JAX caches by function object.
 
     Args:
       read: a function of the models once they are made.
       watch: a function of the models after every epoch.
-      devices: to spread models over.
+      devices: to spread models over; they need not be at hand to lower the programs.
       within: one of `WITHIN`.
+      across: one of `ACROSS`.
     """
-    over_models = jax.vmap if within == "vmap" else one_after_another
-    # A size is the same for all models: a loop of as many steps for each needs no masks.
-    tasks: Any = Task(*[Subset(0, None)] * 2)  # type: ignore[arg-type]
 
     # The methods of the unlearner of one model.
     def start(data: Dataset, unlearner: Any, key: Key, old: Any, task: Task) -> Any:
@@ -105,8 +128,14 @@ def compiled(read: Read, watch: Read, devices: tuple[jax.Device, ...], within: s
             metrics = jax.eval_shape(go, state)[1]
             return state, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), metrics)
 
-        # Of settings that differ in epochs, those that are done rest while the others go on.
-        state, metrics = jax.lax.cond(epoch < unlearner.epochs, go, rest, state)
+        # Of settings that differ in epochs, those that are done rest while the others go on. Side
+        # by side they go on too, in vain: a `cond` would give every model a copy of the data.
+        goes = epoch < unlearner.epochs
+        if within == "map":
+            state, metrics = jax.lax.cond(goes, go, rest, state)
+        else:
+            after, metrics = go(state)
+            state = jax.tree.map(lambda new, old: jnp.where(goes, new, old), after, state)
         return state, all_finite(unlearner.finish(state)), metrics
 
     def finish(unlearner: Any, state: Any) -> Variables:
@@ -116,17 +145,68 @@ def compiled(read: Read, watch: Read, devices: tuple[jax.Device, ...], within: s
     def look(data: Dataset, unlearner: Any, state: Any) -> PyTree:
         return watch(finish(unlearner, state), data)
 
-    # The same of all models, over devices and inside each of them.
-    def over_all(function: Callable[..., Any], in_axes: tuple[Any, ...], **kwargs: Any) -> Any:
-        mapped = over_models(function, in_axes)
-        return jax.pmap(mapped, in_axes=in_axes, devices=devices, **kwargs)
+    # The same of all models, inside each device and over all of them.
+    over_models = jax.vmap if within == "vmap" else one_after_another
+    over_devices = _by_pmap if across == "pmap" else _by_shard_map
+
+    def over_all(name: str, function: Callable[..., Any], **kwargs: Any) -> Any:
+        @functools.wraps(function)
+        def for_these(*args: Any) -> Any:
+            with compiling_for(devices[0].platform):
+                return function(*args)
+
+        mapped = over_models(for_these, IN_AXES[name])
+        return over_devices(mapped, IN_AXES[name], devices, **kwargs)
 
     return Programs(
-        over_all(start, (None, 0, 0, 0, tasks)),
-        over_all(advance, (None, 0, 0, tasks, None), donate_argnums=2),
-        over_all(finish, (0, 0)),
-        over_all(look, (None, 0, 0)),
-        over_all(read, (0, None)),
+        over_all("start", start),
+        over_all("advance", advance, donate_argnums=2),
+        over_all("finish", finish),
+        over_all("watch", look),
+        over_all("read", read),
+    )
+
+
+def _by_pmap(
+    function: Callable[..., Any],
+    in_axes: tuple[Any, ...],
+    devices: tuple[jax.Device, ...],
+    **kwargs: Any,
+) -> Any:
+    return jax.pmap(function, in_axes=in_axes, devices=devices, **kwargs)
+
+
+def _by_shard_map(
+    function: Callable[..., Any],
+    in_axes: tuple[Any, ...],
+    devices: tuple[jax.Device, ...],
+    **kwargs: Any,
+) -> Any:
+    # A device's part of an array keeps the axis over devices, of length 1.
+    def of_one_device(*args: Any) -> Any:
+        own = jax.tree.map(
+            lambda axis, tree: tree if axis is None else jax.tree.map(lambda x: x[0], tree),
+            in_axes,
+            args,
+            is_leaf=lambda axis: axis is None,
+        )
+        return jax.tree.map(lambda x: x[None], function(*own))
+
+    mesh, specs = _mesh(devices), _specs(in_axes)
+    shared = jax.shard_map(
+        of_one_device, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
+    )
+    return jax.jit(shared, **kwargs)
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,))
+
+
+def _specs(in_axes: Any) -> Any:
+    """Returns where arguments lie, by their axes over devices: on one each, or on all."""
+    return jax.tree.map(
+        lambda axis: P() if axis is None else P(AXIS), in_axes, is_leaf=lambda axis: axis is None
     )
 
 
@@ -160,20 +240,53 @@ def one_after_another(function: Callable[..., Any], in_axes: tuple[Any, ...]) ->
     return mapped
 
 
-def warm_up(programs: Programs, work: Work, data: Dataset, picked: np.ndarray) -> None:
+def everywhere(data: Dataset, devices: Sequence[jax.Device]) -> Dataset:
+    """Puts data on every device, once, in the form that suits their platform."""
+    data = suited(data, devices[0].platform)
+    return jax.device_put(data, NamedSharding(_mesh(devices), P()))
+
+
+def laid_out(tree: PyTree, picked: np.ndarray, devices: Sequence[jax.Device]) -> PyTree:
+    """Lays out leaves [m, …] as [devices, models of a device, …], each part on its device.
+
+    Args:
+      tree: of m models; None gives ().
+      picked: which model goes where, int[devices, models of a device].
+      devices: as many.
+    """
+    # `None` would be an axis to `one_after_another`.
+    if tree is None:
+        return ()
+    sharding = NamedSharding(_mesh(devices), P(AXIS))
+    return jax.device_put(jax.tree.map(lambda leaf: leaf[picked], tree), sharding)
+
+
+def laid_out_task(task: Task, picked: np.ndarray, devices: Sequence[jax.Device]) -> Task:
+    """Lays out the indices of a task like `laid_out`; its sizes are the same for all models."""
+    return Task(*(Subset(laid_out(part.indices, picked, devices), part.size) for part in task))
+
+
+def warm_up(
+    programs: Programs,
+    work: Work,
+    data: Dataset,
+    picked: np.ndarray,
+    devices: Sequence[jax.Device],
+) -> None:
     """Compiles all programs, by an epoch on empty sets, which takes no step.
 
     Args:
       programs: of `compiled`.
       work: models of the shapes to compile for.
-      data: all examples.
+      data: all examples, on all devices.
       picked: which model of the work goes where, int[devices, models of a device].
+      devices: of the programs.
     """
-    variables = spread(work.variables, picked)
+    variables, keys = (laid_out(tree, picked, devices) for tree in (work.variables, work.keys))
     for step in work.steps:
-        task = jax.tree.map(jnp.zeros_like, spread_task(step.task, picked))
-        unlearner = spread(step.unlearner, picked)
-        state = programs.start(data, unlearner, work.keys[picked], variables, task)
+        task = laid_out_task(jax.tree.map(np.zeros_like, step.task), picked, devices)
+        unlearner = laid_out(step.unlearner, picked, devices)
+        state = programs.start(data, unlearner, keys, variables, task)
         if np.any(step.unlearner.epochs):
             state, _, _ = programs.advance(data, unlearner, state, task, 0)
             jax.block_until_ready(programs.watch(data, unlearner, state))
@@ -181,20 +294,65 @@ def warm_up(programs: Programs, work: Work, data: Dataset, picked: np.ndarray) -
     jax.block_until_ready(programs.read(variables, data))
 
 
-def spread(tree: PyTree, picked: np.ndarray) -> PyTree:
-    """Lays out leaves [m, …] as [devices, models of a device, …]; () for None.
+def lower(
+    work: Work,
+    data: Dataset,
+    *,
+    read: Read,
+    devices: Sequence[jax.Device],
+    per_device: int = 1,
+    within: str = "map",
+    watch: Read = nothing,
+    across: str = ACROSS[0],
+) -> dict[str, jax.stages.Lowered]:
+    """Lowers the programs of a work, from shapes alone, for devices that need not be at hand.
 
-    Examples:
-      >>> spread(np.array([5, 7]), np.array([[0], [1]])).tolist()
-      [[5], [7]]
+    Args:
+      work: of any number of models; arrays, or shapes and dtypes.
+      data: all examples, or shapes and dtypes of them.
+      read: see `rumjax.ensemble.run`.
+      devices: to compile for, of `jax.experimental.topologies` for instance.
+      per_device: models that a device holds.
+      within: one of `WITHIN`.
+      watch: see `rumjax.ensemble.run`.
+      across: one of `ACROSS`.
+
+    Returns:
+      By name: "start", "epoch", "watch" and "finish" of every step, "training: start" for instance,
+      and "read".
     """
-    # `None` would be an axis to `one_after_another`.
-    return () if tree is None else jax.tree.map(lambda leaf: leaf[picked], tree)
+    devices = tuple(devices)
+    programs = compiled(read, watch, devices, within, across)
 
+    # Shapes of arrays as they are, and with other leading axes.
+    def same(leaf: Any, *, lead: tuple[int, ...] = (), skip: int = 0) -> jax.ShapeDtypeStruct:
+        dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            dtype = jax.dtypes.canonicalize_dtype(dtype)
+        return jax.ShapeDtypeStruct((*lead, *np.shape(leaf)[skip:]), dtype)
 
-def spread_task(task: Task, picked: np.ndarray) -> Task:
-    """Lays out the indices of a task like `spread`; its sizes are the same for all models."""
-    return Task(*(Subset(part.indices[picked], part.size) for part in task))
+    of_all = functools.partial(same, lead=(len(devices), per_device), skip=1)
+    data = jax.tree.map(same, suited(data, devices[0].platform))
+    keys, epoch = jax.tree.map(of_all, work.keys), jax.ShapeDtypeStruct((), jnp.int32)
+    variables = () if work.variables is None else jax.tree.map(of_all, work.variables)
+    lowered: dict[str, jax.stages.Lowered] = {}
+    for step in work.steps:
+        unlearner = jax.tree.map(of_all, step.unlearner)
+        parts: Any = [Subset(of_all(part.indices), same(part.size)) for part in step.task]  # type: ignore[arg-type]
+        task = Task(*parts)
+        start = programs.start.lower(data, unlearner, keys, variables, task)  # type: ignore[attr-defined]
+        state = start.out_info
+        lowered[f"{step.name}: start"] = start
+        lowered[f"{step.name}: epoch"] = programs.advance.lower(  # type: ignore[attr-defined]
+            data, unlearner, state, task, epoch
+        )
+        if watch is not nothing:
+            lowered[f"{step.name}: watch"] = programs.watch.lower(data, unlearner, state)  # type: ignore[attr-defined]
+        finish = programs.finish.lower(unlearner, state)  # type: ignore[attr-defined]
+        lowered[f"{step.name}: finish"] = finish
+        variables = finish.out_info
+    lowered["read"] = programs.read.lower(variables, data)  # type: ignore[attr-defined]
+    return lowered
 
 
 @jax.jit

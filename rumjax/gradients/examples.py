@@ -186,7 +186,7 @@ def _in_batches(
 ) -> Array:
     """Maps a function of images and labels over N examples, which may be 0, a batch at a time.
 
-    The last batch is filled up with black images of class 0.
+    The last batch is filled up with the last example.
 
     Args:
       function: of B images and labels; returns float32[B].
@@ -198,12 +198,15 @@ def _in_batches(
       float32[N].
     """
     count = len(labels)
-    batch_size = max(1, min(check_count("batch_size", batch_size), count))
+    if count == 0:
+        return jnp.zeros(0)
+    batch_size = min(check_count("batch_size", batch_size), count)
     batches = -(-count // batch_size)
 
-    def cut(array: AnyArray) -> Array:
-        fill = ((0, batches * batch_size - count), *[(0, 0)] * (array.ndim - 1))
-        return jnp.pad(array, fill).reshape(batches, batch_size, *array.shape[1:])
+    positions = jnp.minimum(jnp.arange(batches * batch_size), count - 1)
 
-    values = jax.lax.map(lambda batch: function(*batch), (cut(images), cut(labels)))
+    def batch(chosen: Array) -> Array:
+        return function(images[chosen], labels[chosen])
+
+    values = jax.lax.map(batch, positions.reshape(batches, batch_size))
     return values.reshape(-1)[:count]

@@ -254,11 +254,12 @@ def train(
     key: Key,
     *,
     models: int,
-    per_device: int = 1,
+    per_device: int | str = "auto",
     process: Process = ALONE,
     checkpoints: bool = False,
     stale_after: float = STALE,
     on_made: Callable[[ensemble.Made], None] | None = None,
+    on_arranged: Callable[[ensemble.Arrangement], None] | None = None,
 ) -> float:
     """Trains those of a bank's first M models that it lacks; returns when all M are there.
 
@@ -271,11 +272,13 @@ def train(
       data: D and then T, on the device, as the bank's header says.
       key: model m is trained with `fold_in(key, m)`.
       models: M.
-      per_device: how many models a device trains at a time.
+      per_device: how many models a device trains at a time, at most; see
+        `rumjax.ensemble.arrange`. If memory runs out, half of them.
       process: which of how many processes this is.
       checkpoints: whether to keep the models too, as `bank_00012` for instance.
       stale_after: seconds without a sign of life, after which this process takes over.
       on_made: called whenever some models are done.
+      on_arranged: called with how the devices share the models, before they are trained.
 
     Returns:
       Seconds of compilation.
@@ -283,25 +286,40 @@ def train(
     Raises:
       WorkDirectoryError: a row cannot be written.
     """
-    # What is read of a model, and the name it has in messages.
-    size = ensemble.at_once(per_device=per_device)[1]
+    # What is read of a model, the name it has in messages, and how models share the devices.
     read = keeper(recipe.model) if checkpoints else reader(recipe.model)
     compile_seconds = 0.0
     numbers = {f"model {model}": model for model in range(models)}
-    # Works are asked for one at a time, so that each is chosen when the one before is done.
-    with Claims(bank.work, process, stale_after) as claims:
-        works = (
-            ensemble.training(
-                recipe,
-                [f"model {model}" for model in chosen],
-                jax.vmap(lambda model: jax.random.fold_in(key, model))(jnp.asarray(chosen)),
-                np.stack([bank.subset(model) for model in chosen]),
-            )
-            for chosen in _remaining(bank, models, size, process, claims, checkpoints)
+
+    def work_of(chosen: Sequence[int]) -> ensemble.Work:
+        return ensemble.training(
+            recipe,
+            [f"model {model}" for model in chosen],
+            jax.vmap(lambda model: jax.random.fold_in(key, model))(jnp.asarray(chosen)),
+            np.stack([bank.subset(model) for model in chosen]),
         )
 
+    arrangement = ensemble.arrange(work_of([0]), data, read=read, most=per_device)
+    with Claims(bank.work, process, stale_after) as claims:
+
+        def run(arrangement: ensemble.Arrangement) -> Iterator[ensemble.Made]:
+            per_device, within, _ = arrangement
+            if on_arranged is not None:
+                on_arranged(arrangement)
+            # Works are asked for one at a time, so that each is chosen when the one before is done.
+            size = ensemble.at_once(per_device=per_device)[1]
+            remaining = _remaining(bank, models, size, process, claims, checkpoints)
+            return ensemble.run(
+                map(work_of, remaining),
+                data,
+                read=read,
+                per_device=per_device,
+                within=within,
+                diverging="noted",
+            )
+
         # A model is kept before its row, which says that it is done; if it diverged, as a note.
-        for made in ensemble.run(works, data, read=read, per_device=per_device, diverging="noted"):
+        for made in ensemble.as_memory_allows(run, arrangement):
             for position, name in enumerate(made.names):
                 model = numbers[name]
                 answers = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023

@@ -14,6 +14,7 @@ from rumjax.lab.experiment import Case, Run
 from rumjax.lab.methods import Method
 from rumjax.lab.output import unfailing
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.rows import suited
 from rumjax.types import Dataset, Key, Variables
 
 
@@ -84,10 +85,10 @@ def on_device(run: Run, work: WorkDirectory, console: Console) -> Context:
     """Puts the images on the device, and returns the context of a run."""
     train, test = run.data.train, run.data.test
     data = Dataset(
-        jnp.asarray(np.concatenate([train.images, test.images])),
-        jnp.asarray(np.concatenate([train.labels, test.labels])),
+        np.concatenate([train.images, test.images]), np.concatenate([train.labels, test.labels])
     )
-    return Context(run=run, work=work, console=unfailing(console), data=data)
+    placed = jax.tree.map(jnp.asarray, suited(data))
+    return Context(run=run, work=work, console=unfailing(console), data=placed)
 
 
 def stage_key(seed: int, name: str) -> Key:

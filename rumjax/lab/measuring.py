@@ -10,6 +10,7 @@ from rumjax.lab.context import CaseContext, Context, load_oracle, load_original
 from rumjax.lab.options import call_with
 from rumjax.models import predict
 from rumjax.registry import attempt, resolve
+from rumjax.rows import first
 from rumjax.types import Outputs, Variables
 
 _predict = jax.jit(predict, static_argnums=0)
@@ -29,7 +30,7 @@ def probabilities(outputs: Outputs) -> np.ndarray:
 def first_embeddings(context: Context) -> np.ndarray:
     """Returns embeddings of D by the first seed's original model, float32[N, E]."""
     variables = load_original(context, context.run.seeds[0])
-    images = context.data.images[: context.size]
+    images = first(context.data.images, context.size)
     return np.asarray(_predict(context.run.model, variables, images).embeddings)
 
 

@@ -195,7 +195,7 @@ EXAMPLES = {
     "data": '{"name": "fashion_mnist_mini"}',
     "model": '{"name": "cnn"}',
     "training": '{"epochs": 20}',
-    "bank": '{"models": 64, "fraction": 0.5, "seed": 0, "per_device": 1}',
+    "bank": '{"models": 64, "fraction": 0.5, "seed": 0}',
     "forget": '{"by": "random", "size": 100}',
     "unlearning": "{}",
     "methods": '{"fine": vanilla({"algorithm": "finetune"})}',

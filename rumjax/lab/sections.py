@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from rumjax.errors import InvalidInputError, check_count, check_number
+from rumjax.errors import InvalidInputError, check_count, check_most, check_number
 from rumjax.lab.options import Options, call
 from rumjax.lab.values import check_distinct, converted
 from rumjax.registry import resolve
@@ -59,7 +59,10 @@ class Bank:
     models: int = option("M, how many models there are")
     fraction: float = option("of D that each model sees, 0…1")
     seed: int = option("of the subsets and of the training")
-    per_device: int = option("how many models a device holds at a time, at most")
+    per_device: int | str = option(
+        'how many models a device holds at a time, at most; "auto" for as many as are useful',
+        default="auto",
+    )
     checkpoints: bool = option("whether models are kept, not only their answers", default=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +71,7 @@ class Bank:
             raise InvalidInputError(f"bank.models: wanted at most {MOST_MODELS}, got {self.models}")
         check_number("bank.fraction", self.fraction, most=1.0)
         check_seed("bank.seed", self.seed)
-        check_count("bank.per_device", self.per_device)
+        check_most("bank.per_device", self.per_device)
 
 
 @dataclasses.dataclass(frozen=True)

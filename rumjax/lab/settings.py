@@ -47,7 +47,7 @@ PAPER_SPACES = {
 PAPER: Setting = {
     "seed": 0,
     "seeds": 3,
-    "bank": {"models": 400, "fraction": 0.7, "seed": 0, "per_device": 4},
+    "bank": {"models": 400, "fraction": 0.7, "seed": 0},
     "unlearning": {"momentum": 0.9, "weight_decay": 5e-4},
     "attack": {"samples": None},
     "size": 3000,
@@ -62,7 +62,7 @@ TINY_IMAGENET: Setting = {
         "data_dir": "tiny-imagenet-200",
         "validation_fraction": 0.1,
     },
-    "bank": {**PAPER["bank"], "per_device": 1},
+    "bank": PAPER["bank"],
     "entanglement": {"groups": 100, "centers": (98, 50, 1)},
 }
 
@@ -114,7 +114,7 @@ SETTINGS: dict[str, Setting] = {
     "fashion_mnist_mini": {
         **SMALL,
         "data": {"name": "fashion_mnist_mini", "data_dir": None},
-        "bank": {"models": 64, "fraction": 0.5, "seed": 0, "per_device": 1},
+        "bank": {"models": 64, "fraction": 0.5, "seed": 0},
         "attack": {"samples": 1000},
         "size": 300,
         "tuning": {"seeds": (100, 101), "settings": None},
@@ -123,7 +123,7 @@ SETTINGS: dict[str, Setting] = {
         **SMALL,
         "data": {"name": "fashion_mnist", "data_dir": None, "validation_fraction": 0.1},
         "model": {"name": "cnn", "options": {"widths": (8, 16, 32)}},
-        "bank": {"models": 128, "fraction": 0.5, "seed": 0, "per_device": 1},
+        "bank": {"models": 128, "fraction": 0.5, "seed": 0},
         "attack": {"samples": 2000},
         "spaces": MEDIUM_SPACES,
         "size": 3000,
@@ -147,7 +147,7 @@ SETTINGS: dict[str, Setting] = {
             "decay": 0.2,
             "augmentation": "crop_flip",
         },
-        "bank": {**PAPER["bank"], "per_device": 1},
+        "bank": PAPER["bank"],
     },
     "tiny_imagenet_resnet18": {
         **TINY_IMAGENET,

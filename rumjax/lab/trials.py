@@ -20,10 +20,11 @@ from rumjax.lab.making import Job, steps_of
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
 from rumjax.lab.sections import Tuning
+from rumjax.rows import suited
 from rumjax.types import Dataset, Scores, Variables
 
 HELD_BYTES = 2**30
-"""Bytes of models, with what their unlearning keeps, that a CPU device may hold at a time."""
+"""Bytes of models, with what their unlearning keeps, of all those that a device makes in turn."""
 
 Sets = Mapping[str, np.ndarray]
 """Indices into what a model is asked about: "forget", "retain", "test" and maybe "validation"."""
@@ -113,11 +114,11 @@ class Trials:
         # Only one criterion asks about V, which comes after D and T.
         self.data = context.data
         if tuning.criterion == "validation":
-            held = context.run.data.validation
-            self.data = Dataset(
-                jnp.concatenate([context.data.images, jnp.asarray(held.images)]),
-                jnp.concatenate([context.data.labels, jnp.asarray(held.labels)]),
+            parts = (context.run.data.train, context.run.data.test, context.run.data.validation)
+            images, labels = (
+                np.concatenate([getattr(part, name) for part in parts]) for name in Dataset._fields
             )
+            self.data = jax.tree.map(jnp.asarray, suited(Dataset(images, labels)))
             self.sets["validation"] = np.arange(train + test, len(self.data.labels))
 
         # Models that several trials need are loaded once.
@@ -166,7 +167,8 @@ class Trials:
         """Runs methods of one program on all seeds; yields scores and results by seed."""
         # Chunks are of about the same size, so that one compilation serves all of them.
         seeds, devices = self.context.run.seeds, jax.local_devices()
-        most = max(1, self.most_per_device() * len(devices) // len(seeds))
+        arrangement = self.arrangement(alike[0])
+        most = max(1, arrangement.per_device * len(devices) // len(seeds))
         size = -(-len(alike) // -(-len(alike) // most))
         chunks = [alike[first : first + size] for first in range(0, len(alike), size)]
         models = size * len(seeds)
@@ -180,6 +182,7 @@ class Trials:
             read=self.read,
             devices=devices[:models],
             per_device=-(-models // len(devices)),
+            within=arrangement.within,
             diverging="noted",
         )
         for method in alike:
@@ -207,12 +210,21 @@ class Trials:
             },
         )
 
-    def most_per_device(self) -> int:
-        """Returns how many models a device holds at a time, at most."""
-        if ensemble.within_device() == "vmap":
-            return self.context.run.config.bank.per_device
-        leaves = jax.tree.leaves(self.start(self.context.run.seeds[0]))
-        return int(max(1, HELD_BYTES // (4 * sum(leaf.nbytes for leaf in leaves))))
+    def arrangement(self, method: Method) -> ensemble.Arrangement:
+        """Chooses how many models of a method a device holds at a time, and how it makes them."""
+        seed = self.context.run.seeds[0]
+        chosen = ensemble.arrange(
+            ensemble.work_of([self.job(method, seed).for_ensemble()]),
+            self.data,
+            read=self.read,
+            most=self.context.run.config.bank.per_device,
+        )
+        if chosen.within == "vmap":
+            return chosen
+
+        # One after another, many settings are one call.
+        held = 4 * sum(leaf.nbytes for leaf in jax.tree.leaves(self.start(seed)))
+        return chosen._replace(per_device=int(max(1, HELD_BYTES // held)))
 
     def job(self, method: Method, seed: int) -> Job:
         """Returns the job of a method on a seed."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from rumjax.errors import InvalidInputError, as_array, check_floats, check_labels
 from rumjax.models.model import Model
+from rumjax.rows import Rows
 from rumjax.types import AnyArray, Array, PyTree, Variables, collections_of
 
 MOST = 10.0
@@ -49,7 +50,8 @@ def check_images(what: str, images: Any) -> AnyArray:
 
     Args:
       what: the name used in messages.
-      images: [N, H, W, C] or [N, H, W], uint8 or floats; N may be 0.
+      images: [N, H, W, C] or [N, H, W], uint8 or floats; N may be 0. `Rows` are made of images
+        that were checked.
 
     Raises:
       InvalidInputError: other shapes or dtypes, or floats that are not finite or beyond ±`MOST`,
@@ -60,6 +62,8 @@ def check_images(what: str, images: Any) -> AnyArray:
       (2, 8, 8, 1)
     """
     # Dtype and shape.
+    if isinstance(images, Rows):
+        return images  # type: ignore[return-value]
     if not isinstance(images, np.ndarray | jax.Array) or np.ma.isMaskedArray(images):
         images = as_array(what, images)
     floats = jnp.issubdtype(images.dtype, jnp.floating)

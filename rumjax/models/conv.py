@@ -17,6 +17,7 @@ from jax import lax
 
 from rumjax.errors import check_choice
 from rumjax.mesh import shared_out
+from rumjax.platforms import platform
 from rumjax.types import Array
 
 METHODS = ("auto", "dot", "lax")
@@ -32,14 +33,14 @@ he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def method_for_backend() -> str:
-    """Returns "dot" on CPU, else "lax"; the environment variable RUMJAX_CONVOLUTION overrides.
+    """Returns "dot" for CPU, else "lax"; the environment variable RUMJAX_CONVOLUTION overrides.
 
-    The variable is read when a function is traced, so set it before anything is compiled.
+    Both the variable and `rumjax.platforms.platform` are read when a function is traced.
     """
     chosen = check_choice(OVERRIDE, os.environ.get(OVERRIDE, "auto"), METHODS)
     if chosen != "auto":
         return chosen
-    return "dot" if jax.default_backend() == "cpu" else "lax"
+    return "dot" if platform() == "cpu" else "lax"
 
 
 def convolution(
@@ -181,6 +182,8 @@ class Conv(nn.Module):
     strides: tuple[int, int] = (1, 1)
     padding: Padding = "SAME"
     use_bias: bool = False
+    fixed_bias: bool = False
+    """takes no gradient of the bias: batch norm of the batch's own statistics cancels it"""
     dtype: Any = jnp.float32
     kernel_init: nn.initializers.Initializer = he_fan_out
 
@@ -192,5 +195,6 @@ class Conv(nn.Module):
         convolved = convolution(images.astype(self.dtype), kernel, self.strides, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            bias = lax.stop_gradient(bias) if self.fixed_bias else bias
             convolved = convolved + bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return convolved

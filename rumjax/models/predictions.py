@@ -1,5 +1,7 @@
 """What a model says of images: outputs, margins, embeddings."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -34,18 +36,21 @@ def predict(
     variables = check_variables("variables", model, variables, images)
     batch_size = check_count("batch_size", batch_size)
 
-    # Whole batches; the last one is filled up with black images.
+    # Whole batches; the last one is filled up with the last image.
     count = len(images)
-    batch_size = max(1, min(batch_size, count))
+    if count == 0:
+        _, classes, width = model.signature(images)
+        return Outputs(jnp.zeros((0, classes)), jnp.zeros((0, width)))
+    batch_size = min(batch_size, count)
     batches = -(-count // batch_size)
-    fill = batches * batch_size - count
-    padded = jnp.pad(jnp.asarray(images), ((0, fill), *[(0, 0)] * (images.ndim - 1)))
+    positions = jnp.minimum(jnp.arange(batches * batch_size), count - 1)
+    on_device: Any = jax.tree.map(jnp.asarray, images)  # arrays, or rows
 
-    def outputs(batch: Array) -> Outputs:
-        return model.apply(variables, batch, train=False)[0]
+    def outputs(chosen: Array) -> Outputs:
+        return model.apply(variables, on_device[chosen], train=False)[0]
 
     # One batch after another, and the filling cut off.
-    stacked = jax.lax.map(outputs, padded.reshape(batches, batch_size, *images.shape[1:]))
+    stacked = jax.lax.map(outputs, positions.reshape(batches, batch_size))
     return jax.tree.map(
         lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], stacked
     )

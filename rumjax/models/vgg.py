@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from rumjax.errors import InvalidInputError
 from rumjax.models.conv import Conv
 from rumjax.models.resnet import PADS, batch_norm, classifier
+from rumjax.platforms import platform
 from rumjax.types import Array, Outputs
 
 CONVOLUTIONS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -41,7 +42,10 @@ class Vgg16(nn.Module):
         for features, count in CONVOLUTIONS:
             for _ in range(count):
                 width = features * self.width // 64
-                hidden = Conv(width, padding=PADS, use_bias=True, dtype=self.dtype)(hidden)
+                convolve = Conv(
+                    width, padding=PADS, use_bias=True, fixed_bias=train, dtype=self.dtype
+                )
+                hidden = convolve(hidden)
                 hidden = nn.relu(batch_norm(train, self.dtype)(hidden))
             hidden = max_pool(hidden)
         hidden = hidden.astype(jnp.float32).mean(axis=(1, 2))
@@ -51,9 +55,11 @@ class Vgg16(nn.Module):
 def max_pool(images: Array) -> Array:
     """Returns maxima of 2×2 pixels, [B, H, W, C] to [B, ⌊H/2⌋, ⌊W/2⌋, C].
 
-    It works by reshaping, since the gradient of a windowed maximum is slow on CPU; ties share the
-    gradient.
+    For CPU it works by reshaping, since the gradient of a windowed maximum is slow there, and ties
+    share the gradient; else by windows, where the first of those that tie takes it all.
     """
+    if platform() != "cpu":
+        return nn.max_pool(images, (2, 2), (2, 2))
     batch, height, width, channels = images.shape
     images = images[:, : height // 2 * 2, : width // 2 * 2]
     return images.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))

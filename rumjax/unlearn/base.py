@@ -17,6 +17,7 @@ from rumjax.checks import check_data, check_keys, check_outside, check_task
 from rumjax.errors import DivergenceError, InvalidInputError, shown
 from rumjax.models import Model
 from rumjax.models.checks import check_variables, is_traced
+from rumjax.rows import suited
 from rumjax.types import Array, Dataset, Key, Metrics, Task, Unlearner, Variables, collections_of
 
 
@@ -126,6 +127,7 @@ def run(
     key = check_keys("run, key", key)
     steps, current, data = check_steps("run", steps, variables, data)
     check_whole(steps, len(data.labels))
+    data = suited(data)
     for position, step in enumerate(steps):
         # The state before the first epoch, from the result of the step before.
         state = _start(step.unlearner, jax.random.fold_in(key, position), current, data, step.task)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import jax
+
 from rumjax import ensemble
 from rumjax.errors import DivergenceError
 from rumjax.lab import bank, files, progress
@@ -52,6 +54,10 @@ def train(context: Context, process: Process = ALONE) -> Bank | None:
             for _ in made.names:
                 advance(f"{made.seconds:.1f} s per model")
 
+        def on_arranged(arrangement: ensemble.Arrangement) -> None:
+            if jax.default_backend() != "cpu" or arrangement.per_device > 1:
+                context.console.print(f"The bank's models: {arrangement.reason}.", markup=False)
+
         compile_seconds = bank.train(
             models,
             run.recipe,
@@ -62,6 +68,7 @@ def train(context: Context, process: Process = ALONE) -> Bank | None:
             process=process,
             checkpoints=run.keeps_bank,
             on_made=on_made,
+            on_arranged=on_arranged,
         )
 
     # Models that diverged are left out, unless they are so many that the recipe is to blame.

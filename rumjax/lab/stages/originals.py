@@ -12,6 +12,7 @@ from rumjax.lab.context import Context, stage_key
 from rumjax.lab.making import Job, make
 from rumjax.lab.results import write_examples
 from rumjax.models import Model, predict
+from rumjax.rows import first
 from rumjax.types import Array, Dataset, Variables, task
 from rumjax.unlearn import chain
 
@@ -46,16 +47,18 @@ def train(context: Context, *, dynamics: bool = True) -> Originals:
 
     def on_epoch(epoch: ensemble.Epoch) -> None:
         for position, name in enumerate(epoch.names):
+            if epoch.epoch == 0:  # maybe of a model that is begun again
+                taken_in[name] = scores.TrainingDynamics(context.labels)
             values = {key: array[position] for key, array in epoch.watched.items()}
             taken_in[name].add(values.pop("probabilities"), **values)
 
     # The first model is trained apart from the others where its gradients are taken in.
     proxies = gradient_proxies(context) if dynamics else ()
-    first = [job for job in jobs if proxies and job.seed == run.seeds[0]]
-    others = [job for job in jobs if job not in first]
+    looked_into = [job for job in jobs if proxies and job.seed == run.seeds[0]]
+    others = [job for job in jobs if job not in looked_into]
     total = sum(job.epochs for job in jobs)
     with progress.stage(context.console, "Original models", total, "epochs") as advance:
-        for group, names in ((first, proxies), (others, ())):
+        for group, names in ((looked_into, proxies), (others, ())):
             watch = watcher(run.model, context.size, ("probabilities", *names))
             for made in make(context, group, advance, watch=watch, on_epoch=on_epoch):
                 proxy_scores = taken_in[made.job.name].scores()
@@ -86,7 +89,7 @@ def watcher(model: Model, size: int, names: tuple[str, ...]) -> ensemble.Read:
     """
 
     def watch(variables: Variables, data: Dataset) -> dict[str, Array]:
-        images, labels = data.images[:size], data.labels[:size]
+        images, labels = first(data.images, size), data.labels[:size]
         values = {}
         if "probabilities" in names:
             values["probabilities"] = jax.nn.softmax(predict(model, variables, images).logits)
