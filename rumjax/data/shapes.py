@@ -62,7 +62,7 @@ def sizes(options: Mapping[str, Any]) -> Sizes:
       >>> sizes({"name": "cifar100"}).classes
       100
     """
-    name, data_dir = options.get("name"), options.get("data_dir")
+    name, data_dir = str(options.get("name")), options.get("data_dir")
     whole = options.get("train_split", "train") == "train"
     whole &= options.get("test_split", "test") == "test"
     if name in PUBLISHED and whole:
@@ -111,7 +111,14 @@ def shaped(options: Mapping[str, Any], given: Sizes | None = None) -> Splits:
         images = np.broadcast_to(np.uint8(0), (count, *known.image))
         parts[part] = Dataset(images, np.arange(count, dtype=np.int32) % known.classes)
     names = tuple(f"class {label}" for label in range(known.classes))
-    return Splits(str(options.get("name")), known.classes, names, **parts)
+    return Splits(
+        str(options.get("name")),
+        known.classes,
+        names,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+    )
 
 
 def _of_npz(data_dir: Any, options: Mapping[str, Any]) -> Sizes:

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax import ensemble
-from rumjax.ensemble.programs import compiled
 from rumjax.errors import InvalidInputError
 from rumjax.lab.estimates import (
     Memory,
@@ -34,14 +33,15 @@ from rumjax.lab.experiment import Run
 from rumjax.lab.planning import Program
 from rumjax.lab.targets import Target
 from rumjax.training import Recipe
-from rumjax.types import Dataset, Key, PyTree, Subset, Task
+from rumjax.types import Dataset, PyTree, Subset, Task
 from rumjax.unlearn import Step
 
 PATIENCE = 3600.0
 """Seconds after which a compilation is given up."""
 STEP_BATCHES = 4
 """Batches of the data on which the loop of training steps is compiled alone."""
-Shape = jax.ShapeDtypeStruct
+Shape: Any = jax.ShapeDtypeStruct
+"""The form of an array, in the place of one."""
 
 
 class Stepping(NamedTuple):
@@ -53,9 +53,10 @@ class Stepping(NamedTuple):
 
 
 def arrangement(run: Run, platform: str) -> str:
-    """Returns how models share a device: "vmap" for small networks on accelerators, else "map"."""
-    small = type(run.model.module).__name__ == "Cnn"
-    return "vmap" if platform != "cpu" and small else "map"
+    """Returns how the run's models share a device, see `rumjax.ensemble.within_device`."""
+    program, data = stepping_program(run, run.recipe)
+    work = _work(program, None)
+    return ensemble.within_device(work, data, platform)
 
 
 # Programs, from shapes
@@ -69,48 +70,51 @@ def lowered(
     data = Dataset(
         Shape((count, *run.data.train.images.shape[1:]), jnp.uint8), Shape((count,), jnp.int32)
     )
-    unlearner = getattr(program.step.unlearner, "model", run.model)
-    variables = unlearner.signature(data.images).variables
-    return _lower(
-        program, data, variables, devices=target.devices, per_device=per_device, within=within
-    )
+    model = getattr(program.step.unlearner, "model", run.model)
+    variables = model.signature(data.images).variables
+    return _lower(program, data, variables, target, per_device=per_device, within=within)
 
 
 def _lower(
     program: Program,
     data: Dataset,
     variables: PyTree,
+    target: Target,
     *,
-    devices: Sequence[Any],
     per_device: int,
     within: str,
 ) -> jax.stages.Lowered:
-    lead = (len(devices), per_device)
+    """Lowers a program, of `rumjax.ensemble` itself, for data and variables of these shapes."""
+    found = ensemble.lower(
+        _work(program, variables),
+        data,
+        read=program.read,
+        watch=program.watch,
+        devices=target.devices,
+        per_device=per_device,
+        within=within,
+    )
+    return found["read" if program.phase == "read" else f"{program.step.name}: {program.phase}"]
 
-    def wide(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: Shape((*lead, *jnp.shape(leaf)), _dtype(leaf)), tree)
 
-    # The shapes of all models' arguments.
-    programs = compiled(program.read, program.watch, tuple(devices), within)
-    keys: Key = wide(jax.eval_shape(lambda: jax.random.key(0)))
-    parts = program.step.task
-    task = Task(*(Subset(wide(part.indices), Shape((), jnp.int32)) for part in parts))
-    unlearner: Any = program.step.unlearner
-    old = () if getattr(unlearner, "from_scratch", False) else wide(variables)
-    unlearner = wide(unlearner)
+def _work(program: Program, variables: PyTree) -> ensemble.Work:
+    """Returns the work of a model that goes through a program, as shapes."""
+
+    def one(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: Shape((1, *np.shape(leaf)), _dtype(leaf)), tree)
+
+    keys = one(jax.eval_shape(lambda: jax.random.key(0)))
     if program.phase == "read":
-        return programs.read.lower(wide(variables), data)
-    start = programs.start.lower(data, unlearner, keys, old, task)
-    state = start.out_info
-    if program.phase == "start":
-        return start
-    if program.phase == "watch":
-        return programs.watch.lower(data, unlearner, state)
-    return programs.advance.lower(data, unlearner, state, task, Shape((), jnp.int32))
+        return ensemble.Work(["model"], keys, (), one(variables))
+    name, unlearner, task = program.step
+    parts = (Subset(one(part.indices), Shape((), jnp.int32)) for part in task)
+    step = Step(name, one(unlearner), Task(*parts))
+    scratch = getattr(unlearner, "from_scratch", False)
+    return ensemble.Work(["model"], keys, (step,), None if scratch else one(variables))
 
 
 def _dtype(leaf: Any) -> Any:
-    return leaf.dtype if hasattr(leaf, "dtype") else jnp.asarray(leaf).dtype
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
 
 
 def stepping_program(run: Run, recipe: Recipe) -> tuple[Program, Dataset]:
@@ -144,11 +148,10 @@ def memory_of(program: jax.stages.Lowered) -> Memory:
 
 def stepping_of(run: Run, recipe: Recipe, target: Target, per_device: int, within: str) -> Stepping:
     """Compiles the loop of training steps, and returns what the compiler says of one of them."""
-    program, data = stepping_program(run, recipe)
+    form, data = stepping_program(run, recipe)
     variables = recipe.model.signature(data.images).variables
-    done = _lower(
-        program, data, variables, devices=target.devices, per_device=per_device, within=within
-    ).compile()
+    program = _lower(form, data, variables, target, per_device=per_device, within=within)
+    done = program.compile()
     costs: Any = done.cost_analysis() or {}
     return Stepping(
         float(costs.get("flops", 0.0)),

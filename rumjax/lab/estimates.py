@@ -67,7 +67,7 @@ def hbm_of_report(text: str) -> int:
     """Returns the bytes of HBM in the memory usage report that XLA dumps.
 
     Examples:
-      >>> hbm_of_report("Memory Space: default (color=0)\\nTotal bytes: 924 (924B)\\n")
+      >>> hbm_of_report("Total bytes: 924 (924B)")
       924
     """
     totals = re.findall(r"Total bytes(?: used)?: (\d+)", text)
@@ -80,8 +80,10 @@ def recomputed(text: str) -> int:
     """Counts the instructions of an HLO module that rematerialization has made.
 
     Examples:
-      >>> recomputed("  %fusion.3.remat2 = f32[] fusion(%a)\\n  %b = f32[] add(%x.remat, %y)\\n")
+      >>> recomputed("  %fusion.3.remat2 = f32[] fusion(%a)")
       1
+      >>> recomputed("  %fusion.3 = f32[] fusion(%a.remat)")
+      0
     """
     return len(re.findall(r"^\s+(?:ROOT )?%?[\w.\-]*\.remat[\w.\-]* = ", text, re.MULTILINE))
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from rich.console import Console
 
 import rumjax
+from rumjax.ensemble.arranging import SIDE_BY_SIDE
 from rumjax.errors import InvalidInputError
 from rumjax.lab import compiling, progress
 from rumjax.lab.compiling import Request, Stepping
@@ -121,7 +122,8 @@ def make(
         return compiling.ask(argv, request)
 
     # What each program takes, several at a time where they are compiled in other processes.
-    sizes = Sizes(ask, target, budget, run.config.bank.per_device)
+    most = run.config.bank.per_device
+    sizes = Sizes(ask, target, budget, SIDE_BY_SIDE if isinstance(most, str) else most)
     total = len(planned) + has_steps * len(recipes)
     with (
         progress.stage(console, "Compiling", total, "programs") as advance,

@@ -71,9 +71,6 @@ def prepare(
     """
     if topology is not None and device is not None:
         raise InvalidInputError("--topology and --device: give one of them")
-    if topology is not None or device is not None:
-        # Convolutions take the form that suits the target, not this machine.
-        environment.setdefault("RUMJAX_CONVOLUTION", "lax")
     if topology is not None:
         kind, _, shape = topology.partition(":")
         if kind not in CHIPS or kind in DEVICES or not shape:
