@@ -25,6 +25,8 @@ from rumjax.launch import argument_parser, configuration, guarded, parse, settle
 
 GIVEN = ("shape", "train", "test", "classes", "validation")
 """Sizes of data that may be given."""
+WIDTH = 108
+"""Columns of the table, at least, so that its lines can be read in a file."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,7 +164,8 @@ def show(plan: Mapping[str, Any], console: Console) -> None:
             f"{_several(row['epochs'])} × {_several(row['steps_per_epoch'])}",
             span(row["device_hours"]),
         )
-    console.print(table)
+    wide = Console(width=max(console.width, WIDTH))
+    wide.print(table)
     for row in plan["rows"]:
         if "error" in row:
             console.print(f"{row['program']}: {row['error']}", markup=False, highlight=False)
@@ -176,7 +179,7 @@ def show(plan: Mapping[str, Any], console: Console) -> None:
                 note += f" without {one['without_times']} programs of unknown time"
             sums.add_row(one["stage"], span(one["device_hours"]), note.strip())
         sums.add_row("in all", span(plan["total"]["device_hours"]), "")
-        console.print(sums)
+        wide.print(sums)
         more = Table("Devices", "Hours, more hosts", "Hours, more chips a host", box=None)
         if plan["price"] is not None:
             more.add_column("Cost, more hosts")
@@ -184,7 +187,7 @@ def show(plan: Mapping[str, Any], console: Console) -> None:
             cells = [one["hours_with_more_hosts"], one["hours_with_more_chips_a_host"]]
             cells += [] if plan["price"] is None else [one["cost_with_more_hosts"]]
             more.add_row(str(one["devices"]), *map(span, cells))
-        console.print(more)
+        wide.print(more)
     console.print("Left out: " + "; ".join(plan["left_out"]) + ".", markup=False, highlight=False)
 
 

@@ -42,6 +42,8 @@ LAB = (
     "lab",
     "lab.cluster",
     "lab.output",
+    "lab.estimates",
+    "lab.targets",
     "lab.progress",
     "lab.costs",
     "lab.files",
@@ -73,12 +75,15 @@ LAB = (
     "lab.trials",
     "lab.stages",
     "lab.checking",
+    "lab.planning",
+    "lab.compiling",
+    "lab.plans",
     "lab.pipeline",
     "lab.publishing",
 )
 """the lab's rooms, lowest first: each may import those before it, and all of the library"""
 
-COMMANDS = ("launch", "tune", "publish", "__main__")
+COMMANDS = ("launch", "tune", "publish", "plan", "__main__")
 """the commands, lowest first, which may import everything before them"""
 
 ONLY = {
@@ -104,6 +109,7 @@ HOST = {
     "audits",
     "lab.report",
     "lab.progress",
+    "lab.estimates",
 }
 """rooms that are NumPy on the host"""
 

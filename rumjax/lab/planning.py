@@ -265,7 +265,8 @@ def programs(run: Run) -> list[Program]:
         last = group.steps[-1]
         if group.read is not ensemble.nothing:
             use = Use(group.stage, group.name, group.models, 1, passes, size)
-            read = Program("answers", "read", last, group.read, ensemble.nothing, (use,))
+            name = "answers" if group.read is reader(run.model) else "answers, model kept"
+            read = Program(name, "read", last, group.read, ensemble.nothing, (use,))
             add(("read", group.read), read)
         if group.watch is not ensemble.nothing:
             epochs = last.unlearner.epochs

@@ -29,6 +29,8 @@ Span: TypeAlias = tuple[float, float]
 
 FORMAT = "rumjax plan 1"
 """The first entry of every plan, by which one is told from other files."""
+STAGES = ("originals", "bank", "oracles", "tuning", "unlearning", "audits")
+"""The stages of `rumjax.lab.planning.groups`, in order."""
 FACTORS = (1, 2, 4, 8, 16)
 """Times as many devices, of which a plan says what they would do."""
 
@@ -164,8 +166,9 @@ def make(
     rows = [
         row
         for program, found in zip(planned, sized, strict=True)
-        for row in rows_of(program, found, within, seconds, target)
+        for row in rows_of(program, found, within, seconds)
     ]
+    rows.sort(key=lambda row: STAGES.index(row["stage"]))
     return {
         "format": FORMAT,
         "rumjax": rumjax.__version__,
@@ -227,7 +230,6 @@ def rows_of(
     sized: Mapping[str, Any],
     within: str,
     seconds: Mapping[int, Span | None],
-    target: Target,
 ) -> list[dict[str, Any]]:
     """Returns a row for every stage that uses a program."""
     by_stage: dict[str, list[Use]] = collections.defaultdict(list)

@@ -75,7 +75,7 @@ def prepare(
         kind, _, shape = topology.partition(":")
         if kind not in CHIPS or kind in DEVICES or not shape:
             raise InvalidInputError(_unknown(topology))
-        if importlib.util.find_spec("libtpu") is None:
+        if not is_installed("libtpu"):
             raise InvalidInputError(
                 "--topology: the compiler for TPUs is not installed: pip install 'rumjax[plan]' "
                 "(no TPU is needed)"
@@ -85,7 +85,7 @@ def prepare(
         environment["JAX_PLATFORMS"] = "cpu"
     if device is not None:
         check_choice("--device", device, DEVICES)
-        if importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
+        if not is_installed("jax_plugins.xla_cuda13"):
             raise InvalidInputError(
                 "--device: the compiler for NVIDIA's GPUs is not installed: pip install "
                 "'jax[cuda13]' (no GPU is needed)"
@@ -94,6 +94,19 @@ def prepare(
         environment["JAX_PLATFORMS"] = "cpu"
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} --xla_gpu_autotune_level=0".strip()
+
+
+def is_installed(name: str) -> bool:
+    """Says whether there is a module, without importing it.
+
+    Examples:
+      >>> is_installed("nowhere.at_all")
+      False
+    """
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
 
 
 def _unknown(topology: str) -> str:
