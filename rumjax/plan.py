@@ -74,11 +74,11 @@ def _run(argv: Sequence[str], console: Console) -> None:
     targets.prepare(arguments.topology, arguments.device, os.environ)
     settle(arguments.cpu_devices)
     from rumjax.data.shapes import Sizes, shaped
-    from rumjax.lab import compiling, experiment, planning, plans
+    from rumjax.lab import compiling, experiment, plan_files, planning, plans
     from rumjax.lab.config import read
 
     if place is not None:
-        plans.check_place(place)
+        plan_files.check_place(place)
     sections = read(config)
     given = _given(arguments)
     splits = shaped(sections.data, None if given is None else Sizes(**given))
@@ -106,7 +106,7 @@ def _run(argv: Sequence[str], console: Console) -> None:
         processes=arguments.processes,
     )
     if place is not None:
-        plans.write(plan, place)
+        plan_files.write(plan, place)
     show(plan, console)
     if place is not None:
         console.print(f"the whole plan: {place}", markup=False, soft_wrap=True)
@@ -141,7 +141,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 def show(plan: Mapping[str, Any], console: Console) -> None:
     """Prints a plan: its rows, sums, and what more devices would do."""
-    from rumjax.lab.plans import gib, span
+    from rumjax.lab.plan_files import gib, span
 
     budget = f", {gib(plan['budget_bytes'])} GiB each" if plan["budget_bytes"] else ""
     head = f"{plan['run']} on {plan['target']}: {plan['devices']} devices of {plan['hosts']} hosts"

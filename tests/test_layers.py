@@ -44,6 +44,7 @@ LAB = (
     "lab.output",
     "lab.estimates",
     "lab.targets",
+    "lab.plan_files",
     "lab.progress",
     "lab.costs",
     "lab.files",
@@ -110,6 +111,7 @@ HOST = {
     "lab.report",
     "lab.progress",
     "lab.estimates",
+    "lab.plan_files",
 }
 """rooms that are NumPy on the host"""
 

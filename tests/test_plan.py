@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from rumjax import plan
 from rumjax.data.shapes import shaped
-from rumjax.lab import experiment, planning, plans, targets
+from rumjax.errors import InvalidInputError
+from rumjax.lab import compiling, experiment, plan_files, planning, targets
 from rumjax.lab.config import read
 from rumjax.lab.estimates import MARGIN
 from rumjax.launch import configuration
@@ -76,7 +78,7 @@ def test_the_command_plans_for_the_devices_at_hand(folder, capsys):
     shown = capsys.readouterr().out
     assert "Recipe: epoch" in shown
     assert "Left out: time on the host" in shown
-    assert written["format"] == plans.FORMAT
+    assert written["format"] == plan_files.FORMAT
     assert [one["stage"] for one in written["stages"]] == [
         "originals",
         "bank",
@@ -127,7 +129,7 @@ def test_what_cannot_be_planned_is_refused(folder, arguments, message, capsys):
 )
 def test_a_compiler_that_is_not_installed_is_named(arguments, message, monkeypatch):
     monkeypatch.setattr(targets, "is_installed", lambda name: False)
-    with pytest.raises(plan.InvalidInputError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         targets.prepare(*arguments, {})
 
 
@@ -151,3 +153,9 @@ def test_help_and_refusals_do_without_jax(folder):
         [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_process_that_cannot_compile_says_why():
+    request = compiling.Request(0, 1, "map")
+    with pytest.raises(InvalidInputError, match=r"compiling failed: .*nowhere\.py"):
+        compiling.ask(["--config=nowhere.py"], request, threading.Event())

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -210,7 +211,7 @@ def answer(
     return memory_of(program)._asdict()
 
 
-def ask(argv: Sequence[str], request: Request) -> dict[str, Any]:
+def ask(argv: Sequence[str], request: Request, stop: threading.Event) -> dict[str, Any]:
     """Has another process compile something, and returns its answer.
 
     One that compiles for memory is killed once the compiler has written down what it takes.
@@ -218,6 +219,7 @@ def ask(argv: Sequence[str], request: Request) -> dict[str, Any]:
     Args:
       argv: the arguments of the command, which the other process is started with too.
       request: what to compile.
+      stop: is set when nobody waits for the answer any more.
 
     Raises:
       InvalidInputError: it failed; says what it said.
@@ -240,7 +242,7 @@ def ask(argv: Sequence[str], request: Request) -> dict[str, Any]:
                 start_new_session=True,
             )
             try:
-                found = _wait(child, dumps)
+                found = _wait(child, dumps, stop)
             finally:
                 if child.poll() is None:
                     os.killpg(child.pid, signal.SIGKILL)
@@ -254,10 +256,12 @@ def ask(argv: Sequence[str], request: Request) -> dict[str, Any]:
         raise InvalidInputError(f"plan: compiling failed: {' '.join(said)[-600:]}")
 
 
-def _wait(child: "subprocess.Popen[bytes]", dumps: pathlib.Path) -> dict[str, Any] | None:
+def _wait(
+    child: "subprocess.Popen[bytes]", dumps: pathlib.Path, stop: threading.Event
+) -> dict[str, Any] | None:
     """Waits for a process to end, or for what it writes down; None if it has ended by itself."""
     begin = time.monotonic()
-    while child.poll() is None and time.monotonic() - begin < PATIENCE:
+    while child.poll() is None and time.monotonic() - begin < PATIENCE and not stop.is_set():
         # The last of the files is there when the others are whole.
         last = [
             path

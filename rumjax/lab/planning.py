@@ -358,6 +358,8 @@ def left_out(run: Run) -> list[str]:
         listed.append("gradients of single examples for proxies, beside the predictions")
     if any(isinstance(u, Influence) for m in run.methods for u in m.select.values()):
         listed.append("the linear algebra of influence unlearning")
+    if run.config.tuning is not None and run.config.tuning.criterion == "validation":
+        listed.append("V, which tuning adds to the data on the devices")
     if run.config.tuning is not None and run.config.tuning.select:
         listed.append("selections are counted as the method's own unlearners, as many as at most")
     return listed

@@ -2,12 +2,10 @@
 
 import collections
 import concurrent.futures
-import json
+import contextlib
 import math
-import os
-import pathlib
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -17,18 +15,15 @@ from rumjax.ensemble.arranging import SIDE_BY_SIDE
 from rumjax.errors import InvalidInputError
 from rumjax.lab import compiling, progress
 from rumjax.lab.compiling import Request, Stepping
-from rumjax.lab.estimates import GIB, MARGIN, Memory, most_models, step_seconds
+from rumjax.lab.estimates import MARGIN, Memory, most_models, step_seconds
 from rumjax.lab.experiment import Run
+from rumjax.lab.plan_files import FORMAT, Span
 from rumjax.lab.planning import Program, Use, left_out, programs
 from rumjax.lab.targets import Target
 
 Ask: TypeAlias = Callable[[Request], dict[str, Any]]
 """Compiles what is asked for, here or in another process."""
-Span: TypeAlias = tuple[float, float]
-"""The least and the most that something takes."""
 
-FORMAT = "rumjax plan 1"
-"""The first entry of every plan, by which one is told from other files."""
 STAGES = ("originals", "bank", "oracles", "tuning", "unlearning", "audits")
 """The stages of `rumjax.lab.planning.groups`, in order."""
 FACTORS = (1, 2, 4, 8, 16)
@@ -118,10 +113,12 @@ def make(
     within = compiling.arrangement(run, target.platform)
     has_steps = not memory_only and (target.is_here or target.platform == "tpu")
 
+    stop = threading.Event()
+
     def ask(request: Request) -> dict[str, Any]:
         if target.is_here:
             return compiling.answer(request, run, planned, list(recipes.values()), target)
-        return compiling.ask(argv, request)
+        return compiling.ask(argv, request, stop)
 
     # What each program takes, several at a time where they are compiled in other processes.
     most = run.config.bank.per_device
@@ -130,6 +127,7 @@ def make(
     with (
         progress.stage(console, "Compiling", total, "programs") as advance,
         concurrent.futures.ThreadPoolExecutor(1 if target.is_here else processes) as pool,
+        _stopping(stop),
     ):
 
         def size(number: int) -> dict[str, Any]:
@@ -184,6 +182,16 @@ def make(
         **sums(run, rows, planned, seconds, target, price),
         "left_out": left_out(run),
     }
+
+
+@contextlib.contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """Lets other processes end when this one is told to."""
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
 
 
 def source(target: Target) -> str:
@@ -354,67 +362,3 @@ def wall(uses: Sequence[Use], seconds: Mapping[int, Span | None], devices: int, 
 def _cost(hours: Span, chips: float, price: float | None) -> Span | None:
     """Returns what chips cost for so long, idle ones included."""
     return None if price is None else (hours[0] * chips * price, hours[1] * chips * price)
-
-
-# The file
-
-
-def check_place(path: pathlib.Path) -> None:
-    """Checks that a plan may be written somewhere: where nothing is, or another plan.
-
-    Raises:
-      InvalidInputError: something else is there.
-    """
-    if not path.exists():
-        return
-    try:
-        is_plan = json.loads(path.read_text())["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
-        is_plan = False
-    if not is_plan:
-        raise InvalidInputError(f"plan: {path} is no plan, and is not overwritten; choose --output")
-
-
-def write(plan: Mapping[str, Any], path: pathlib.Path) -> None:
-    """Writes a plan, whole or not at all.
-
-    Raises:
-      InvalidInputError: something else is there, or it cannot be written.
-    """
-    check_place(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w") as opened:
-            json.dump(plan, opened, indent=1)
-        os.replace(name, path)
-    except OSError as error:
-        raise InvalidInputError(f"plan: {path} cannot be written: {error}") from error
-
-
-def gib(count: float | None) -> str:
-    """Writes bytes in GiB.
-
-    Examples:
-      >>> gib(3 * 2**29)
-      '1.50'
-    """
-    return "" if count is None else f"{count / GIB:.2f}"
-
-
-def span(values: Span | None) -> str:
-    """Writes a range in two digits.
-
-    Examples:
-      >>> span((0.0123, 4567.8)), span(None)
-      ('0.012–4,600', '–')
-    """
-    if values is None:
-        return "–"
-
-    def digits(value: float) -> str:
-        rounded = float(f"{value:.2g}")
-        return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
-
-    low, high = map(digits, values)
-    return low if low == high else f"{low}–{high}"
