@@ -22,6 +22,10 @@ MORE = """
     config.audit = {"models": 8, "methods": ("finetune_vanilla",)}
     config.seeds = 3
 """
+FEW = """
+    config.forget = {"by": "random", "size": 10}
+    config.methods = {"finetune_vanilla": vanilla(finetune)}
+"""
 
 
 @pytest.fixture
@@ -73,6 +77,7 @@ def test_every_model_of_a_run_goes_through_a_program(folder):
 
 
 def test_the_command_plans_for_the_devices_at_hand(folder, capsys):
+    write_config(folder, more=FEW)
     assert start(folder, f"--workdir={folder / 'run'}", "--price=2") == 0
     written = json.loads((folder / "run" / "plan.json").read_text())
     shown = capsys.readouterr().out
@@ -81,7 +86,6 @@ def test_the_command_plans_for_the_devices_at_hand(folder, capsys):
     assert written["format"] == plan_files.FORMAT
     assert [one["stage"] for one in written["stages"]] == [
         "originals",
-        "bank",
         "oracles",
         "unlearning",
     ]
