@@ -26,6 +26,10 @@ Ask: TypeAlias = Callable[[Request], dict[str, Any]]
 
 STAGES = ("originals", "bank", "oracles", "tuning", "unlearning", "audits")
 """The stages of `rumjax.lab.planning.groups`, in order."""
+UNTRIED = (
+    "whether code can be generated: compilers are stopped once they have decided on memory, and "
+    "may fail later"
+)
 LATER = 0.01
 """The share by which memory grows when code is generated, after what other processes wait for; it
 was 0.1 % of a small network and 0.7 % of a ResNet-50."""
@@ -184,7 +188,7 @@ def make(
         "rows": rows,
         "steps": steps,
         **sums(run, rows, planned, seconds, target, price),
-        "left_out": left_out(run),
+        "left_out": left_out(run) + ([] if target.is_here else [UNTRIED]),
     }
 
 
