@@ -48,30 +48,33 @@ class Augmentation:
 
     def _crop(self, key: Key, images: Array) -> Array:
         """Pads images with zeros and cuts their size out again at a random place."""
-        count, *shape = images.shape
+        corners = jax.random.randint(key, (len(images), 2), 0, 2 * self.pad + 1, jnp.int32)
+        # A TPU would cut one image after another.
+        return jax.lax.platform_dependent(images, corners, tpu=self._select, default=self._cut)
+
+    def _cut(self, images: Array, corners: Array) -> Array:
+        """Pads images, and cuts out what begins at their corners, int32[B, 2]."""
         around = (self.pad, self.pad)
         padded = jnp.pad(images, ((0, 0), around, around, (0, 0)))
-        corners = jax.random.randint(key, (count, 2), 0, 2 * self.pad + 1, jnp.int32)
 
         def cut(image: Array, corner: Array) -> Array:
-            return jax.lax.dynamic_slice(image, (corner[0], corner[1], jnp.int32(0)), shape)
+            start = (corner[0], corner[1], jnp.int32(0))
+            return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
-        # A TPU would cut one image after another.
-        return jax.lax.platform_dependent(padded, corners, tpu=self._select, default=jax.vmap(cut))
+        return jax.vmap(cut)(padded, corners)
 
-    def _select(self, padded: Array, corners: Array) -> Array:
-        """Cuts images out by choosing, for each pixel, among the shifts that there may be."""
+    def _select(self, images: Array, corners: Array) -> Array:
+        """Does what `_cut` does by choosing among all shifts, along one axis after the other."""
         for axis in (1, 2):
-            shift = corners[:, axis - 1, None, None, None]
-            size = padded.shape[axis] - 2 * self.pad
-            shifted = [
-                jax.lax.slice_in_dim(padded, first, first + size, axis=axis)
-                for first in range(2 * self.pad + 1)
-            ]
-            padded = shifted[0]
-            for first, candidate in enumerate(shifted[1:], start=1):
-                padded = jnp.where(shift == first, candidate, padded)
-        return padded
+            corner = corners[:, axis - 1, None, None, None]
+            size = images.shape[axis]
+            around = [(self.pad, self.pad) if each == axis else (0, 0) for each in range(4)]
+            padded = jnp.pad(images, around)
+            images = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
+            for shift in range(1, 2 * self.pad + 1):
+                shifted = jax.lax.slice_in_dim(padded, shift, shift + size, axis=axis)
+                images = jnp.where(corner == shift, shifted, images)
+        return images
 
 
 AUGMENTATIONS = {

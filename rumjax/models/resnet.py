@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rumjax.models.conv import Conv, Dense
+from rumjax.models.norm import BatchNorm
 from rumjax.types import Array, Outputs
 
 STAGES = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
@@ -99,7 +100,7 @@ def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
 
     Running variances are of the batch as it is; PyTorch's are n/(n-1) times that.
     """
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
+    return BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
 
 
 def classifier(num_classes: int) -> nn.Dense:
