@@ -211,15 +211,17 @@ def answer(
     return memory_of(program)._asdict()
 
 
-def ask(argv: Sequence[str], request: Request, stop: threading.Event) -> dict[str, Any]:
+def ask(
+    argv: Sequence[str], request: Request, stop: threading.Event, *, halfway: bool
+) -> dict[str, Any]:
     """Has another process compile something, and returns its answer.
-
-    One that compiles for memory is killed once the compiler has written down what it takes.
 
     Args:
       argv: the arguments of the command, which the other process is started with too.
       request: what to compile.
       stop: is set when nobody waits for the answer any more.
+      halfway: whether it is killed once the compiler has written down what memory a program takes,
+        before code is generated.
 
     Raises:
       InvalidInputError: it failed; says what it said.
@@ -227,7 +229,8 @@ def ask(argv: Sequence[str], request: Request, stop: threading.Event) -> dict[st
     with tempfile.TemporaryDirectory(prefix="rumjax-plan-") as folder:
         dumps, out, log = (pathlib.Path(folder, name) for name in ("xla", "answer.json", "log"))
         environment = dict(os.environ)
-        if not request.is_step:
+        halfway = halfway and not request.is_step
+        if halfway:
             dump = f"--xla_dump_to={dumps} --xla_dump_hlo_as_long_text"
             environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {dump}".strip()
         inside = json.dumps([*request, str(out)])

@@ -125,11 +125,11 @@ def make(
     def ask(request: Request) -> dict[str, Any]:
         if target.is_here:
             return compiling.answer(request, run, planned, list(recipes.values()), target)
-        return compiling.ask(argv, request, stop)
+        return compiling.ask(argv, request, stop, halfway=memory_only)
 
     # What each program takes, several at a time where they are compiled in other processes.
     most = run.config.bank.per_device
-    limit = budget if target.is_here or budget is None else budget * (1 - LATER)
+    limit = budget * (1 - LATER) if budget is not None and memory_only else budget
     sizes = Sizes(ask, target, limit, SIDE_BY_SIDE if isinstance(most, str) else most)
     total = len(planned) + has_steps * len(recipes)
     with (
@@ -184,11 +184,11 @@ def make(
         "hosts": target.hosts,
         "devices_per_chip": 1 if target.chip is None else target.chip.per_chip,
         "budget_bytes": budget,
-        "source": source(target),
+        "source": source(target, memory_only=memory_only),
         "rows": rows,
         "steps": steps,
         **sums(run, rows, planned, seconds, target, price),
-        "left_out": left_out(run) + ([] if target.is_here else [UNTRIED]),
+        "left_out": left_out(run) + ([UNTRIED] if memory_only and not target.is_here else []),
     }
 
 
@@ -202,15 +202,17 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
         raise
 
 
-def source(target: Target) -> str:
+def source(target: Target, *, memory_only: bool) -> str:
     """Says in a sentence where the numbers of a plan come from."""
     if target.is_here:
         return "memory as the compiler says, times by measured steps of training, ±30 %"
     if target.platform == "gpu":
         return "a compiler's estimates of memory; nothing ran, and no times were computed"
+    if memory_only:
+        return "a compiler's estimates, taken before code is generated: memory to about 1 %"
     return (
-        "a compiler's estimates: memory to about 1 %, times from a step of training by roofline "
-        "and by cycles, ±30 %; nothing ran"
+        "a compiler's estimates: memory of the very programs, times from a step of training by "
+        "roofline and by cycles, ±30 %; nothing ran"
     )
 
 
