@@ -1,5 +1,7 @@
 """The platform that programs are compiled for: the machine's, JAX's default device, or another."""
 
+import contextlib
+
 import jax
 import pytest
 
@@ -25,9 +27,9 @@ def test_another_is_compiled_for_inside_only_whatever_happens_there():
         assert platform() == "tpu"
         with compiling_for("rocm"):
             assert platform() == "gpu"
-        with pytest.raises(ValueError, match="gone wrong"), compiling_for("cpu"):
+        with contextlib.suppress(ValueError), compiling_for("cpu"):
             assert platform() == "cpu"
-            raise ValueError("gone wrong")
+            raise ValueError
         assert platform() == "tpu"
     assert platform() == "cpu"
 
