@@ -6,6 +6,7 @@ neither. Whoever indexes them gets images.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -61,6 +62,10 @@ class Rows:
             return jnp.asarray(self.__jax_array__()[index])
         taken = jnp.asarray(self.pixels)[index]
         return taken.reshape(*taken.shape[:-1], *self.form)
+
+    def __iter__(self) -> Iterator[Array]:
+        """Yields one image after another; by indices alone, JAX would find no end."""
+        return (self[index] for index in range(len(self)))
 
     def __jax_array__(self) -> Array:
         """Returns all images, for functions that want an array."""

@@ -3,14 +3,16 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rumjax import ensemble
 from rumjax.errors import DivergenceError, InvalidInputError
+from rumjax.rows import rows_of
 from rumjax.scores import random_subset
-from rumjax.types import Subset, Task
-from rumjax.unlearn import chain, retrain, run
+from rumjax.types import Dataset, Subset, Task, task
+from rumjax.unlearn import chain, finetune, retrain, run
 
 pytestmark = pytest.mark.usefixtures("full_optimization")
 KEY = jax.random.key(3)
@@ -95,6 +97,81 @@ def test_results_are_identical_on_any_number_of_devices(trained, devices, per_de
 @pytest.mark.parametrize(("devices", "per_device"), [(2, 3)])
 def test_results_side_by_side_are_those_one_after_another(trained, devices, per_device):
     assert_close(trained(devices, per_device, "vmap")[0], trained(1)[0])
+
+
+def test_side_by_side_models_that_are_done_rest_to_the_bit(plain_model, data):
+    start = plain_model.init(jax.random.key(0), data.images[:1])
+
+    def made(*epochs):
+        steps = [
+            chain(task(range(6), 60), finetune(plain_model, batch_size=16, epochs=each))
+            for each in epochs
+        ]
+        keys = jax.random.split(KEY, len(epochs))
+        work = ensemble.together(names(range(len(epochs))), keys, steps, [start] * len(epochs))
+        options = {"devices": jax.local_devices()[:1], "per_device": len(epochs), "within": "vmap"}
+        (made,) = ensemble.run([work], data, read=ensemble.whole, **options)
+        return made
+
+    found = made(1, 2, 3)
+    for model, epochs in enumerate((1, 2)):
+        # Of the same programs, stopped when this model is done.
+        stopped = made(epochs, epochs, epochs)
+        assert_equal(*(jax.tree.map(lambda leaf: leaf[model], x.read) for x in (found, stopped)))  # noqa: B023
+        assert found.curves[model] == stopped.curves[model]
+    assert not np.array_equal(*(jax.tree.leaves(x.read)[1][2] for x in (found, stopped)))
+
+
+def test_side_by_side_no_model_has_a_copy_of_the_data(recipe):
+    count = 5_000
+    images = jax.ShapeDtypeStruct((count, 32, 32, 3), jnp.uint8)
+    data = Dataset(images, jax.ShapeDtypeStruct((count,), jnp.int32))
+    subsets = np.tile(np.arange(40, dtype=np.int32), (8, 1))
+    work = ensemble.training(recipe, names(range(8)), jax.random.split(KEY, 8), subsets)
+    lowered = ensemble.lower(
+        work,
+        data,
+        read=ensemble.nothing,
+        devices=jax.local_devices()[:1],
+        per_device=8,
+        within="vmap",
+    )
+    assert set(lowered) == {"training: start", "training: epoch", "training: finish", "read"}
+    memory = lowered["training: epoch"].compile().memory_analysis()
+    assert memory.temp_size_in_bytes < images.size < memory.argument_size_in_bytes
+
+
+def test_data_are_placed_once_and_on_all_devices(monkeypatch, trained, recipe, data):
+    wanted, _ = trained(2)
+    placed = []
+    plain = ensemble.everywhere
+    monkeypatch.setattr(
+        ensemble, "everywhere", lambda *args: placed.append(plain(*args)) or placed[-1]
+    )
+    devices = jax.local_devices()[:2]
+    # As rows, which say the same.
+    rows = Dataset(rows_of(data.images), data.labels)
+    chunks = ensemble.run(
+        works(recipe, MODELS, 2), rows, read=ensemble.whole, devices=devices, within="map"
+    )
+    assert_equal(stacked(list(chunks)), wanted)
+    (once,) = placed
+    for leaf in jax.tree.leaves(once):
+        assert leaf.devices() == set(devices)
+        assert leaf.is_fully_replicated
+    assert once.images.pixels.shape == (60, 16)
+
+
+def test_devices_are_shared_out_in_either_way_to_the_same_bits(trained, recipe, data):
+    chunks = ensemble.run(
+        works(recipe, MODELS, 4),
+        data,
+        read=ensemble.whole,
+        devices=jax.local_devices()[:2],
+        per_device=2,
+        across="pmap",
+    )
+    assert_equal(stacked(list(chunks)), trained(2, 2)[0])
 
 
 def test_models_come_as_they_were_asked_for(trained):
@@ -202,7 +279,7 @@ def test_divergence_names_the_model(plain_model, data):
         list(ensemble.run(works(wild, 3, 2), data, **options))
 
 
-@pytest.mark.parametrize("options", [{"within": "together"}, {"per_device": 0}])
+@pytest.mark.parametrize("options", [{"within": "together"}, {"across": "mesh"}, {"per_device": 0}])
 def test_unknown_ways_of_spreading_are_refused(recipe, data, options):
     with pytest.raises(InvalidInputError, match=next(iter(options))):
         list(ensemble.run(works(recipe, 3, 1), data, read=ensemble.whole, **options))

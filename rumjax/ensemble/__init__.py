@@ -135,6 +135,9 @@ def make(
         return
     check_watching(read, watch, on_epoch)
     arrangement = arrange(work_of(jobs[:1]), data, read=read, watch=watch, most=most)
+    # Half as many as there are room for may be as many as there are: those would fail once more.
+    at_first = fitting(len(jobs), most=arrangement.per_device)[1]
+    arrangement = arrangement._replace(per_device=at_first)
 
     # Groups of one size share a compilation; the last one may be smaller.
     done = 0

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax.ensemble.programs import (
+    WITHIN,
     Read,
     compiled,
     everywhere,
@@ -303,9 +304,16 @@ def _read_kept() -> dict[str, Arrangement]:
     """Reads what is kept; nothing, if that cannot be read."""
     try:
         kept = json.loads(file.read_text()) if (file := _file()) else {}
-        return {key: Arrangement(*values) for key, values in kept.items()}
+        return {key: _checked(*values) for key, values in kept.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _checked(per_device: Any, within: Any, reason: Any) -> Arrangement:
+    """Returns an arrangement of what was written, if it is one."""
+    if not isinstance(per_device, int) or per_device < 1 or within not in WITHIN:
+        raise ValueError("no arrangement")
+    return Arrangement(per_device, within, str(reason))
 
 
 def _write_kept(key: str, chosen: Arrangement) -> None:

@@ -13,6 +13,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rumjax.errors import check_choice
@@ -72,7 +73,8 @@ def convolution(
     if check_choice("convolution method", method, METHODS) == "auto":
         method = method_for_backend()
     if method == "lax":
-        if kernel.shape[:2] == (1, 1) and platform() == "tpu":
+        unpadded = isinstance(padding, str) or not np.any(padding)
+        if kernel.shape[:2] == (1, 1) and unpadded and platform() == "tpu":
             # Else the gradient would be a convolution over mostly zeros.
             images, strides = images[:, :: strides[0], :: strides[1]], (1, 1)
         return lax.conv_general_dilated(

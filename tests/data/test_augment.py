@@ -87,6 +87,38 @@ def test_compiled_mapped_and_scanned_are_the_same_as_plain():
     np.testing.assert_array_equal(scanned, plain)
 
 
+@settings(deadline=None, max_examples=10)
+@given(
+    pad=st.integers(1, 4),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    channels=st.sampled_from([1, 3]),
+    dtype=st.sampled_from([np.uint8, np.float32]),
+    seed=st.integers(0, 9),
+)
+def test_choosing_among_all_shifts_is_cutting_out(pad, height, width, channels, dtype, seed):
+    corners = np.random.default_rng(seed).integers(0, 2 * pad + 1, (7, 2), np.int32)
+    corners[:2] = [[0, 2 * pad], [2 * pad, 0]]
+    images = jnp.asarray(distinct(7, height, width, channels).astype(dtype))
+    augment = Augmentation(pad=pad)
+    both = jax.jit(lambda *args: (augment._select(*args), augment._cut(*args)))
+    selected, cut = both(images, corners)
+    assert selected.dtype == cut.dtype == dtype
+    np.testing.assert_array_equal(selected, cut)
+
+
+def test_a_tpu_chooses_among_shifts_and_others_cut():
+    lowered = {
+        platform: jax.jit(Augmentation(pad=1))
+        .trace(jax.random.key(0), jax.ShapeDtypeStruct((2, 3, 3, 1), jnp.uint8))
+        .lower(lowering_platforms=(platform,))
+        .as_text()
+        for platform in ("cpu", "tpu")
+    }
+    assert "gather" in lowered["cpu"]
+    assert "gather" not in lowered["tpu"]
+
+
 def test_equal_augmentations_share_a_compilation():
     traces = []
 
