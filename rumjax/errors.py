@@ -309,7 +309,11 @@ def check_most(what: str, most: Any) -> int | str:
       >>> check_most("per_device", "auto")
       'auto'
     """
-    return "auto" if isinstance(most, str) and most == "auto" else check_count(what, most)
+    if not isinstance(most, str):
+        return check_count(what, most)
+    if most != "auto":
+        raise InvalidInputError(f'{what}: wanted a whole number or "auto", got {shown(most)}')
+    return most
 
 
 def check_number(

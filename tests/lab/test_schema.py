@@ -11,6 +11,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from rumjax import data, forget_sets, models, refine
+from rumjax.errors import InvalidInputError
 from rumjax.lab import methods, schema
 from rumjax.lab.config import FORGET, Config, read
 from rumjax.lab.explaining import describe_sections, entries, explain
@@ -19,6 +20,7 @@ from rumjax.lab.overrides import override
 from rumjax.lab.sections import STUDIES
 from rumjax.lab.values import is_array_like
 from rumjax.launch import configuration, known_configurations
+from rumjax.relearn import relearn_times
 from rumjax.scores import EXTRA_PROXIES, PROXIES
 from rumjax.training import SgdOptions, recipe
 from rumjax.unlearn import ALGORITHMS
@@ -166,6 +168,22 @@ def test_further_options_are_shown_as_they_can_be_overridden_or_without_a_defaul
     without = {line.split()[0] for line in shown if line.endswith("(no default)")}
     assert without >= {"--config.study.size", "--config.audit.models", "--config.bank.models"}
     assert not [name for name in without if "=" in name]
+
+
+def test_models_on_a_device_are_a_number_or_as_many_as_are_useful():
+    name = "fashion_mnist_rum"
+    given = configuration(name)
+    assert "per_device" not in given["bank"]
+    assert read(given).bank.per_device == "auto"
+    assert inspect.signature(relearn_times).parameters["per_device"].default == "auto"
+    for text, value in (("2", 2), ("auto", "auto")):
+        written = configuration(name, [f"--config.bank.per_device={text}"])
+        assert read(written).bank.per_device == value
+    for text in ("0", "all", "1.5", "None"):
+        with pytest.raises(InvalidInputError, match=r"bank\.per_device: wanted a whole number"):
+            read(configuration(name, [f"--config.bank.per_device={text}"]))
+    with pytest.raises(InvalidInputError, match="\"auto\", got 'all'"):
+        read({**given, "bank": {**given["bank"], "per_device": "all"}})
 
 
 def test_the_examples_of_sections_make_a_configuration():
