@@ -182,12 +182,12 @@ def timed(scale, function, *arguments, per=1):
 def training(scale, network, precision, within="map", count=1, matmul_precision=None):
     """Measures a step of a bank's training, for each of the models on the device.
 
-    What an epoch costs besides its steps is measured by epochs on empty sets, and subtracted.
+    What an epoch costs besides its steps is found by epochs of one step, and subtracted.
     """
     # A work of as many models as the device holds, each on a subset of its own.
     size = scale.sizes[network]
     dataset = dataset_of(size.images)
-    steps = max(size.steps // count, size.fewest_steps)
+    steps = max(size.steps // count, size.fewest_steps, 2)
     recipe = retrain(
         model_of(network, size, precision),
         epochs=scale.runs + 1,
@@ -199,17 +199,17 @@ def training(scale, network, precision, within="map", count=1, matmul_precision=
     names = [f"model {i}" for i in range(count)]
     full = ensemble.training(recipe, names, jax.random.split(jax.random.key(0), count), subsets)
 
-    # The same work on empty sets, by the same compiled program.
+    # The same work on a batch each, by the same compiled program.
     (step,) = full.steps
-    nothing = step.task._replace(retain=step.task.retain._replace(size=jnp.int32(0)))
-    empty = full._replace(steps=[step._replace(task=nothing)])
+    batch = step.task._replace(retain=step.task.retain._replace(size=jnp.int32(size.batch)))
+    short = full._replace(steps=[step._replace(task=batch)])
 
     # Train both, and look at the clock after every epoch.
     clock = []
     with jax.default_matmul_precision(matmul_precision):
         made = list(
             ensemble.run(
-                [full, empty],
+                [full, short],
                 dataset,
                 read=ensemble.nothing,
                 devices=jax.local_devices()[:1],
@@ -220,8 +220,9 @@ def training(scale, network, precision, within="map", count=1, matmul_precision=
             )
         )
     epochs = np.diff(clock[: scale.runs + 1])
-    overhead = float(np.median(np.diff(clock[scale.runs + 1 :])))
-    seconds = (epochs - overhead) / (steps * count)
+    one_step = float(np.median(np.diff(clock[scale.runs + 1 :])))
+    seconds = (epochs - one_step) / ((steps - 1) * count)
+    overhead = one_step - count * float(np.median(seconds))
 
     # The epoch of a model of a bank, with its share of the overhead.
     bank_steps = -(-size.bank // size.batch)
@@ -242,10 +243,10 @@ def unlearning(scale, name):
     """Measures a step of unlearning; S has a tenth as many examples as its complement."""
     # Steps of one algorithm on a ResNet-18.
     size = scale.sizes["resnet18"]
-    dataset, model = dataset_of(size.images), model_of("resnet18", size, "bfloat16")
     forget_steps = max(size.steps // 10, 1)
-    forget = np.arange(forget_steps * size.batch)
-    request = task(forget, (forget_steps + size.steps) * size.batch)
+    count = (forget_steps + size.steps) * size.batch
+    dataset, model = dataset_of(count), model_of("resnet18", size, "bfloat16")
+    request = task(np.arange(forget_steps * size.batch), count)
     options = {"epochs": scale.runs + 1, "batch_size": size.batch, "learning_rate": 1e-4}
     options |= {"scrub": {"max_epochs": 1}, "salun": {"num_classes": 10}}.get(name, {})
     steps = chain(request, unlearn.ALGORITHMS[name](model, **options))

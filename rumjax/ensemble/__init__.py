@@ -25,6 +25,7 @@ from rumjax.ensemble.programs import (
     WITHIN,
     Programs,
     Read,
+    across_devices_by,
     at_once,
     compiled,
     everywhere,
@@ -236,7 +237,7 @@ def run(
     devices: Sequence[jax.Device] | None = None,
     per_device: int = 1,
     within: str | None = None,
-    across: str = ACROSS[0],
+    across: str | None = None,
     watch: Read = nothing,
     on_epoch: Callable[[Epoch], None] | None = None,
     diverging: str = "stops",
@@ -254,6 +255,7 @@ def run(
       per_device: models a device holds at a time.
       within: "map" or "vmap"; by default the result of `within_device`.
       across: "shard_map" or "pmap", by which models are spread over devices; results are the same.
+        By default as the environment variable RUMJAX_ACROSS says, or "shard_map".
       watch: like `read`, after every epoch.
       on_epoch: called after every epoch, with the models that have not done all of theirs.
       diverging: "stops" if a model whose loss or parameters are not finite stops them all, "noted"
@@ -282,7 +284,7 @@ def run(
     devices, size = at_once(devices, per_device)
     if within is not None:
         check_choice("within", within, WITHIN)
-    check_choice("across", across, ACROSS)
+    across = across_devices_by(across)
     check_choice("diverging", diverging, ("stops", "noted"))
     compile_seconds = None
     for work in works:

@@ -6,6 +6,7 @@ of a device. No step needs another device, so there is no collective.
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rumjax.ensemble.works import Work
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.platforms import compiling_for
 from rumjax.rows import suited
 from rumjax.types import Array, Dataset, Key, PyTree, Subset, Task, Variables
@@ -27,6 +28,9 @@ WITHIN = ("map", "vmap")
 
 ACROSS = ("shard_map", "pmap")
 """Ways in which models are spread over devices; results are the same to the bit."""
+
+OVERRIDE = "RUMJAX_ACROSS"
+"""The environment variable that says which of these; the first one by default."""
 
 AXIS = "models"
 """The name of the axis over devices."""
@@ -82,6 +86,17 @@ def at_once(
     if not devices:
         raise InvalidInputError("devices: there are none; leave them out to use all local ones")
     return devices, len(devices) * check_count("per_device", per_device)
+
+
+def across_devices_by(across: str | None = None) -> str:
+    """Returns how models are spread over devices: as given, else as RUMJAX_ACROSS says.
+
+    Examples:
+      >>> across_devices_by("pmap")
+      'pmap'
+    """
+    given = os.environ.get(OVERRIDE, ACROSS[0]) if across is None else across
+    return check_choice("across" if across else OVERRIDE, given, ACROSS)
 
 
 def fitting(count: int, *, most: int) -> tuple[tuple[jax.Device, ...], int]:
@@ -303,7 +318,7 @@ def lower(
     per_device: int = 1,
     within: str = "map",
     watch: Read = nothing,
-    across: str = ACROSS[0],
+    across: str | None = None,
 ) -> dict[str, jax.stages.Lowered]:
     """Lowers the programs of a work, from shapes alone, for devices that need not be at hand.
 
@@ -315,14 +330,14 @@ def lower(
       per_device: models that a device holds.
       within: one of `WITHIN`.
       watch: see `rumjax.ensemble.run`.
-      across: one of `ACROSS`.
+      across: see `rumjax.ensemble.run`.
 
     Returns:
       By name: "start", "epoch", "watch" and "finish" of every step, "training: start" for instance,
       and "read".
     """
     devices = tuple(devices)
-    programs = compiled(read, watch, devices, within, across)
+    programs = compiled(read, watch, devices, within, across_devices_by(across))
 
     # Shapes of arrays as they are, and with other leading axes.
     def same(leaf: Any, *, lead: tuple[int, ...] = (), skip: int = 0) -> jax.ShapeDtypeStruct:
