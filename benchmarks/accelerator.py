@@ -245,7 +245,7 @@ def unlearning(scale, name):
     size = scale.sizes["resnet18"]
     forget_steps = max(size.steps // 10, 1)
     count = (forget_steps + size.steps) * size.batch
-    dataset, model = dataset_of(count), model_of("resnet18", size, "bfloat16")
+    dataset, model = dataset_of((count, *size.images[1:])), model_of("resnet18", size, "bfloat16")
     request = task(np.arange(forget_steps * size.batch), count)
     options = {"epochs": scale.runs + 1, "batch_size": size.batch, "learning_rate": 1e-4}
     options |= {"scrub": {"max_epochs": 1}, "salun": {"num_classes": 10}}.get(name, {})
