@@ -42,6 +42,9 @@ LAB = (
     "lab",
     "lab.cluster",
     "lab.output",
+    "lab.estimates",
+    "lab.targets",
+    "lab.plan_files",
     "lab.progress",
     "lab.costs",
     "lab.files",
@@ -73,12 +76,15 @@ LAB = (
     "lab.trials",
     "lab.stages",
     "lab.checking",
+    "lab.planning",
+    "lab.compiling",
+    "lab.plans",
     "lab.pipeline",
     "lab.publishing",
 )
 """the lab's rooms, lowest first: each may import those before it, and all of the library"""
 
-COMMANDS = ("launch", "tune", "publish", "__main__")
+COMMANDS = ("launch", "tune", "publish", "plan", "__main__")
 """the commands, lowest first, which may import everything before them"""
 
 ONLY = {
@@ -104,6 +110,8 @@ HOST = {
     "audits",
     "lab.report",
     "lab.progress",
+    "lab.estimates",
+    "lab.plan_files",
 }
 """rooms that are NumPy on the host"""
 

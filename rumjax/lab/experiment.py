@@ -26,7 +26,7 @@ from rumjax.listings import read_listed
 from rumjax.models import Model
 from rumjax.scores import EXTRA_PROXIES, has_published
 from rumjax.training import Recipe, recipe
-from rumjax.types import Splits
+from rumjax.types import AnyArray, Splits
 
 ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
 """Scores that are made only where something in the run uses them."""
@@ -124,7 +124,21 @@ def build(config: Mapping[str, Any]) -> Run:
     # Read the sections; then load the data, which the model depends on.
     sections = read(config)
     splits = call("data", data.load, sections.data, keep=functools.partial(requested, sections))
-    mean, std = models.channel_statistics(splits.train.images)
+    return build_on(sections, splits, splits.train.images)
+
+
+def build_on(sections: Config, splits: Splits, images: AnyArray) -> Run:
+    """Builds the run that a configuration describes on data that is there.
+
+    Args:
+      sections: the configuration.
+      splits: the data.
+      images: those by which the model's input is normalized, uint8[N, H, W, C].
+
+    Raises:
+      InvalidInputError: as `build`, but for the data.
+    """
+    mean, std = models.channel_statistics(np.asarray(images))
     model = call(
         "model",
         models.build,

@@ -4,6 +4,7 @@ On CPU, XLA's own convolution is many times slower inside `scan`, `map` and `whi
 under `vmap` over kernels; slices and matrix products are neither. Accelerators prefer XLA's own.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -24,6 +25,9 @@ from rumjax.types import Array
 METHODS = ("auto", "dot", "lax")
 OVERRIDE = "RUMJAX_CONVOLUTION"
 """The environment variable that overrides the choice of a method."""
+SMALL = 1e9
+"""Operations of a convolution below which a GPU prefers products; see BENCHMARKS.md. Those of the
+default network gain, those of ResNet-18 lose, and nothing was measured between."""
 GROUP = 2 * 2**20
 """Bytes of windows that a core's cache holds, roughly; twice as many are not worth a loop."""
 
@@ -33,15 +37,20 @@ Padding = str | Sequence[tuple[int, int]]
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def method_for_backend() -> str:
-    """Returns "dot" for CPU, else "lax"; the environment variable RUMJAX_CONVOLUTION overrides.
+def method_for_backend(operations: float = math.inf) -> str:
+    """Returns "dot" for CPU, and for small convolutions for GPU, else "lax".
 
-    Both the variable and `rumjax.platforms.platform` are read when a function is traced.
+    The environment variable RUMJAX_CONVOLUTION overrides it. Both the variable and
+    `rumjax.platforms.platform` are read when a function is traced.
+
+    Args:
+      operations: of the convolution, of one model.
     """
     chosen = check_choice(OVERRIDE, os.environ.get(OVERRIDE, "auto"), METHODS)
     if chosen != "auto":
         return chosen
-    return "dot" if platform() == "cpu" else "lax"
+    small = platform() == "gpu" and operations < SMALL
+    return "dot" if platform() == "cpu" or small else "lax"
 
 
 def convolution(
@@ -71,7 +80,8 @@ def convolution(
     """
     chex.assert_rank([images, kernel], 4)
     if check_choice("convolution method", method, METHODS) == "auto":
-        method = method_for_backend()
+        positions = images.size // images.shape[-1] // math.prod(strides)
+        method = method_for_backend(2.0 * positions * kernel.size)
     if method == "lax":
         unpadded = isinstance(padding, str) or not np.any(padding)
         if kernel.shape[:2] == (1, 1) and unpadded and platform() == "tpu":

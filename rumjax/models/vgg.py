@@ -55,10 +55,10 @@ class Vgg16(nn.Module):
 def max_pool(images: Array) -> Array:
     """Returns maxima of 2×2 pixels, [B, H, W, C] to [B, ⌊H/2⌋, ⌊W/2⌋, C].
 
-    For CPU it works by reshaping, since the gradient of a windowed maximum is slow there, and ties
-    share the gradient; else by windows, where the first of those that tie takes it all.
+    For TPU it works by windows, and the first of those that tie takes the gradient; else by
+    reshaping, since the gradient of a windowed maximum is slow, and ties share the gradient.
     """
-    if platform() != "cpu":
+    if platform() == "tpu":
         return nn.max_pool(images, (2, 2), (2, 2))
     batch, height, width, channels = images.shape
     images = images[:, : height // 2 * 2, : width // 2 * 2]

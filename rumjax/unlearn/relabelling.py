@@ -1,10 +1,11 @@
 """Random relabelling of the forget set, of the whole network or of its salient parameters."""
 
+from collections.abc import Callable
 from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
+import numpy as np
 from jax.typing import ArrayLike
 
 from rumjax.errors import check_choice, check_count
@@ -91,14 +92,38 @@ def union(first: Subset, second: Subset) -> Subset:
 def largest(values: PyTree, fraction: ArrayLike) -> PyTree:
     """Returns booleans like `values`, True for the fraction of largest magnitude in the tree.
 
-    Exactly ⌊fraction · size⌋ entries are kept; ties go to the earlier leaf and entry.
+    Exactly ⌊fraction · size⌋ entries are kept; ties go to the earlier leaf and entry. The smallest
+    magnitude that is kept is found bit by bit, which costs 31 sums instead of a sort.
     """
-    # Ranks in the whole tree, as one vector.
-    flat, unravel = ravel_pytree(values)
-    order = jnp.argsort(-jnp.abs(flat), stable=True)
-    kept = jnp.arange(flat.size) < jnp.floor(fraction * flat.size)
-    mask = jnp.zeros(flat.size, bool).at[order].set(kept)
-    return jax.tree.map(lambda leaf: leaf > 0, unravel(mask.astype(flat.dtype)))
+    leaves, structure = jax.tree.flatten(values)
+    ranks = [_rank(leaf) for leaf in leaves]
+    room = jnp.floor(fraction * sum(leaf.size for leaf in leaves)).astype(jnp.int32)
+
+    def count(kept: Callable[[Array], Array]) -> Array:
+        return sum((jnp.sum(kept(rank), dtype=jnp.int32) for rank in ranks), jnp.int32(0))
+
+    def set_bit(turn: Array, least: Array) -> Array:
+        higher = least | (jnp.int32(1) << (30 - turn))
+        return jnp.where(count(lambda rank: rank >= higher) >= room, higher, least)
+
+    # All that exceed the smallest, and of those that equal it the first for which there is room.
+    least = jax.lax.fori_loop(0, 31, set_bit, jnp.int32(0))
+    room -= count(lambda rank: rank > least)
+    kept = []
+    for rank in ranks:
+        ties = rank == least
+        numbered = jnp.cumsum(ties.ravel(), dtype=jnp.int32).reshape(rank.shape)
+        kept.append((rank > least) | (ties & (numbered <= room)))
+        room -= jnp.sum(ties, dtype=jnp.int32)
+    return jax.tree.unflatten(structure, kept)
+
+
+def _rank(values: Array) -> Array:
+    """Returns whole numbers in the order of magnitudes, NaN below 0; int32, at least 0."""
+    # Bits of floats above 0 are in their order; what is smaller than a normal number counts as 0.
+    bits = jax.lax.bitcast_convert_type(jnp.abs(values).astype(jnp.float32), jnp.int32)
+    smallest = np.float32(np.finfo(np.float32).tiny).view(np.int32)
+    return jnp.where(jnp.isnan(values), 0, jnp.where(bits < smallest, 1, bits))
 
 
 def random_label(

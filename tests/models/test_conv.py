@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rumjax.errors import InvalidInputError
 from rumjax.models import Conv, conv, convolution
 from rumjax.models.conv import OVERRIDE, method_for_backend, product
+from rumjax.platforms import compiling_for
 from tests.references import convolutions
 
 # Kernel, stride, padding and channels of every convolution in rumjax.
@@ -193,6 +194,16 @@ def test_products_of_bfloat16_are_summed_in_float32():
     assert float(found[0, 0, 0, 0]) == 9 * 288
 
 
+def test_a_gpu_prefers_products_for_small_convolutions_and_a_tpu_does_not(monkeypatch):
+    monkeypatch.delenv(OVERRIDE, raising=False)
+    kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+    for target, count, own in (("gpu", 1, False), ("gpu", 64, True), ("tpu", 1, True)):
+        images = jax.ShapeDtypeStruct((count, 32, 32, 64), jnp.float32)
+        with compiling_for(target):
+            program = str(jax.make_jaxpr(lambda *both: convolution(*both))(images, kernel))
+        assert ("conv_general_dilated" in program) == own
+
+
 def test_the_environment_overrides_the_choice(monkeypatch):
     monkeypatch.delenv(OVERRIDE, raising=False)
     assert method_for_backend() == "dot"
@@ -200,6 +211,8 @@ def test_the_environment_overrides_the_choice(monkeypatch):
     assert method_for_backend() == "lax"
     images, kernel = example(4, 3, 1)
     assert "conv_general_dilated" in str(jax.make_jaxpr(convolution)(images, kernel))
+    with compiling_for("gpu"):
+        assert method_for_backend(1.0) == "lax"
     monkeypatch.setenv(OVERRIDE, "dots")
     with pytest.raises(InvalidInputError, match=r"RUMJAX_CONVOLUTION 'dots'.*did you mean 'dot'"):
         method_for_backend()
