@@ -90,8 +90,8 @@ def _run(argv: Sequence[str], console: Console) -> None:
         *request, out = json.loads(arguments.inside)
         listed = planning.programs(run)
         recipes = list(compiling.recipes_of(run, listed).values())
-        found = compiling.answer(compiling.Request(*request), run, listed, recipes, target)
-        pathlib.Path(out).write_text(json.dumps(found))
+        answered = compiling.answer(compiling.Request(*request), run, listed, recipes, target)
+        pathlib.Path(out).write_text(json.dumps(answered))
         return
 
     budget = arguments.budget_gib

@@ -68,7 +68,7 @@ class Augmentation:
         for axis in (1, 2):
             corner = corners[:, axis - 1, None, None, None]
             size = images.shape[axis]
-            around = [(self.pad, self.pad) if each == axis else (0, 0) for each in range(4)]
+            around = [(self.pad, self.pad) if other == axis else (0, 0) for other in range(4)]
             padded = jnp.pad(images, around)
             images = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
             for shift in range(1, 2 * self.pad + 1):

@@ -28,6 +28,7 @@ from rumjax.ensemble.programs import (
 from rumjax.ensemble.works import Work
 from rumjax.errors import check_most
 from rumjax.models import Model
+from rumjax.models.checks import check_images
 from rumjax.platforms import compiling_for
 from rumjax.types import Dataset, Task
 
@@ -121,7 +122,7 @@ def arrange(
 
     Args:
       work: one model or more, of the shapes to be made.
-      data: all examples.
+      data: all examples, or shapes and dtypes of them.
       read: see `rumjax.ensemble.run`.
       watch: see `rumjax.ensemble.run`.
       devices: all local devices by default.
@@ -132,7 +133,9 @@ def arrange(
     if devices[0].platform == "cpu":
         return Arrangement(1, "map", "on CPU, one model after another on each device")
     side_by_side = SIDE_BY_SIDE if most == "auto" else int(most)
-    operations = max(step_operations(step.unlearner, data) for step in work.steps)
+    if isinstance(data.images, np.ndarray | jax.Array):
+        data = Dataset(check_images("images", data.images), data.labels)
+    operations = max((step_operations(step.unlearner, data) for step in work.steps), default=0.0)
     if side_by_side == 1 or operations > 10 * SMALL_STEP:
         return Arrangement(1, "map", f"one after another: a step takes {operations:.1e} operations")
 
@@ -154,12 +157,19 @@ def tried(
     limit = (device.memory_stats() or {}).get("bytes_limit", np.inf)
     while most > 1 and not fits(work, data, read, watch, device, most, limit):
         most //= 2
+
+    # The time of a model, both ways; memory may run out all the same, if others use the device.
+    beside = np.inf
+    while most > 1 and beside == np.inf:
+        try:
+            beside = seconds_of(work, data, read, watch, device, most, "vmap")
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            most //= 2
     if most == 1:
         return Arrangement(1, "map", "one after another: two side by side do not fit")
-
-    # The time of a model, both ways.
     alone = seconds_of(work, data, read, watch, device, 1, "map")
-    beside = seconds_of(work, data, read, watch, device, most, "vmap")
     times = f"{beside:.2g} s a model for {TIMED} steps, {alone:.2g} s one after another"
     if beside < alone:
         return Arrangement(most, "vmap", f"{most} side by side on each device: {times}")
@@ -297,7 +307,9 @@ def _fingerprint(work: Work, data: Dataset, device: jax.Device, most: int) -> st
 def _file() -> pathlib.Path | None:
     """Returns the file that keeps arrangements, if JAX keeps compiled programs on a disk."""
     folder = jax.config.jax_compilation_cache_dir
-    return pathlib.Path(folder) / "rumjax_arrangements.json" if folder else None
+    if not folder or "://" in str(folder):  # a bucket is no folder of this machine
+        return None
+    return pathlib.Path(folder) / "rumjax_arrangements.json"
 
 
 def _read_kept() -> dict[str, Arrangement]:

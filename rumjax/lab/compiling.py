@@ -86,7 +86,7 @@ def _lower(
     within: str,
 ) -> jax.stages.Lowered:
     """Lowers a program, of `rumjax.ensemble` itself, for data and variables of these shapes."""
-    found = ensemble.lower(
+    by_name = ensemble.lower(
         _work(program, variables),
         data,
         read=program.read,
@@ -95,7 +95,7 @@ def _lower(
         per_device=per_device,
         within=within,
     )
-    return found["read" if program.phase == "read" else f"{program.step.name}: {program.phase}"]
+    return by_name["read" if program.phase == "read" else f"{program.step.name}: {program.phase}"]
 
 
 def _work(program: Program, variables: PyTree) -> ensemble.Work:
@@ -245,13 +245,13 @@ def ask(
                 start_new_session=True,
             )
             try:
-                found = _wait(child, dumps, stop)
+                memory = _wait(child, dumps, stop)
             finally:
                 if child.poll() is None:
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-        if found is not None:
-            return found
+        if memory is not None:
+            return memory
         if out.is_file():
             answered: dict[str, Any] = json.loads(out.read_text())
             return answered

@@ -116,14 +116,14 @@ class Instruction(NamedTuple):
 
 def computations(text: str) -> dict[str, list[Instruction]]:
     """Returns the instructions of each computation of an HLO module that matter to its cycles."""
-    found: dict[str, list[Instruction]] = {}
+    parts: dict[str, list[Instruction]] = {}
     current: list[Instruction] = []
     for line in text.splitlines():
         # A computation begins at the left margin, its instructions are indented.
         if not line.startswith(" "):
             head = re.match(r"(?:ENTRY )?%?([\w.\-]+) .*\{$", line)
             if head:
-                current = found.setdefault(head[1], [])
+                current = parts.setdefault(head[1], [])
             continue
         operation = re.search(r" = .*? (while|conditional|call)\(", line)
         cycles = re.search(r'"estimated_cycles":"?(\d+)', line)
@@ -139,7 +139,7 @@ def computations(text: str) -> dict[str, list[Instruction]]:
                 int(trips[1]) if trips else None,
             )
         )
-    return found
+    return parts
 
 
 def _called(opcode: str, line: str) -> tuple[str, ...]:

@@ -91,11 +91,11 @@ def forget_set_of(run: Run, case: Case) -> ForgetSet:
     section = case.forget
     if section.by in ("examples", "file"):
         if section.by == "examples":
-            named = list(section.options.get("examples") or ())
+            examples = list(section.options.get("examples") or ())
         else:
             listed = read_listed(section.options.get("path")).values()
-            named = [one for part in listed for some in part.examples.values() for one in some]
-        return ForgetSet.of(forget_sets.at_random(run.size, max(1, len(named))), run.size)
+            examples = [one for part in listed for some in part.examples.values() for one in some]
+        return ForgetSet.of(forget_sets.at_random(run.size, max(1, len(examples))), run.size)
     embeddings = np.arange(run.size, dtype=np.float32)[:, None]
     return choose_set(section, run.data, scores_of(run), lambda: embeddings)
 
@@ -233,14 +233,14 @@ def programs(run: Run) -> list[Program]:
 
     Programs that differ in the sizes of their index sets alone are one here, that of the largest.
     """
-    found: dict[Any, Program] = {}
+    distinct: dict[Any, Program] = {}
 
     def add(key: Any, program: Program) -> None:
-        if key in found:
-            before = found[key]
+        if key in distinct:
+            before = distinct[key]
             step = _larger(before.step, program.step)
             program = before._replace(step=step, uses=before.uses + program.uses)
-        found[key] = program
+        distinct[key] = program
 
     passes = -(-(run.size + len(run.data.test.labels)) // run.recipe.batch_size) * FORWARD
     for group in groups(run):
@@ -274,7 +274,7 @@ def programs(run: Run) -> list[Program]:
             use = Use(group.stage, group.name, group.models, epochs, batches, size)
             watch = Program("predictions", "watch", last, ensemble.nothing, group.watch, (use,))
             add(("watch", group.watch), watch)
-    return list(found.values())
+    return list(distinct.values())
 
 
 def _larger(one: Step, other: Step) -> Step:

@@ -140,11 +140,11 @@ def make(
 
         def size(number: int) -> dict[str, Any]:
             try:
-                found = sizes.of(number, planned[number], within)
+                memory = sizes.of(number, planned[number], within)
             except InvalidInputError as error:
-                found = {"fits": None, "error": str(error), "per_device": 1}
+                memory = {"fits": None, "error": str(error), "per_device": 1}
             advance(planned[number].name)
-            return found
+            return memory
 
         sized = list(pool.map(size, range(len(planned))))
 
@@ -157,22 +157,22 @@ def make(
                 if target.is_here:
                     seconds = compiling.measured_step(run, recipe, target)
                     span: Span | None = (seconds, seconds)
-                    found: dict[str, Any] = {"measured": True}
+                    timed: dict[str, Any] = {"measured": True}
                 else:
-                    found = ask(Request(number, per_device, within, is_step=True))
-                    span = _span(Stepping(**found), target, per_device)
+                    timed = ask(Request(number, per_device, within, is_step=True))
+                    span = _span(Stepping(**timed), target, per_device)
             except InvalidInputError as error:
-                found, span = {"error": str(error)}, None
+                timed, span = {"error": str(error)}, None
             advance(f"a step of {recipe.batch_size} images")
-            return found | {"batch_size": recipe.batch_size, "seconds_per_model": span}
+            return timed | {"batch_size": recipe.batch_size, "seconds_per_model": span}
 
         steps = list(pool.map(step, range(len(recipes)))) if has_steps else []
 
     seconds = {one["batch_size"]: one["seconds_per_model"] for one in steps if one}
     rows = [
         row
-        for program, found in zip(planned, sized, strict=True)
-        for row in rows_of(program, found, within, seconds)
+        for program, memory in zip(planned, sized, strict=True)
+        for row in rows_of(program, memory, within, seconds)
     ]
     rows.sort(key=lambda row: STAGES.index(row["stage"]))
     return {
