@@ -76,6 +76,29 @@ class Rows:
         images = np.asarray(self.pixels).reshape(self.shape)
         return np.array(images, dtype, copy=copy if copy else None)
 
+    def __getattr__(self, name: str) -> Any:
+        """Returns what else an array has, `astype` or `mean` for instance, of all images."""
+        if name.startswith("_") or name in ("form", "pixels"):
+            raise AttributeError(f"rows have no {name!r}")
+        return getattr(self.__jax_array__(), name)
+
+
+def _operator(name: str) -> Any:
+    """Returns an operator on all images."""
+
+    def operate(rows: Rows, *others: Any) -> Any:
+        return getattr(rows.__jax_array__(), name)(*others)
+
+    return operate
+
+
+OPERATORS = (
+    *("neg", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv"),
+    *("floordiv", "mod", "pow", "eq", "ne", "lt", "le", "gt", "ge"),
+)
+for _name in OPERATORS:
+    setattr(Rows, f"__{_name}__", _operator(f"__{_name}__"))
+
 
 def first(images: AnyArray | Rows, count: int) -> Any:
     """Returns the first images, in the form in which all of them are.

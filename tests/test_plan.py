@@ -162,4 +162,4 @@ def test_help_and_refusals_do_without_jax(folder):
 def test_a_process_that_cannot_compile_says_why():
     request = compiling.Request(0, 1, "map")
     with pytest.raises(InvalidInputError, match=r"compiling failed: .*nowhere\.py"):
-        compiling.ask(["--config=nowhere.py"], request, threading.Event())
+        compiling.ask(["--config=nowhere.py"], request, threading.Event(), halfway=True)

@@ -67,6 +67,20 @@ def test_they_look_like_the_images():
     np.testing.assert_array_equal(list(itertools.islice(ROWS, 9)), IMAGES)
 
 
+def test_they_do_what_else_an_array_does():
+    images = jnp.asarray(IMAGES)
+    for function in (
+        lambda x: x / 255,
+        lambda x: 255 - x,
+        lambda x: x == 0,
+        lambda x: x.astype(jnp.float32).mean(axis=(1, 2)),
+        lambda x: x.at[0].set(0),
+        lambda x: -x,
+    ):
+        np.testing.assert_array_equal(jax.jit(function)(ROWS), function(images))
+    assert not hasattr(ROWS, "nothing_of_an_array")
+
+
 def test_they_go_through_jit_and_vmap_as_one_leaf():
     assert [leaf.shape for leaf in jax.tree.leaves(ROWS)] == [(5, 24)]
     chosen = jnp.array([3, 1])

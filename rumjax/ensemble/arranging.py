@@ -67,8 +67,11 @@ def within_device(work: Work, data: Dataset, target: str) -> str:
 def step_operations(unlearner: Any, data: Dataset) -> float:
     """Returns the operations of one model in a training step of an unlearner, roughly.
 
-    Of an unlearner that does not say its model and batch size, they are infinite.
+    Of an unlearner that does not say its model and batch size, they are infinite; of one that takes
+    no steps, none.
     """
+    if np.all(getattr(unlearner, "epochs", 1) == 0):
+        return 0.0
     model, batch = getattr(unlearner, "model", None), getattr(unlearner, "batch_size", None)
     if not isinstance(model, Model) or not isinstance(batch, int):
         return np.inf
