@@ -202,7 +202,19 @@ def footprint(program: jax.stages.Compiled) -> Footprint:
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
     )
-    return Footprint(int(total), len(re.findall(r"\.remat\d* =", program.as_text() or "")))
+    return Footprint(int(total), recomputed(program.as_text() or ""))
+
+
+def recomputed(text: str) -> int:
+    """Counts the instructions of an HLO module that rematerialization has made.
+
+    Examples:
+      >>> recomputed("  %fusion.3.remat2 = f32[] fusion(%a)")
+      1
+      >>> recomputed("  %fusion.3 = f32[] fusion(%a.remat)")
+      0
+    """
+    return len(re.findall(r"^\s+(?:ROOT )?%?[\w.\-]*\.remat[\w.\-]* = ", text, re.MULTILINE))
 
 
 def fits(

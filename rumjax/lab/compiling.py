@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rumjax import ensemble
+from rumjax.ensemble.arranging import footprint, recomputed
 from rumjax.errors import InvalidInputError
 from rumjax.lab.estimates import (
     Memory,
     hbm_of_report,
-    recomputed,
     refused_bytes,
     step_cycles,
 )
@@ -141,10 +141,7 @@ def memory_of(program: jax.stages.Lowered) -> Memory:
         if needed is None:
             raise
         return Memory(needed, 0, refused=True)
-    sizes: Any = done.memory_analysis()
-    hbm = sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-    hbm += sizes.temp_size_in_bytes - sizes.alias_size_in_bytes
-    return Memory(hbm, recomputed(done.as_text() or ""))
+    return Memory(*footprint(done))
 
 
 def stepping_of(run: Run, recipe: Recipe, target: Target, per_device: int, within: str) -> Stepping:

@@ -76,18 +76,6 @@ def hbm_of_report(text: str) -> int:
     return int(totals[0])
 
 
-def recomputed(text: str) -> int:
-    """Counts the instructions of an HLO module that rematerialization has made.
-
-    Examples:
-      >>> recomputed("  %fusion.3.remat2 = f32[] fusion(%a)")
-      1
-      >>> recomputed("  %fusion.3 = f32[] fusion(%a.remat)")
-      0
-    """
-    return len(re.findall(r"^\s+(?:ROOT )?%?[\w.\-]*\.remat[\w.\-]* = ", text, re.MULTILINE))
-
-
 def refused_bytes(message: str) -> int | None:
     """Returns the bytes that a program would have needed, if a compiler refused it for memory.
 

@@ -2,13 +2,13 @@
 
 import pytest
 
+from rumjax.ensemble.arranging import recomputed
 from rumjax.lab.estimates import (
     CHIPS,
     GIB,
     Memory,
     hbm_of_report,
     most_models,
-    recomputed,
     refused_bytes,
     step_cycles,
     step_seconds,
