@@ -134,7 +134,7 @@ def make(
     jobs = check_jobs(jobs)
     if not jobs:
         return
-    check_watching(read, watch, on_epoch)
+    _check_watching(read, watch, on_epoch)
     arrangement = arrange(work_of(jobs[:1]), data, read=read, watch=watch, most=most)
     # Half as many as there are room for may be as many as there are: those would fail once more.
     at_first = fitting(len(jobs), most=arrangement.per_device)[1]
@@ -279,7 +279,7 @@ def run(
       >>> made.names, made.read.params["Dense_1"]["kernel"].shape
       (['a', 'b'], (2, 4, 2))
     """
-    check_watching(read, watch, on_epoch)
+    _check_watching(read, watch, on_epoch)
     per_device = check_count("per_device", per_device)
     devices, size = at_once(devices, per_device)
     if within is not None:
@@ -317,7 +317,7 @@ def run(
         yield Made(work.names, values, curves, diverged, seconds, compile_seconds)
 
 
-def check_watching(read: Any, watch: Any, on_epoch: Any) -> None:
+def _check_watching(read: Any, watch: Any, on_epoch: Any) -> None:
     """Checks that what is called later can be called.
 
     Raises:

@@ -57,6 +57,16 @@ def within_device(work: Work, data: Dataset, target: str) -> str:
       work: models; arrays, or shapes and dtypes.
       data: all examples, or shapes and dtypes of them.
       target: the platform to compile for.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> from rumjax.unlearn import retrain
+      >>> from rumjax.ensemble.works import training
+      >>> recipe, keys = retrain(Model(Cnn(2)), epochs=1), jax.random.split(jax.random.key(0), 1)
+      >>> work = training(recipe, ["a"], keys, np.array([[0, 1]]))
+      >>> data = Dataset(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32))
+      >>> within_device(work, data, "cpu"), within_device(work, data, "tpu")
+      ('map', 'vmap')
     """
     if target == "cpu":
         return "map"
@@ -94,7 +104,12 @@ def _forward_operations(model: Model, shape: tuple[int, ...]) -> float:
 
 
 class Arrangement(NamedTuple):
-    """How the models of a device are made."""
+    """How the models of a device are made.
+
+    Examples:
+      >>> Arrangement(16, "vmap", "16 side by side take less time").within
+      'vmap'
+    """
 
     per_device: int
     """models that a device holds at a time, at most"""
@@ -130,6 +145,20 @@ def arrange(
       watch: see `rumjax.ensemble.run`.
       devices: all local devices by default.
       most: models that a device may hold; "auto" for as many as are useful.
+
+    Raises:
+      InvalidInputError: `most` is neither a number nor "auto".
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> from rumjax.unlearn import retrain
+      >>> from rumjax.ensemble.works import training
+      >>> recipe, keys = retrain(Model(Cnn(2)), epochs=1), jax.random.split(jax.random.key(0), 1)
+      >>> work = training(recipe, ["a"], keys, np.array([[0, 1]]))
+      >>> data = Dataset(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32))
+      >>> cpu = jax.devices("cpu")
+      >>> arrange(work, data, read=nothing, devices=cpu)[:2]
+      (1, 'map')
     """
     most = check_most("models on a device", most)
     devices = tuple(devices or jax.local_devices())

@@ -335,6 +335,17 @@ def lower(
     Returns:
       By name: "start", "epoch", "watch" and "finish" of every step, "training: start" for instance,
       and "read".
+
+    Examples:
+      >>> from rumjax.ensemble.works import training
+      >>> from rumjax.models import Cnn, Model
+      >>> from rumjax.unlearn import retrain
+      >>> recipe = retrain(Model(Cnn(2, widths=(), hidden=4)), epochs=1)
+      >>> work = training(recipe, ["a"], jax.random.split(jax.random.key(0), 1), np.array([[0]]))
+      >>> images = jax.ShapeDtypeStruct((9, 4, 4, 1), np.uint8)
+      >>> data = Dataset(images, jax.ShapeDtypeStruct((9,), np.int32))
+      >>> sorted(lower(work, data, read=nothing, devices=jax.local_devices()[:1]))
+      ['read', 'training: epoch', 'training: finish', 'training: start']
     """
     devices = tuple(devices)
     programs = compiled(read, watch, devices, within, across_devices_by(across))

@@ -171,7 +171,13 @@ def check_jobs(jobs: Any) -> list[Job]:
 
 
 def work_of(jobs: Sequence[Job]) -> Work:
-    """Returns jobs as one work; reads the variables that are functions."""
+    """Returns jobs as one work; reads the variables that are functions.
+
+    Examples:
+      >>> job = Job("seed 0", jax.random.key(0), (), Variables({"w": np.zeros(3)}, {}))
+      >>> work_of([job]).variables.params["w"].shape
+      (1, 3)
+    """
     jobs = check_jobs(jobs)
     read = [job.variables() if callable(job.variables) else job.variables for job in jobs]
     return together(
