@@ -47,6 +47,8 @@ os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 RECORDED = pathlib.Path(__file__).parent / "cycles.json"
 IMAGES, SEEN, FORGOTTEN = 60_000, 35_000, 3_000
 SHAPE = jax.ShapeDtypeStruct
+SLOW_OR_ALIKE = ("influence", "l1_sparse", "random_label")
+"""unlearners that take long to compile, or whose steps are those of others"""
 
 
 def devices(topology):
@@ -137,7 +139,7 @@ def test_what_is_done_once_for_a_small_network(phase):
 @pytest.mark.parametrize(
     "algorithm",
     [
-        pytest.param(name, marks=[thorough] if name == "influence" else [])
+        pytest.param(name, marks=[thorough] if name in SLOW_OR_ALIKE else [])
         for name in sorted({*ALGORITHMS} - {"retrain", "original"})
     ],
 )
