@@ -135,7 +135,7 @@ def make(
     if not jobs:
         return
     _check_watching(read, watch, on_epoch)
-    arrangement = arrange(work_of(jobs[:1]), data, read=read, watch=watch, most=most)
+    arrangement = arrange(lambda: work_of(jobs[:1]), data, read=read, watch=watch, most=most)
     # Half as many as there are room for may be as many as there are: those would fail once more.
     at_first = fitting(len(jobs), most=arrangement.per_device)[1]
     arrangement = arrangement._replace(per_device=at_first)

@@ -70,8 +70,12 @@ def within_device(work: Work, data: Dataset, target: str) -> str:
     """
     if target == "cpu":
         return "map"
-    sizes = [step_operations(step.unlearner, data) for step in work.steps]
-    return "vmap" if max(sizes, default=0.0) < SMALL_STEP else "map"
+    return "vmap" if largest_step(work, data) < SMALL_STEP else "map"
+
+
+def largest_step(work: Work, data: Dataset) -> float:
+    """Returns the operations of one model in the largest training step of a work, roughly."""
+    return max((step_operations(step.unlearner, data) for step in work.steps), default=0.0)
 
 
 def step_operations(unlearner: Any, data: Dataset) -> float:
@@ -104,7 +108,7 @@ def _forward_operations(model: Model, shape: tuple[int, ...]) -> float:
 
 
 class Arrangement(NamedTuple):
-    """How the models of a device are made.
+    """The way in which the models of a device are made.
 
     Examples:
       >>> Arrangement(16, "vmap", "16 side by side take less time").within
@@ -120,7 +124,7 @@ class Arrangement(NamedTuple):
 
 
 def arrange(
-    work: Work,
+    work: Work | Callable[[], Work],
     data: Dataset,
     *,
     read: Read,
@@ -139,7 +143,8 @@ def arrange(
     Results do not depend on it, but for rounding.
 
     Args:
-      work: one model or more, of the shapes to be made.
+      work: one model or more, of the shapes to be made; or a function that makes it, which is not
+        called on CPU.
       data: all examples, or shapes and dtypes of them.
       read: see `rumjax.ensemble.run`.
       watch: see `rumjax.ensemble.run`.
@@ -167,7 +172,8 @@ def arrange(
     side_by_side = SIDE_BY_SIDE if most == "auto" else int(most)
     if isinstance(data.images, np.ndarray | jax.Array):
         data = Dataset(check_images("images", data.images), data.labels)
-    operations = max((step_operations(step.unlearner, data) for step in work.steps), default=0.0)
+    work = work() if callable(work) else work
+    operations = largest_step(work, data)
     if side_by_side == 1 or operations > 10 * SMALL_STEP:
         return Arrangement(1, "map", f"one after another: a step takes {operations:.1e} operations")
 
@@ -319,10 +325,8 @@ def seconds_of(
     for step in work.steps:
         most = TIMED * getattr(step.unlearner, "batch_size", 1)
         short = Task(*(part._replace(size=jnp.minimum(part.size, most)) for part in step.task))
-        task, unlearner = (
-            laid_out_task(short, picked, [device]),
-            laid_out(step.unlearner, picked, [device]),
-        )
+        task = laid_out_task(short, picked, [device])
+        unlearner = laid_out(step.unlearner, picked, [device])
         state = programs.start(data, unlearner, keys, variables, task)
         for _ in range(2):  # the first one compiles
             jax.block_until_ready(state)

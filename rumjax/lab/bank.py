@@ -299,7 +299,7 @@ def train(
             np.stack([bank.subset(model) for model in chosen]),
         )
 
-    arrangement = ensemble.arrange(work_of([0]), data, read=read, most=per_device)
+    arrangement = ensemble.arrange(lambda: work_of([0]), data, read=read, most=per_device)
     with Claims(bank.work, process, stale_after) as claims:
 
         def run(arrangement: ensemble.Arrangement) -> Iterator[ensemble.Made]:

@@ -46,7 +46,7 @@ Shape: Any = jax.ShapeDtypeStruct
 
 
 class Stepping(NamedTuple):
-    """What the compiler says of one step of training, of all models of a device together."""
+    """The costs that a compiler states of one training step, of all models of a device together."""
 
     flops: float
     transferred: float
@@ -184,7 +184,7 @@ def measured_step(run: Run, recipe: Recipe, target: Target, *, repeats: int = 3)
 
 
 class Request(NamedTuple):
-    """What another process is to compile."""
+    """A compilation that another process is asked for."""
 
     program: int
     """number of the program; with `is_step`, of the recipe whose step it is"""
@@ -223,6 +223,7 @@ def ask(
     Raises:
       InvalidInputError: it failed; says what it said.
     """
+    # Stopping it halfway takes files that the compiler writes as it goes.
     with tempfile.TemporaryDirectory(prefix="rumjax-plan-") as folder:
         dumps, out, log = (pathlib.Path(folder, name) for name in ("xla", "answer.json", "log"))
         environment = dict(os.environ)
@@ -230,6 +231,9 @@ def ask(
         if halfway:
             dump = f"--xla_dump_to={dumps} --xla_dump_hlo_as_long_text"
             environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {dump}".strip()
+
+        # The same command in another process, and in a session of its own, so that it can be killed
+        # with whatever it has started.
         inside = json.dumps([*request, str(out)])
         command = [sys.executable, "-m", "rumjax.plan", *argv, f"--inside={inside}"]
         with log.open("wb") as opened:
@@ -247,6 +251,8 @@ def ask(
                 if child.poll() is None:
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
+
+        # Its answer is what was read on the way, or what it has left; or else it failed.
         if memory is not None:
             return memory
         if out.is_file():

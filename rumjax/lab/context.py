@@ -83,12 +83,15 @@ class CaseContext(Context):
 
 def on_device(run: Run, work: WorkDirectory, console: Console) -> Context:
     """Puts the images on the device, and returns the context of a run."""
-    train, test = run.data.train, run.data.test
-    data = Dataset(
-        np.concatenate([train.images, test.images]), np.concatenate([train.labels, test.labels])
-    )
-    placed = jax.tree.map(jnp.asarray, suited(data))
-    return Context(run=run, work=work, console=unfailing(console), data=placed)
+    data = placed(run.data.train, run.data.test)
+    return Context(run=run, work=work, console=unfailing(console), data=data)
+
+
+def placed(*parts: Dataset) -> Dataset:
+    """Puts parts of the data on the device, one after another, in the form that suits it."""
+    images, labels = (np.concatenate(same) for same in zip(*parts, strict=True))
+    on_device: Dataset = jax.tree.map(jnp.asarray, suited(Dataset(images, labels)))
+    return on_device
 
 
 def stage_key(seed: int, name: str) -> Key:

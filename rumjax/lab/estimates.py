@@ -43,7 +43,7 @@ SCALE = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class Memory(NamedTuple):
-    """What a program takes on one device.
+    """The memory that a program takes on one device.
 
     Examples:
       >>> Memory(10, 0).fits(11), Memory(10, 3).fits(11)

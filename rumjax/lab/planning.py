@@ -242,6 +242,7 @@ def programs(run: Run) -> list[Program]:
             program = before._replace(step=step, uses=before.uses + program.uses)
         distinct[key] = program
 
+    # The steps of every group, each with what it does before its first epoch.
     passes = -(-(run.size + len(run.data.test.labels)) // run.recipe.batch_size) * FORWARD
     for group in groups(run):
         for step in group.steps:
@@ -261,6 +262,8 @@ def programs(run: Run) -> list[Program]:
                 use = Use(group.stage, label, group.models, 1, batches, size)
                 start = Program(f"{name}: start", "start", step, nothing, nothing, (use,))
                 add(("start", form), start)
+
+        # What is read of its models, at the end and after every epoch.
         size = run.recipe.batch_size
         last = group.steps[-1]
         if group.read is not ensemble.nothing:

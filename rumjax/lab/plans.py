@@ -253,6 +253,8 @@ def rows_of(
     by_stage: dict[str, list[Use]] = collections.defaultdict(list)
     for use in program.uses:
         by_stage[use.stage].append(use)
+
+    # A row has no time where one of its uses has none.
     rows = []
     for stage, uses in by_stage.items():
         spans = [hours_of(use, seconds) for use in uses]

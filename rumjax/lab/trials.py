@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rumjax import ensemble, metrics
@@ -14,14 +13,13 @@ from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.answers import Answers, reader
-from rumjax.lab.context import CaseContext, load_oracle, load_original, stage_key
+from rumjax.lab.context import CaseContext, load_oracle, load_original, placed, stage_key
 from rumjax.lab.grids import fingerprint
 from rumjax.lab.making import Job, steps_of
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
 from rumjax.lab.sections import Tuning
-from rumjax.rows import suited
-from rumjax.types import Dataset, Scores, Variables
+from rumjax.types import Scores, Variables
 
 HELD_BYTES = 2**30
 """Bytes of models, with what their unlearning keeps, of all those that a device makes in turn."""
@@ -114,11 +112,8 @@ class Trials:
         # Only one criterion asks about V, which comes after D and T.
         self.data = context.data
         if tuning.criterion == "validation":
-            parts = (context.run.data.train, context.run.data.test, context.run.data.validation)
-            images, labels = (
-                np.concatenate([getattr(part, name) for part in parts]) for name in Dataset._fields
-            )
-            self.data = jax.tree.map(jnp.asarray, suited(Dataset(images, labels)))
+            parts = context.run.data
+            self.data = placed(parts.train, parts.test, parts.validation)
             self.sets["validation"] = np.arange(train + test, len(self.data.labels))
 
         # Models that several trials need are loaded once.
@@ -214,7 +209,7 @@ class Trials:
         """Chooses how many models of a method a device holds at a time, and how it makes them."""
         seed = self.context.run.seeds[0]
         chosen = ensemble.arrange(
-            ensemble.work_of([self.job(method, seed).for_ensemble()]),
+            lambda: ensemble.work_of([self.job(method, seed).for_ensemble()]),
             self.data,
             read=self.read,
             most=self.context.run.config.bank.per_device,
