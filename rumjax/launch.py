@@ -3,7 +3,7 @@
     python -m rumjax.launch --config=fashion_mnist_rum.py --workdir=runs/first
 
 The same command in the same directory goes on where it stopped. Started by several processes on a
-shared directory, all of them train the bank of models, and the first does the rest.
+shared directory, the first has its models made by all of them.
 """
 
 import argparse
@@ -15,30 +15,33 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 from rich.console import Console
 
 import rumjax
-from rumjax.errors import InvalidInputError, RumjaxError, check_choice, check_count
+from rumjax.errors import EngineError, InvalidInputError, RumjaxError, check_choice
 from rumjax.lab import files
-from rumjax.lab.cluster import find_process
+from rumjax.lab.cluster import Process, find_process
+from rumjax.lab.devices import settle
 from rumjax.lab.explaining import describe_sections, explain, listing
 from rumjax.lab.files import STAGES
 from rumjax.lab.output import unfailing_streams
 from rumjax.lab.overrides import override
 from rumjax.lab.values import plain
 
+if TYPE_CHECKING:
+    from rumjax.lab.engines import Engine
+    from rumjax.lab.experiment import Run
+    from rumjax.lab.workdir import WorkDirectory
+
 PACKAGED = pathlib.Path(rumjax.__file__).parent
 PLACES = (pathlib.Path("configs"), PACKAGED / "configs", PACKAGED.parent / "configs")
 
 DIVERGED, START_AGAIN, INTERRUPTED = 4, 75, 130
 """Exit statuses: rumjax's own, EX_TEMPFAIL of sysexits.h, and what shells give for Ctrl-C."""
-
-MOST_DEVICES = 1024
-"""Devices that a CPU is split into, at most."""
 
 EPILOG = """\
 configurations:
@@ -65,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status.
 
     It is 0 when all is done, 1 after an error that starting again cannot mend, 2 for unknown
-    arguments, 4 when all is done and some models diverged, 75 when told to stop by SIGTERM, 130
-    when interrupted.
+    arguments, 4 when all is done and some models diverged, 75 when told to stop by SIGTERM or when
+    the engine is gone, 130 when interrupted.
     """
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
@@ -82,38 +85,121 @@ def _run(argv: Sequence[str], console: Console) -> int:
         "one method; may be given several times",
     )
     parser.add_argument(
-        "--process",
-        type=int,
-        metavar="I",
-        help="which of several processes this is, from 0; by default, what SLURM, Open MPI, Cloud "
-        "TPU or Kubernetes says",
+        "--share",
+        type=share,
+        metavar="I/N",
+        help="train models I, I + N, I + 2 N … of the bank and end: for jobs that have a directory "
+        "in common and no network",
     )
-    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    add_engine(parser)
     arguments, overrides = parse(parser, argv, console)
-    process = find_process(arguments.process, arguments.processes)
     config = configuration(arguments.config, overrides)
-    settle(arguments.cpu_devices)
-    # Imported late: once JAX has looked at its devices, their number is settled.
-    from rumjax.lab import experiment, pipeline, workdir
+    status = serve(arguments, config, console)
+    if status is not None:
+        return status
+    with opened(arguments, config, console) as (run, work, engine):
+        # Imported late: once JAX has looked at its devices, their number is settled.
+        from rumjax.lab import pipeline
 
-    run = experiment.build(config)
-    holder = f"process{process.index}" if process.index else "main"
-    place = arguments.workdir or f"runs/{run.name}"
-    with workdir.WorkDirectory(place, holder=holder) as work:
-        console.print(f"{run.name} in {work.path}", markup=False, soft_wrap=True)
-        if process.index:
-            console.print(f"process {process.index} of {process.count}: a share of the bank")
-            pipeline.train_share(run, work, process, console=console)
-        else:
-            pipeline.run_experiment(
-                run, work, console=console, recompute=arguments.recompute, process=process
-            )
+        if arguments.share is not None:
+            pipeline.train_share(run, work, *arguments.share, console=console)
+            return 0
+        pipeline.run_experiment(
+            run, work, console=console, recompute=arguments.recompute, engine=engine
+        )
 
         # What diverged is in the report, and in the status for scripts.
         diverged = pipeline.diverged_models(run, work)
     if diverged:
         console.print(f"diverged: {', '.join(diverged)}", markup=False, soft_wrap=True)
     return DIVERGED if diverged else 0
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of commands that have models made."""
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="who makes the models: here, this process; dask:local:N, so many processes on this "
+        "machine; dask:ADDRESS or dask:FILE.json, the workers of a Dask scheduler; dask, the "
+        "processes that are started by the same command; or package.module:function, which "
+        "returns an executor (default: dask where SLURM, Open MPI, Cloud TPU or Kubernetes says "
+        "that there are several processes, else here)",
+    )
+    parser.add_argument(
+        "--process",
+        type=int,
+        metavar="I",
+        help="which of several processes this is, from 0, where nobody else says it",
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
+
+
+def serve(arguments: argparse.Namespace, config: Mapping[str, Any], console: Console) -> int | None:
+    """Works for the first of several processes until its run ends, and returns the exit status.
+
+    Returns None at once in the first process.
+    """
+    process = find_process(arguments.process, arguments.processes)
+    engine = engine_of(arguments, process)
+    if engine != "here":
+        # Imported late, as is all that imports JAX.
+        from rumjax.lab import engines
+
+        engines.check(engine)
+    if not process.index or getattr(arguments, "share", None) is not None:
+        return None
+    if engine != "dask":
+        raise InvalidInputError(
+            f"--engine={engine}: this is process {process.index} of {process.count}, and only one "
+            "is wanted; start one, or use --engine=dask"
+        )
+    from rumjax.lab import workers
+
+    return workers.serve(place_of(arguments, config), process, console)
+
+
+@contextlib.contextmanager
+def opened(
+    arguments: argparse.Namespace, config: Mapping[str, Any], console: Console
+) -> Iterator[tuple["Run", "WorkDirectory", "Engine"]]:
+    """Builds the run of a configuration, and holds its directory and its engine."""
+    shared = getattr(arguments, "share", None)
+    process = find_process(arguments.process, arguments.processes)
+    name = "here" if shared else engine_of(arguments, process)
+    settle(arguments.cpu_devices, only_cpu=name != "here")
+    # Imported late: once JAX has looked at its devices, their number is settled.
+    from rumjax.lab import engines, experiment, workdir
+
+    run = experiment.build(config)
+    holder = f"share{shared[0]}" if shared else "main"
+    with workdir.WorkDirectory(place_of(arguments, config), holder=holder) as work:
+        console.print(f"{run.name} in {work.path}", markup=False, soft_wrap=True)
+        with engines.opened(name, work, console, process) as engine:
+            yield run, work, engine
+
+
+def engine_of(arguments: argparse.Namespace, process: Process) -> str:
+    """Returns the name of the engine: as given, or what the number of processes suggests."""
+    given: str | None = arguments.engine
+    return given or ("dask" if process.count > 1 else "here")
+
+
+def place_of(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
+    """Returns the work directory: as given, or after the configuration's name."""
+    return arguments.workdir or f"runs/{config.get('name', 'experiment')}"
+
+
+def share(text: str) -> tuple[int, int]:
+    """Returns the numbers of a share, I of N.
+
+    Raises:
+      argparse.ArgumentTypeError: it is none.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"wanted I/N with I from 0 to N - 1, got {text!r}")
+    return int(index), int(count)
 
 
 def parse(
@@ -157,7 +243,7 @@ def _status(body: Callable[[Sequence[str], Console], int | None], argv: Sequence
         console.print(f"[red]error:[/red] {type(error).__name__}: ", end="")
         # Left to the terminal to wrap, so that paths can be copied.
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        return 1
+        return START_AGAIN if isinstance(error, EngineError) else 1
     except KeyboardInterrupt:
         console.print("interrupted; start the same command again to go on")
         return INTERRUPTED
@@ -237,27 +323,6 @@ def folder(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("wanted a folder, got ''; name one, or leave this out")
     return text
-
-
-def settle(devices: int) -> None:
-    """Splits the CPU into so many devices, and keeps compiled programs from one run to the next.
-
-    What was settled earlier, in this process or in the environment, stays: programs are kept in
-    JAX_COMPILATION_CACHE_DIR, else in rumjax's own folder below ~/.cache.
-
-    Raises:
-      InvalidInputError: fewer than one device.
-    """
-    if check_count("--cpu_devices", devices) > MOST_DEVICES:
-        raise InvalidInputError(f"--cpu_devices: wanted at most {MOST_DEVICES}, got {devices}")
-    import jax
-
-    with contextlib.suppress(RuntimeError):  # JAX has looked at its devices already
-        jax.config.update("jax_num_cpu_devices", devices)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        with contextlib.suppress(RuntimeError):  # there is no home
-            home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-            jax.config.update("jax_compilation_cache_dir", str(home / "rumjax"))
 
 
 def known_configurations() -> list[str]:

@@ -21,7 +21,8 @@ from rich.text import Text
 
 from rumjax.errors import InvalidInputError, check_count, check_number
 from rumjax.lab import targets
-from rumjax.launch import argument_parser, configuration, guarded, parse, settle
+from rumjax.lab.devices import settle
+from rumjax.launch import argument_parser, configuration, guarded, parse
 
 GIVEN = ("shape", "train", "test", "classes", "validation")
 """Sizes of data that may be given."""

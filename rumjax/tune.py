@@ -18,7 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from rumjax.lab import files
-from rumjax.launch import DIVERGED, argument_parser, configuration, guarded, parse, settle
+from rumjax.launch import (
+    DIVERGED,
+    add_engine,
+    argument_parser,
+    configuration,
+    guarded,
+    opened,
+    parse,
+    serve,
+)
 
 if TYPE_CHECKING:
     from rumjax.lab.experiment import Run
@@ -38,14 +47,17 @@ def _run(argv: Sequence[str], console: Console) -> int:
     parser.add_argument(
         "--method", action="append", metavar="NAME", help="only this one; may be repeated"
     )
+    add_engine(parser)
     arguments, overrides = parse(parser, argv, console)
     config = configuration(arguments.config, overrides)
-    settle(arguments.cpu_devices)
-    from rumjax.lab import experiment, pipeline, workdir
+    status = serve(arguments, config, console)
+    if status is not None:
+        return status
+    with opened(arguments, config, console) as (run, work, engine):
+        from rumjax.lab import pipeline
 
-    run = experiment.build(config)
-    with workdir.WorkDirectory(arguments.workdir or f"runs/{run.name}") as work:
-        best = pipeline.tune_experiment(run, work, console=console, only=arguments.method or ())
+        only = arguments.method or ()
+        best = pipeline.tune_experiment(run, work, console=console, only=only, engine=engine)
         scores = scores_of(run, work, best)
         console.print(table(best, scores))
     return DIVERGED if None in scores.values() else 0

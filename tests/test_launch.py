@@ -5,6 +5,7 @@ import pytest
 
 from rumjax import launch
 from rumjax.errors import InvalidInputError
+from rumjax.lab import devices
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -305,6 +306,6 @@ def test_long_messages_and_brackets_come_out_as_they_are(capsys):
 
 
 def test_devices_settled_earlier_are_left_alone():
-    devices = jax.local_device_count()
-    launch.settle(devices + 1)
-    assert jax.local_device_count() == devices
+    count = jax.local_device_count()
+    devices.settle(count + 1)
+    assert jax.local_device_count() == count

@@ -2,11 +2,10 @@
 
 Every model has a row in a file of its own, whole or absent. Which subset model m sees and how it is
 trained depends on the bank's seed and on m alone. So a bank can be read while it grows, extended,
-merged, and trained by any number of processes that share nothing but its directory.
+merged, and trained in shares by any number of processes.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +18,6 @@ from rumjax import ensemble, forget_sets, scores
 from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
 from rumjax.lab import files
 from rumjax.lab.answers import Answers, from_arrays, keeper, lost, reader, to_arrays
-from rumjax.lab.claims import HEARTBEAT, STALE, Claims
-from rumjax.lab.cluster import ALONE, Process
 from rumjax.lab.workdir import WorkDirectory, differences
 from rumjax.training import Recipe
 from rumjax.types import Dataset, Key, Scores
@@ -252,44 +249,33 @@ def train(
     recipe: Recipe,
     data: Dataset,
     key: Key,
+    models: Sequence[int],
     *,
-    models: int,
     per_device: int | str = "auto",
-    process: Process = ALONE,
     checkpoints: bool = False,
-    stale_after: float = STALE,
     on_made: Callable[[ensemble.Made], None] | None = None,
     on_arranged: Callable[[ensemble.Arrangement], None] | None = None,
-) -> float:
-    """Trains those of a bank's first M models that it lacks; returns when all M are there.
-
-    Each process trains its own share first, and then what is left of the others' shares. It leaves
-    out what another process is training, for as long as that one gives signs of life.
+) -> None:
+    """Trains some models of a bank.
 
     Args:
-      bank: a bank in a directory that all processes share.
+      bank: a bank.
       recipe: the recipe of all models.
       data: D and then T, on the device, as the bank's header says.
       key: model m is trained with `fold_in(key, m)`.
-      models: M.
+      models: their numbers.
       per_device: how many models a device trains at a time, at most; see
         `rumjax.ensemble.arrange`. If memory runs out, half of them.
-      process: which of how many processes this is.
       checkpoints: whether to keep the models too, as `bank_00012` for instance.
-      stale_after: seconds without a sign of life, after which this process takes over.
       on_made: called whenever some models are done.
       on_arranged: called with how the devices share the models, before they are trained.
-
-    Returns:
-      Seconds of compilation.
 
     Raises:
       WorkDirectoryError: a row cannot be written.
     """
     # What is read of a model, the name it has in messages, and how models share the devices.
     read = keeper(recipe.model) if checkpoints else reader(recipe.model)
-    compile_seconds = 0.0
-    numbers = {f"model {model}": model for model in range(models)}
+    left = {f"model {model}": model for model in models}
 
     def work_of(chosen: Sequence[int]) -> ensemble.Work:
         return ensemble.training(
@@ -299,41 +285,37 @@ def train(
             np.stack([bank.subset(model) for model in chosen]),
         )
 
+    def run(arrangement: ensemble.Arrangement) -> Iterator[ensemble.Made]:
+        per_device, within, _ = arrangement
+        if on_arranged is not None:
+            on_arranged(arrangement)
+        # Works are asked for one at a time, when the models of the one before are no longer left.
+        size = ensemble.at_once(per_device=per_device)[1]
+        some = iter(lambda: list(left.values())[:size], [])
+        return ensemble.run(
+            map(work_of, some),
+            data,
+            read=read,
+            per_device=per_device,
+            within=within,
+            diverging="noted",
+        )
+
+    # A model is kept before its row, which says that it is done; if it diverged, as a note.
     arrangement = ensemble.arrange(lambda: work_of([0]), data, read=read, most=per_device)
-    with Claims(bank.work, process, stale_after) as claims:
-
-        def run(arrangement: ensemble.Arrangement) -> Iterator[ensemble.Made]:
-            per_device, within, _ = arrangement
-            if on_arranged is not None:
-                on_arranged(arrangement)
-            # Works are asked for one at a time, so that each is chosen when the one before is done.
-            size = ensemble.at_once(per_device=per_device)[1]
-            remaining = _remaining(bank, models, size, process, claims, checkpoints)
-            return ensemble.run(
-                map(work_of, remaining),
-                data,
-                read=read,
-                per_device=per_device,
-                within=within,
-                diverging="noted",
-            )
-
-        # A model is kept before its row, which says that it is done; if it diverged, as a note.
-        for made in ensemble.as_memory_allows(run, arrangement):
-            for position, name in enumerate(made.names):
-                model = numbers[name]
-                answers = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
-                error = made.diverged[position]
-                if checkpoints:
-                    answers, variables = answers
-                    if error is None:
-                        bank.work.save_model(files.bank_model(model), variables)
-                reason = None if error is None else str(error)
-                bank.write(model, answers, made.seconds, reason)
-            compile_seconds = made.compile_seconds
-            if on_made is not None:
-                on_made(made)
-    return compile_seconds
+    for made in ensemble.as_memory_allows(run, arrangement):
+        for position, name in enumerate(made.names):
+            model = left.pop(name)
+            answers = jax.tree.map(lambda leaf: leaf[position], made.read)  # noqa: B023
+            error = made.diverged[position]
+            if checkpoints:
+                answers, variables = answers
+                if error is None:
+                    bank.work.save_model(files.bank_model(model), variables)
+            reason = None if error is None else str(error)
+            bank.write(model, answers, made.seconds, reason)
+        if on_made is not None:
+            on_made(made)
 
 
 def lacking(bank: ModelBank, models: int, *, checkpoints: bool = False) -> list[int]:
@@ -348,24 +330,3 @@ def lacking(bank: ModelBank, models: int, *, checkpoints: bool = False) -> list[
         for model in range(models)
         if model not in done or (checkpoints and not is_kept(model))
     ]
-
-
-def _remaining(
-    bank: ModelBank,
-    models: int,
-    size: int,
-    process: Process,
-    claims: Claims,
-    checkpoints: bool = False,
-) -> Iterator[list[int]]:
-    """Yields the models that this process is to train next, until the bank is complete."""
-    while missing := lacking(bank, models, checkpoints=checkpoints):
-        taken = claims.of_others()
-        free = [model for model in missing if model not in taken]
-        mine = [model for model in free if model // size % process.count == process.index]
-        # The others' shares are taken from their ends, which they would come to last.
-        chosen = mine[:size] or free[-size:]
-        if not chosen:
-            time.sleep(HEARTBEAT / 4)
-        elif claims.claim(chosen):
-            yield chosen

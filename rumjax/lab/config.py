@@ -47,7 +47,7 @@ STUDY_NEEDS = {**STUDIES, "requests": ()}
 MOST_SEEDS = 10_000
 """Seeds of a run, at most."""
 SCORE_ARRAYS = (
-    *("memorization_se", "bank_seconds", "bank_seconds_compiling"),
+    *("memorization_se", "bank_seconds"),
     *("source", "source_rows", "source_names"),
 )
 """What lies beside scores in their file."""

@@ -1,8 +1,10 @@
 """What the stages of a run share: its objects, its directory, its data, and its earlier models."""
 
 import dataclasses
+import functools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,9 @@ from rumjax.lab.workdir import WorkDirectory
 from rumjax.rows import suited
 from rumjax.types import Dataset, Key, Variables
 
+if TYPE_CHECKING:
+    from rumjax.lab.crew import Crew
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
@@ -26,8 +31,15 @@ class Context:
     work: WorkDirectory
     """The directory of original models, bank and scores, which all cases share."""
     console: Console
-    data: Dataset
-    """D and then T, on the device; indices below N are D's."""
+    placed: Callable[[], Dataset]
+    """Puts the data on the device when it is first asked for."""
+    crew: "Crew | None" = None
+    """The workers that make models; None where this process does."""
+
+    @property
+    def data(self) -> Dataset:
+        """D and then T, on the device; indices below N are D's."""
+        return self.placed()
 
     @property
     def size(self) -> int:
@@ -47,14 +59,8 @@ class Context:
     def of(self, case: Case) -> "CaseContext":
         """Returns the context of a case."""
         place = self.work.below(case.folder) if case.folder else self.work
-        return CaseContext(
-            run=self.run,
-            work=self.work,
-            console=self.console,
-            data=self.data,
-            case=case,
-            place=place,
-        )
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Context)}
+        return CaseContext(**shared, case=case, place=place)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,21 +76,18 @@ class CaseContext(Context):
         """The context of the case that this one goes on from."""
         return None if self.case.after is None else self.of(self.case.after)
 
-    def with_seeds(self, seeds: Sequence[int]) -> "CaseContext":
-        """Returns the context with other seeds than those that are reported."""
-        run = dataclasses.replace(self.run, seeds=tuple(seeds))
-        return dataclasses.replace(self, run=run)
-
     def with_methods(self, methods: Sequence[Method]) -> "CaseContext":
         """Returns the context with other settings of the case's methods."""
         case = dataclasses.replace(self.case, methods=tuple(methods))
         return dataclasses.replace(self, case=case)
 
 
-def on_device(run: Run, work: WorkDirectory, console: Console) -> Context:
-    """Puts the images on the device, and returns the context of a run."""
-    data = placed(run.data.train, run.data.test)
-    return Context(run=run, work=work, console=unfailing(console), data=data)
+def context_of(
+    run: Run, work: WorkDirectory, console: Console, crew: "Crew | None" = None
+) -> Context:
+    """Returns the context of a run, whose data is put on the device once a stage asks for it."""
+    data = functools.cache(lambda: placed(run.data.train, run.data.test))
+    return Context(run=run, work=work, console=unfailing(console), placed=data, crew=crew)
 
 
 def placed(*parts: Dataset) -> Dataset:

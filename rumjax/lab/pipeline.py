@@ -6,6 +6,7 @@ A run can be killed at any moment. Every stage looks first for what it has alrea
 a model, a row of the bank, or a row of the results, and is written whole or not at all.
 """
 
+import dataclasses
 import functools
 import platform
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ import numpy as np
 from rich.console import Console
 
 import rumjax
-from rumjax.lab import dependencies, files, report
+from rumjax.lab import dependencies, files, jobs, report
 from rumjax.lab.checking import check, check_searched
-from rumjax.lab.cluster import ALONE, Process
-from rumjax.lab.context import Context, on_device
+from rumjax.lab.context import Context, context_of
+from rumjax.lab.crew import Crew
+from rumjax.lab.engines import HERE, Engine
 from rumjax.lab.experiment import Run
 from rumjax.lab.report.reported import Reported, case_of, whole
 from rumjax.lab.results import has_diverged
@@ -43,7 +45,7 @@ def run_experiment(
     *,
     console: Console | None = None,
     recompute: Sequence[str] = (),
-    process: Process = ALONE,
+    engine: Engine = HERE,
     figures: bool = True,
 ) -> list[dict[str, Any]]:
     """Makes everything from images to the report; returns the rows of `results.csv` of all cases.
@@ -53,49 +55,54 @@ def run_experiment(
       work: the run's directory; what is already in it is not made again.
       console: where progress is shown.
       recompute: stages to make anew, with those after them; see `dependencies.claim`.
-      process: the first of several, where others train shares of the bank; see `train_share`.
+      engine: who makes the models: this process, or the workers of any executor.
       figures: whether the report has figures.
 
     Raises:
       RumjaxError: says what went wrong and what to do about it.
     """
-    # Claim the directory for this configuration, and put the images on the device.
-    context = open_context(run, work, console or Console(), recompute)
+    # Claim the directory for this configuration.
+    context = open_context(run, work, console or Console(), recompute, engine)
 
     # Say how many models the audits need, if there are any, before hours are spent on them.
     for case in context.cases:
         audited_models.announce(case)
 
-    # Train the original model θo of every seed.
-    originals.train(context)
-
-    # Train the bank of models on random subsets, where scores or audits need it.
-    models = bank.train(context, process)
+    # Train the original model θo of every seed, and the bank of models on random subsets where
+    # scores or audits need it.
+    jobs.make(originals.batch(context), bank.batch(context))
+    bank.check(context)
 
     # Score how memorized the examples are.
-    example_scores = scores.score(context, models)
+    jobs.make(scores.batch(context))
+    example_scores = scores.read(context)
 
     rows: list[dict[str, Any]] = []
     cases: list[Reported] = []
     pages = report.Attempts(context.console)
     for case in context.cases:
         # Choose the forget set S, and check that every method suits it.
-        forget_set = forget_sets.choose(case, example_scores)
+        jobs.make(forget_sets.batch(case))
         for method in case.case.methods:
-            unlearning.check_method(case, method, example_scores, forget_set)
+            unlearning.check_method(case, method, example_scores, forget_sets.read(case))
         audited_models.announce(case)
 
-        # Retrain models without S: the oracles θr that all others are compared with.
-        oracles.train(case, forget_set)
-
         # Take over the settings that tuning finds best, if they are to be adopted.
-        case = tuning.adopt(case, example_scores, forget_set, figures=figures)
+        case = tuning.adopt(case, figures=figures)
 
-        # Unlearn S by every method on every seed.
-        unlearning.unlearn(case, example_scores, forget_set)
+        # Retrain models without S: the oracles θr that all others are compared with. Unlearn S by
+        # every method on every seed, and from models of the bank where audits need that.
+        references = oracles.batch(case, "reference")
+        jobs.make(
+            references,
+            oracles.batch(case, "second", after=[references]),
+            unlearning.batch(case, after=[references]),
+            audited_models.batch(case),
+        )
 
         # Audit the unlearned models one example at a time, if audits are asked for.
-        audits.audit(case, example_scores, forget_set)
+        audited_models.count(case)
+        jobs.make(audits.batch(case))
 
         # Write the report of the case.
         diverged = len(work.names(files.bank_divergence("[0-9]*")))
@@ -141,21 +148,17 @@ def diverged_models(run: Run, work: WorkDirectory) -> list[str]:
 
 
 def train_share(
-    run: Run, work: WorkDirectory, process: Process, *, console: Console | None = None
+    run: Run, work: WorkDirectory, index: int, count: int, *, console: Console | None = None
 ) -> None:
-    """Trains the share of a process other than the first in a run's bank.
+    """Trains the bank's models index, index + count and so on, and nothing else.
 
-    Args:
-      run: the same as the first process's.
-      work: the run's directory, opened under a name of this process's own.
-      process: which of how many processes this is.
-      console: where progress is shown.
-
-    Raises:
-      RumjaxError: says what went wrong and what to do about it.
+    So jobs that share only a directory train a bank together. A run in the same directory makes
+    what they have left out.
     """
-    check(run)
-    bank.train(on_device(run, work, console or Console()), process)
+    context = open_context(run, work, console or Console())
+    batch = bank.batch(context)
+    names = [model for model in batch.names if model % count == index]
+    jobs.make(dataclasses.replace(batch, names=names, total=len(names)))
 
 
 def tune_experiment(
@@ -164,6 +167,7 @@ def tune_experiment(
     *,
     console: Console | None = None,
     only: Sequence[str] = (),
+    engine: Engine = HERE,
     figures: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Searches what the section `tuning` says, for every case that does not go on from another.
@@ -175,37 +179,46 @@ def tune_experiment(
       RumjaxError: says what went wrong and what to do about it.
     """
     check_searched(run, only)
-    context = open_context(run, work, console or Console())
-    originals.train(context)
-    example_scores = scores.score(context, bank.train(context))
-    return {
-        case.case.name: tuning.tune(
-            case, example_scores, forget_sets.choose(case, example_scores), only, figures=figures
-        )
-        for case in context.cases
-        if case.before is None
-    }
+    context = open_context(run, work, console or Console(), engine=engine)
+    jobs.make(originals.batch(context), bank.batch(context))
+    bank.check(context)
+    jobs.make(scores.batch(context))
+    best = {}
+    for case in context.cases:
+        if case.before is None:
+            jobs.make(forget_sets.batch(case))
+            best[case.case.name] = tuning.tune(case, only, figures=figures)
+    return best
 
 
 def open_context(
-    run: Run, work: WorkDirectory, console: Console, recompute: Sequence[str] = ()
+    run: Run,
+    work: WorkDirectory,
+    console: Console,
+    recompute: Sequence[str] = (),
+    engine: Engine = HERE,
 ) -> Context:
-    """Checks a run, claims the directory for it, and puts the images on the device."""
+    """Checks a run, claims the directory for it, and finds out who is to make its models."""
     check(run)
     dependencies.claim(work, run, recompute)
     work.write_json(files.CONFIG, run.config.written)
-    work.write_json(files.ENVIRONMENT, environment())
-    return on_device(run, work, console)
+    crew = None if engine is HERE else Crew(engine, run, work, console)
+    work.write_json(files.ENVIRONMENT, environment(crew))
+    return context_of(run, work, console, crew)
 
 
-def environment() -> dict[str, Any]:
-    """Returns versions and devices."""
-    devices = jax.local_devices()
+def environment(crew: Crew | None) -> dict[str, Any]:
+    """Returns versions, and the devices of this process or of a worker."""
+    if crew is None:
+        here = jax.local_devices()
+        devices = [f"{device.platform}: {device.device_kind}" for device in here]
+    else:
+        devices = list(crew.devices)
     return {
         "rumjax": rumjax.__version__,
         "python": platform.python_version(),
         "jax": jax.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+        "devices": devices,
     }

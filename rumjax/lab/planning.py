@@ -20,7 +20,6 @@ from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import settings
 from rumjax.lab.methods import SCORES, Method
 from rumjax.lab.stages.forget_sets import choose_set
-from rumjax.lab.stages.oracles import KINDS
 from rumjax.lab.stages.originals import watcher
 from rumjax.lab.stages.tuning import searched_methods, with_setting
 from rumjax.listings import read_listed
@@ -168,7 +167,7 @@ def of_case(
     where = f"{case.folder.removeprefix('cases/')}: " if case.folder else ""
     training = chain(task([], run.size), run.recipe)
     retraining = chain(task(forget_set.forget, run.size), run.recipe)
-    yield Group("oracles", f"{where}oracle", len(KINDS) * len(run.seeds), retraining)
+    yield Group("oracles", f"{where}oracle", len(files.ORACLES) * len(run.seeds), retraining)
     if run.config.tuning is not None and case.after is None:
         seeds = len(run.config.tuning.seeds)
         watch = watcher(run.model, run.size, ("probabilities",))

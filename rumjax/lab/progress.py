@@ -1,7 +1,7 @@
 """Progress bars with time left, for every long stage."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,9 +28,21 @@ def stage(console: Console, name: str, total: int, unit: str) -> Iterator[Advanc
       total: how many units there are; nothing is drawn where it is 0.
       unit: what is counted, for example "epochs".
     """
-    if total == 0:
-        yield lambda _: None
-        return
+    with stages(console, {name: total}, unit) as advance:
+        yield lambda note: advance(name, note)
+
+
+@contextlib.contextmanager
+def stages(
+    console: Console, totals: Mapping[str, int], unit: str
+) -> Iterator[Callable[[str, str], None]]:
+    """Shows bars for stages that are under way at the same time; see `stage`.
+
+    Args:
+      console: where the bars are drawn.
+      totals: how many units each stage has, by name.
+      unit: what is counted.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -41,23 +53,30 @@ def stage(console: Console, name: str, total: int, unit: str) -> Iterator[Advanc
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
     )
+    bars = Progress(*columns, console=console)
+    tasks = {
+        name: bars.add_task(name.ljust(16), total=total, note="compiling")
+        for name, total in totals.items()
+        if total
+    }
+    if not tasks:
+        yield lambda *_: None
+        return
 
     # A bar is a comfort: where it cannot be drawn, the work goes on without.
-    bar = Progress(*columns, console=console)
-    task = bar.add_task(name.ljust(16), total=total, note="compiling")
-
-    def advance(note: str) -> None:
+    def advance(name: str, note: str) -> None:
         with contextlib.suppress(Exception):
-            bar.update(task, advance=1, note=escape(note))
+            bars.update(tasks[name], advance=1, note=escape(note))
 
     with contextlib.suppress(Exception):
-        bar.start()
+        bars.start()
     try:
         yield advance
     finally:
         with contextlib.suppress(Exception):
-            bar.update(task, note="")
-            bar.stop()
+            for task in tasks.values():
+                bars.update(task, note="")
+            bars.stop()
 
 
 def duration(seconds: float) -> str:

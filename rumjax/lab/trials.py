@@ -1,7 +1,6 @@
 """Tries settings of methods on seeds of their own, and judges them by a criterion."""
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -83,7 +82,7 @@ CRITERIA = {
 
 
 class Trials:
-    """Tries methods on the tuning seeds; what the directory knows is not tried again."""
+    """Tries methods on the tuning seeds."""
 
     def __init__(
         self,
@@ -95,7 +94,7 @@ class Trials:
         """Prepares the data that models are asked about.
 
         Args:
-          context: of a case, with the tuning seeds for seeds; their models must be there.
+          context: of a case; the models of the tuning seeds must be there.
           tuning: the section `tuning`.
           scores: scores of D by name.
           forget_set: S.
@@ -126,42 +125,25 @@ class Trials:
         answers = jax.jit(self.read)(reference, self.data)
         return Answers(*map(np.asarray, answers))
 
-    def score(self, methods: Sequence[Method], advance: progress.Advance) -> list[float]:
-        """Scores methods: the mean of the criterion over the seeds, 0 for a seed that diverges.
-
-        A method that diverges on every seed scores −∞, so that it is never the best.
+    def make(self, methods: Sequence[Method], advance: progress.Advance) -> None:
+        """Tries methods on the tuning seeds, and writes what came of each.
 
         Methods of the same steps, up to numbers, are one compiled program.
         """
-        place = self.context.place
         waiting: dict[Any, list[Method]] = {}
         for method in methods:
-            if place.has(self.file_of(method)):
-                advance(method.name)
-            else:
-                waiting.setdefault(program_of(method), []).append(method)
+            waiting.setdefault(program_of(method), []).append(method)
         for alike in waiting.values():
             for method, judged, results in self._try(alike):
                 self._write(method, judged, results)
                 advance(method.name)
-        pieces = [place.read_json(self.file_of(method)) for method in methods]
-        return [
-            -math.inf if piece["diverged"] == len(piece["scores"]) else piece["score"]
-            for piece in pieces
-        ]
-
-    def file_of(self, method: Method) -> str:
-        """Returns the file that holds what is known of a method with its settings."""
-        tried = {"options": method.options, "seeds": self.tuning.seeds}
-        setting = fingerprint(tried | {"criterion": self.tuning.criterion})
-        return files.trial(method.name, setting)
 
     def _try(
         self, alike: Sequence[Method]
     ) -> Iterator[tuple[Method, list[float], list[ensemble.Result]]]:
         """Runs methods of one program on all seeds; yields scores and results by seed."""
         # Chunks are of about the same size, so that one compilation serves all of them.
-        seeds, devices = self.context.run.seeds, jax.local_devices()
+        seeds, devices = self.tuning.seeds, jax.local_devices()
         arrangement = self.arrangement(alike[0])
         most = max(1, arrangement.per_device * len(devices) // len(seeds))
         size = -(-len(alike) // -(-len(alike) // most))
@@ -191,7 +173,7 @@ class Trials:
         self, method: Method, scores: list[float], results: Sequence[ensemble.Result]
     ) -> None:
         self.context.place.write_json(
-            self.file_of(method),
+            file_of(self.tuning, method),
             {
                 "method": method.name,
                 "algorithm": method.algorithm,
@@ -207,7 +189,7 @@ class Trials:
 
     def arrangement(self, method: Method) -> ensemble.Arrangement:
         """Chooses how many models of a method a device holds at a time, and how it makes them."""
-        seed = self.context.run.seeds[0]
+        seed = self.tuning.seeds[0]
         chosen = ensemble.arrange(
             lambda: ensemble.work_of([self.job(method, seed).for_ensemble()]),
             self.data,
@@ -239,6 +221,13 @@ class Trials:
                 "no setting is best; choose the other criterion"
             )
         return score
+
+
+def file_of(tuning: Tuning, method: Method) -> str:
+    """Returns the file that holds what is known of a method with its settings."""
+    tried = {"options": method.options, "seeds": tuning.seeds}
+    setting = fingerprint(tried | {"criterion": tuning.criterion})
+    return files.trial(method.name, setting)
 
 
 def program_of(method: Method) -> Any:

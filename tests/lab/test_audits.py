@@ -12,10 +12,9 @@ from rich.console import Console
 from rumjax import audits
 from rumjax.audits import FORGOTTEN, IN, OUT
 from rumjax.errors import InvalidInputError
-from rumjax.lab import bank, experiment, files, pipeline
+from rumjax.lab import bank, experiment, files, jobs, pipeline
 from rumjax.lab.answers import lost, reader, to_arrays
-from rumjax.lab.cluster import Process
-from rumjax.lab.context import load_of_bank, on_device, stage_key
+from rumjax.lab.context import context_of, load_of_bank, stage_key
 from rumjax.lab.methods import rum_f, vanilla
 from rumjax.lab.results import read_forget_set
 from rumjax.lab.stages import bank as bank_stage
@@ -82,7 +81,7 @@ def done(place):
 def context(place, done):
     built = experiment.build(config(place))
     with WorkDirectory(done[0]) as work:
-        yield next(on_device(built, work, QUIET).cases)
+        yield next(context_of(built, work, QUIET).cases)
 
 
 def forget_set_of(context):
@@ -166,23 +165,25 @@ def test_models_that_lack_a_checkpoint_are_trained_again_as_they_were(place, tmp
     kept = []
     with WorkDirectory(tmp_path / "run") as work:
         for each in (scored, audited):
-            bank_stage.train(on_device(experiment.build(each), work, QUIET))
+            jobs.make(bank_stage.batch(context_of(experiment.build(each), work, QUIET)))
             rows = bank.ModelBank.open(work).rows()
             kept.append([row.margins for row in rows])
             assert work.has_model("bank_00000") == ("audit" in each)
     np.testing.assert_array_equal(*kept)
 
 
-def test_another_process_trains_the_bank_for_an_audit_that_came_later(place, tmp_path):
+def test_shares_train_the_bank_for_an_audit_that_came_later(place, tmp_path):
     audited = config(place, forget={"by": "memorization", "size": 10})
     scored = {key: section for key, section in audited.items() if key != "audit"}
     with WorkDirectory(tmp_path / "run") as work:
-        context = on_device(experiment.build(scored), work, QUIET)
+        context = context_of(experiment.build(scored), work, QUIET)
         assert bank_stage.is_needed(context)
         work.write_arrays("scores.npz", {"memorization": np.zeros(SIZE, np.float32)})
         assert not bank_stage.is_needed(context)
-        pipeline.train_share(experiment.build(audited), work, Process(1, 2), console=QUIET)
-        assert all(work.has_model(files.bank_model(model)) for model in range(MODELS))
+        for share in (1, 0):
+            pipeline.train_share(experiment.build(audited), work, share, 2, console=QUIET)
+            kept = [work.has_model(files.bank_model(model)) for model in range(MODELS)]
+            assert kept == [share == 0 or model % 2 == 1 for model in range(MODELS)]
 
 
 # What is found
@@ -282,7 +283,7 @@ def test_a_bank_with_a_model_that_diverged_is_audited_without_it(context, place,
     built = experiment.build(config(place))
     with WorkDirectory(copy) as work:
         work.write_json(files.bank_divergence(2), {"reason": "model 2 diverged"})
-        own = next(on_device(built, work, QUIET).cases)
+        own = next(context_of(built, work, QUIET).cases)
         assignments = assign(own, forget_set_of(own))
         assert [one.model for one in assignments] == [0, 1, *range(3, MODELS)]
 

@@ -1,8 +1,6 @@
 """A bank's rows are whole or absent, and the same however, wherever and whenever they are made."""
 
 import json
-import threading
-import time
 
 import jax
 import numpy as np
@@ -11,11 +9,8 @@ import pytest
 from rumjax import scores
 from rumjax.errors import InvalidInputError, WorkDirectoryError
 from rumjax.lab import bank
-from rumjax.lab import claims as claims_module
 from rumjax.lab.answers import Answers
-from rumjax.lab.bank import ModelBank, _remaining
-from rumjax.lab.claims import Claims
-from rumjax.lab.cluster import Process
+from rumjax.lab.bank import ModelBank
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.unlearn import retrain
 
@@ -52,7 +47,8 @@ def recipe(plain_model):
 def train(path, recipe, data, models, **options):
     with WorkDirectory(path) as work:
         found = ModelBank(work, HEADER)
-        bank.train(found, recipe, data, KEY, models=models, **options)
+        missing = bank.lacking(found, models, checkpoints=options.get("checkpoints", False))
+        bank.train(found, recipe, data, KEY, missing, **options)
         return found
 
 
@@ -232,97 +228,6 @@ def test_kept_models_are_those_that_made_the_rows(tmp_path, plain_model, recipe,
     probability = np.asarray(jax.nn.softmax(logits))[np.arange(60), np.asarray(data.labels)]
     margins = np.log(probability) - np.log1p(-probability)
     np.testing.assert_allclose(found.read(2).margins, margins, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_processes_share_a_bank_each_with_its_own_part(tmp_path, whole, recipe, data, count):
-    """Threads stand in for processes: what they share is the directory."""
-    made = {index: [] for index in range(count)}
-    failures = []
-
-    def work_as(index):
-        try:
-            with WorkDirectory(tmp_path / "run", holder=f"process{index}") as work:
-                bank.train(
-                    ModelBank(work, HEADER),
-                    recipe,
-                    data,
-                    KEY,
-                    models=12,
-                    process=Process(index, count),
-                    on_made=lambda each: made[index].extend(each.names),
-                )
-        except Exception as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=work_as, args=(index,)) for index in range(count)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert not failures
-    with WorkDirectory(tmp_path / "run") as work:
-        found = ModelBank(work, HEADER)
-        assert found.done() == list(range(12))
-        same_rows(found, whole, range(12))
-    everything = [name for names in made.values() for name in names]
-    assert sorted(set(everything)) == sorted(f"model {model}" for model in range(12))
-    assert not list((tmp_path / "run").rglob("*claims/*.json"))
-
-
-# Claims
-
-
-def claims(work, index, count=3, stale_after=60.0):
-    return Claims(work, Process(index, count), stale_after)
-
-
-def test_a_process_takes_its_share_and_then_the_end_of_what_others_have_left(work):
-    found = filled(work, [])
-    mine = _remaining(found, 12, 2, Process(1, 3), claims(work, 1))
-    assert [next(mine), next(mine)] == [[2, 3], [2, 3]]  # asked again: nothing was written
-    for model in (2, 3, 8, 9):
-        found.write(model, random_row(model), seconds=1.0)
-    assert next(mine) == [10, 11]
-
-
-def test_what_another_trains_is_left_to_it_while_it_lives(work):
-    found = filled(work, [0, 1, 2, 3])
-    other, mine = claims(work, 0, 2), claims(work, 1, 2, stale_after=0.4)
-    assert other.claim([4, 5])
-    assert mine.of_others() == {4, 5}
-    rest = _remaining(found, 8, 2, Process(1, 2), mine)
-    assert next(rest) == [6, 7]
-    found.write(6, random_row(6), seconds=1.0)
-    found.write(7, random_row(7), seconds=1.0)
-    begin = time.monotonic()
-    assert next(rest) == [4, 5]  # only when there was no sign of life for long enough
-    assert time.monotonic() - begin > 0.2
-
-
-def test_signs_of_life_keep_a_claim(work, monkeypatch):
-    monkeypatch.setattr(claims_module, "HEARTBEAT", 0.05)
-    observer = claims(work, 1, 2, stale_after=0.5)
-    with claims(work, 0, 2) as living:
-        living.claim([1, 2])
-        for _ in range(8):
-            time.sleep(0.1)
-            assert observer.of_others() == {1, 2}
-    assert observer.of_others() == set()  # it has ended
-
-
-def test_of_two_that_claim_at_one_moment_the_lower_number_wins(work):
-    lower, higher = claims(work, 0), claims(work, 2)
-    assert lower.claim([4, 5])
-    assert not higher.claim([5, 6])
-    assert higher.claim([6, 7])
-    assert lower.claim([7, 8])
-
-
-def test_a_claim_says_what_is_being_trained(work):
-    claims(work, 1).claim([4])
-    sign = json.loads((work.path / "bank" / "claims" / "1.json").read_text())
-    assert sign["models"] == [4]
 
 
 def test_models_that_are_not_kept_are_lacking_where_they_ought_to_be(tmp_path):

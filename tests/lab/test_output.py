@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rumjax import launch
 from rumjax.errors import WorkDirectoryError
-from rumjax.lab import progress, report
+from rumjax.lab import devices, progress, report
 from rumjax.lab.output import Unfailing, unfailing
 from rumjax.lab.workdir import WorkDirectory
 from tests.runs import start
@@ -126,7 +126,7 @@ def test_without_a_home_compiled_programs_are_not_kept(monkeypatch):
     kept = jax.config.jax_compilation_cache_dir
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setattr("pathlib.Path.expanduser", homeless)
-    launch.settle(8)
+    devices.settle(8)
     assert jax.config.jax_compilation_cache_dir == kept
 
 

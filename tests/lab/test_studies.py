@@ -10,7 +10,7 @@ from rich.console import Console
 from rumjax import forget_sets, launch
 from rumjax.errors import InvalidInputError
 from rumjax.lab import experiment, pipeline
-from rumjax.lab.context import load_original, load_start, on_device
+from rumjax.lab.context import context_of, load_original, load_start
 from rumjax.lab.making import steps_of
 from rumjax.lab.methods import rum_f, vanilla
 from rumjax.lab.rescoring import scores_for
@@ -150,7 +150,7 @@ def test_requests_that_cannot_be_are_refused(count, until):
 def test_a_request_comes_after_the_one_before_and_forgets_only_what_is_new(arrived):
     built, work, _ = arrived
     assert [case.folder for case in built.cases] == ["cases/request_1", "cases/request_2"]
-    first, second = on_device(built, work, QUIET).cases
+    first, second = context_of(built, work, QUIET).cases
     before, now = (each.place.read_arrays("forget_sets.npz") for each in (first, second))
     new = np.setdiff1d(now["forget"], before["forget"])
     assert now["request_1"].tolist() == before["request_1"].tolist() == before["forget"].tolist()
@@ -169,7 +169,7 @@ def test_a_request_comes_after_the_one_before_and_forgets_only_what_is_new(arriv
 
 def test_a_method_goes_on_from_its_own_result(arrived):
     built, work, _ = arrived
-    first, second = on_device(built, work, QUIET).cases
+    first, second = context_of(built, work, QUIET).cases
     for method in second.case.methods:
         start = load_start(second, method, 0)
         ours = work.below("cases/request_1").load_model(f"unlearned_{method.name}_seed0", start)
@@ -184,8 +184,8 @@ def same(one, other):
 
 def test_scores_made_anew_are_those_of_the_model_as_it_stands(arrived):
     built, work, _ = arrived
-    first, second = on_device(built, work, QUIET).cases
-    named = score_stage.score(first, None)
+    first, second = context_of(built, work, QUIET).cases
+    named = score_stage.read(first)
     anew = next(each for each in first.case.methods if each.name == "anew")
     kept = named["holdout_retraining"].values
     at_first = scores_for(first, anew, named, load_start(first, anew, 0), 0)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rumjax import tune
 from rumjax.errors import InvalidInputError
 from rumjax.lab import experiment, pipeline
-from rumjax.lab.context import load_original, on_device, stage_key
+from rumjax.lab.context import context_of, load_original, stage_key
 from rumjax.lab.grids import fingerprint
 from rumjax.lab.making import steps_of
 from rumjax.lab.measuring import look, measure, measure_oracle
@@ -64,8 +64,8 @@ def test_a_grid_is_traced_as_often_as_a_single_setting(searched):
 
 def test_each_setting_scores_what_it_does_on_its_own(searched):
     built, work, _, _ = searched
-    context = next(on_device(built, work, Console(quiet=True)).cases)
-    forget_set = forget_sets.choose(context, {})
+    context = next(context_of(built, work, Console(quiet=True)).cases)
+    forget_set = forget_sets.read(context)
     found = pieces(work, "fine")
     assert len(found) == len(RATES) * len(EPOCHS)
     for piece in found:

@@ -15,15 +15,17 @@ import numpy as np
 from rumjax.audits import FORGOTTEN, IN, OUT
 from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
-from rumjax.lab import bank, files, progress
+from rumjax.lab import bank, files, making, progress
 from rumjax.lab.answers import lost, reader, to_arrays
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.building import refinement
 from rumjax.lab.context import CaseContext, load_of_bank, stage_key
 from rumjax.lab.dependencies import bank_header
-from rumjax.lab.making import Job, make
+from rumjax.lab.jobs import Batch
+from rumjax.lab.making import Job
 from rumjax.lab.methods import Method
 from rumjax.lab.sections import Audit
+from rumjax.lab.stages import forget_sets, scores
 from rumjax.lab.stages.single_models import is_measured
 from rumjax.refine import rum
 from rumjax.types import Scores, Task, subset
@@ -51,6 +53,11 @@ def audited_methods(context: CaseContext) -> list[Method]:
         for method in context.case.methods
         if names is None or method.name in (files.ORIGINAL, *names)
     ]
+
+
+def made_methods(context: CaseContext) -> list[Method]:
+    """Returns the audited methods that make models: all but the one that does nothing."""
+    return [method for method in audited_methods(context) if method.name != files.ORIGINAL]
 
 
 # The models of the bank, and what they are asked to forget
@@ -128,19 +135,32 @@ def steps_for(
 # Making them
 
 
-class AuditedModels(NamedTuple):
-    """The models of the bank after every method, whose answers lie in the case's directory."""
+def batch(context: CaseContext) -> Batch:
+    """Returns what lacks of the models of a case's audit: pairs of a method and a model."""
+    missing: list[tuple[str, int]] = []
+    total = 0
+    if context.run.config.audit is not None:
+        epochs = {method.name: method.epochs for method in made_methods(context)}
+        models = sound_models(context)
+        for name, each in {files.RETRAIN: context.run.recipe.epochs, **epochs}.items():
+            lacking = [
+                (name, model)
+                for model in models
+                if not context.place.has(files.audited_answers(name, model))
+            ]
+            missing += lacking
+            total += each * len(lacking)
+    return Batch(
+        stage="audited_models",
+        context=context,
+        names=missing,
+        title="Audited models",
+        total=total,
+    )
 
-    names: tuple[str, ...]
-    """Retraining, and the methods."""
-    made: int
-    """How many models were made now."""
 
-
-def make_models(
-    context: CaseContext, scores: Mapping[str, Scores], assignments: Sequence[Assignment]
-) -> AuditedModels:
-    """Makes the models of the bank anew by retraining, and unlearns them by every method.
+def make(context: CaseContext, names: Sequence[tuple[str, int]], advance: progress.Advance) -> None:
+    """Makes models of the bank anew by retraining, or unlearns them by methods.
 
     Their answers go into a file each, whole or absent. A model that diverges has answers that are
     not finite, and audits leave it out.
@@ -150,37 +170,23 @@ def make_models(
     steps: dict[str, Callable[[Assignment], tuple[Step, ...]]] = {
         files.RETRAIN: functools.partial(retraining_steps, context)
     }
-    for method in audited_methods(context):
-        if method.name != files.ORIGINAL:
-            steps[method.name] = functools.partial(steps_for, context, method, scores)
+    example_scores = scores.read(context)
+    for method in made_methods(context):
+        steps[method.name] = functools.partial(steps_for, context, method, example_scores)
+    assigned = {one.model: one for one in assign(context, forget_sets.read(context))}
 
-    # Count the epochs of what is missing.
-    missing = {
-        name: [
-            assignment
-            for assignment in assignments
-            if not place.has(files.audited_answers(name, assignment.model))
-        ]
-        for name in steps
-    }
-    total = sum(
-        len(waiting) * sum(step.unlearner.epochs for step in steps[name](assignments[0]))
-        for name, waiting in missing.items()
-    )
-
-    # Make it, a method after the other.
+    # Make them, a method after the other.
     read = reader(run.model)
-    with progress.stage(context.console, "Audited models", total, "epochs") as advance:
-        for name, waiting in missing.items():
-            jobs = jobs_of(context, name, steps[name], waiting)
-            for made in make(context, jobs, advance, name, read=read, diverging="noted"):
-                answers = made.model
-                if made.diverged is not None:
-                    context.console.print(f"{made.diverged} Audits leave it out.", markup=False)
-                    answers = lost(len(context.data.labels))._replace(correct=answers.correct)
-                arrays = to_arrays(answers, seconds=made.times["seconds"])
-                place.write_arrays(files.audited_answers(name, made.job.seed), arrays)
-    return AuditedModels(tuple(steps), sum(map(len, missing.values())))
+    for name, steps_of in steps.items():
+        mine = [assigned[model] for method, model in names if method == name]
+        jobs = jobs_of(context, name, steps_of, mine)
+        for made in making.make(context, jobs, advance, name, read=read, diverging="noted"):
+            answers = made.model
+            if made.diverged is not None:
+                context.console.print(f"{made.diverged} Audits leave it out.", markup=False)
+                answers = lost(len(context.data.labels))._replace(correct=answers.correct)
+            arrays = to_arrays(answers, seconds=made.times["seconds"])
+            place.write_arrays(files.audited_answers(name, made.job.seed), arrays)
 
 
 def retraining_steps(context: CaseContext, assignment: Assignment) -> tuple[Step, ...]:
@@ -230,9 +236,9 @@ def census(context: CaseContext) -> dict[str, Count]:
     models, seeds = sound_models(context), run.seeds
     rows = ModelBank(work, bank_header(run))
     lacking = set(bank.lacking(rows, audit_section(context).models, checkpoints=True))
-    methods = [method for method in audited_methods(context) if method.name != files.ORIGINAL]
+    methods = made_methods(context)
 
-    def count(there: Sequence[bool], passes: Sequence[float]) -> Count:
+    def count_of(there: Sequence[bool], passes: Sequence[float]) -> Count:
         missing = [cost for is_there, cost in zip(there, passes, strict=True) if not is_there]
         return Count(len(missing), len(there) - len(missing), sum(missing))
 
@@ -240,20 +246,22 @@ def census(context: CaseContext) -> dict[str, Count]:
     epochs, fraction = run.recipe.epochs, run.config.bank.fraction
     whole, part = [float(epochs)] * len(seeds), [epochs * fraction] * len(models)
     return {
-        "original models": count([work.has_model(files.original(seed)) for seed in seeds], whole),
-        "bank": count([model not in lacking for model in models], part),
-        "oracles": count(
+        "original models": count_of(
+            [work.has_model(files.original(seed)) for seed in seeds], whole
+        ),
+        "bank": count_of([model not in lacking for model in models], part),
+        "oracles": count_of(
             [is_measured(context, name, s) for name in files.ORACLES.values() for s in seeds],
             whole * len(files.ORACLES),
         ),
-        "oracles of the bank": count(
+        "oracles of the bank": count_of(
             [place.has(files.audited_answers(files.RETRAIN, model)) for model in models], part
         ),
-        "unlearned": count(
+        "unlearned": count_of(
             [is_measured(context, method.name, seed) for method in methods for seed in seeds],
             [float(method.epochs) for method in methods for _ in seeds],
         ),
-        "unlearned from the bank": count(
+        "unlearned from the bank": count_of(
             [
                 place.has(files.audited_answers(method.name, model))
                 for method in methods
@@ -295,6 +303,12 @@ def announce(context: CaseContext) -> None:
     # Whatever an earlier start made was made for the audit too.
     if not context.place.has(files.AUDITED_MODELS):
         write_counts(context, counts, {kind: count.there for kind, count in counts.items()})
+
+
+def count(context: CaseContext) -> None:
+    """Writes down anew how many models the audit has made, if there is one."""
+    if context.run.config.audit is not None:
+        write_counts(context, census(context))
 
 
 def write_counts(

@@ -5,8 +5,7 @@ oracle each. The other is made of the bank, whose models forget different parts 
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,71 +17,62 @@ from rumjax.lab import answers, files, progress
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.context import CaseContext
 from rumjax.lab.dependencies import bank_header
-from rumjax.lab.stages.audited_models import (
-    Assignment,
-    assign,
-    audited_methods,
-    census,
-    make_models,
-    write_counts,
-)
-from rumjax.types import Scores
+from rumjax.lab.jobs import Batch
+from rumjax.lab.stages import forget_sets
+from rumjax.lab.stages.audited_models import Assignment, assign, audited_methods, sound_models
 
 NOTHING = Audited((), {}, np.empty(0, int), {})
 """The findings of an audit of models that have all diverged."""
 
 
-class Audits(NamedTuple):
-    """The audits of a case, whose findings lie in its directory."""
+def batch(context: CaseContext) -> Batch:
+    """Returns what lacks of a case's audits: methods that were not audited with as many models."""
+    missing = []
+    if context.run.config.audit is not None:
+        wanted = counts(context)
+        missing = [
+            name
+            for name in labels(context)
+            if not wanted.items() <= context.place.read_json(files.audit(name), missing={}).items()
+        ]
+    return Batch(
+        stage="audits",
+        context=context,
+        names=missing,
+        title="Audits",
+        total=len(missing),
+        unit="methods",
+    )
 
-    names: tuple[str, ...]
-    """Retraining, and the methods."""
-    made: int
-    """How many of them were audited now."""
 
-
-def audit(
-    context: CaseContext, scores: Mapping[str, Scores], forget_set: ForgetSet
-) -> Audits | None:
-    """Audits every method, from what is in the work directory or made now; None if not asked for.
+def make(context: CaseContext, names: Sequence[str], advance: progress.Advance) -> None:
+    """Audits methods, from what is in the work directory.
 
     `audit/NAME.json` and `.npz` hold what `rumjax.audits.audit` finds of both populations.
-
-    Args:
-      context: of a case whose methods have been run on all seeds, in a run whose bank is complete.
-      scores: scores of D by name.
-      forget_set: S.
     """
-    if context.run.config.audit is None:
-        return None
+    forget_set, place = forget_sets.read(context), context.place
+    populations = Populations(context, forget_set, assign(context, forget_set))
+    for name in names:
+        algorithm, strategy = labels(context)[name]
+        results = populations.audit(name)
+        about = {"name": name, "algorithm": algorithm, "strategy": strategy, **counts(context)}
+        findings = [finding._asdict() for one in results for finding in one.findings]
+        place.write_arrays(files.audit_arrays(name), arrays_of(results, forget_set.forget))
+        place.write_json(files.audit(name), {**about, "findings": findings})
+        advance(name)
 
-    # Make the models of the bank that every method needs.
-    assignments = assign(context, forget_set)
-    make_models(context, scores, assignments)
-    write_counts(context, census(context))
 
-    # Audit what was not audited with as many models.
-    place = context.place
-    labels = {files.RETRAIN: (files.RETRAIN, "second")} | {
+def labels(context: CaseContext) -> dict[str, tuple[str, str]]:
+    """Returns algorithm and strategy of all that is audited: retraining, and the methods."""
+    methods = {
         method.name: (method.algorithm, method.strategy) for method in audited_methods(context)
     }
-    counts = {"models": len(assignments), "seeds": len(context.run.seeds)}
-    missing = [
-        name
-        for name in labels
-        if not counts.items() <= place.read_json(files.audit(name), missing={}).items()
-    ]
-    populations = Populations(context, forget_set, assignments)
-    with progress.stage(context.console, "Audits", len(missing), "methods") as advance:
-        for name in missing:
-            algorithm, strategy = labels[name]
-            results = populations.audit(name)
-            about = {"name": name, "algorithm": algorithm, "strategy": strategy, **counts}
-            findings = [finding._asdict() for one in results for finding in one.findings]
-            place.write_arrays(files.audit_arrays(name), arrays_of(results, forget_set.forget))
-            place.write_json(files.audit(name), {**about, "findings": findings})
-            advance(name)
-    return Audits(tuple(labels), len(missing))
+    return {files.RETRAIN: (files.RETRAIN, "second"), **methods}
+
+
+def counts(context: CaseContext) -> dict[str, int]:
+    """Returns how many models both populations have."""
+    return {"models": len(sound_models(context)), "seeds": len(context.run.seeds)}
 
 
 def arrays_of(results: Sequence[Audited], forget: np.ndarray) -> dict[str, np.ndarray]:

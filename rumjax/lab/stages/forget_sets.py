@@ -1,6 +1,6 @@
 """The forget set S of a case, chosen once and handed on, and how hard it is to forget."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,15 @@ from rumjax import forget_sets, scores
 from rumjax.data.origins import copies
 from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet, by_score
-from rumjax.lab import files
+from rumjax.lab import files, progress
 from rumjax.lab.config import FORGET
 from rumjax.lab.context import CaseContext
+from rumjax.lab.jobs import Batch
 from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.options import call, names_of
 from rumjax.lab.results import read_forget_set, write_forget_set
 from rumjax.lab.sections import Forget
+from rumjax.lab.stages.scores import read as read_scores
 from rumjax.listings import OF_RUN
 from rumjax.refine import Parts
 from rumjax.registry import resolve
@@ -27,9 +29,26 @@ RESERVED = {"all", *OF_RUN}
 """Names in the files of forget sets that no part may have."""
 
 
-def choose(context: CaseContext, scores: Mapping[str, Scores]) -> ForgetSet:
-    """Chooses S, or reads it from `forget_sets.npz`, and describes it in `forget_sets.json`."""
+def batch(context: CaseContext) -> Batch:
+    """Returns what lacks of a case's forget set: the choice, its description, or nothing."""
     place = context.place
+    is_there = place.has(files.FORGET_SETS) and place.has(files.HARDNESS)
+    return Batch(
+        stage="forget_sets",
+        context=context,
+        names=[] if is_there else ["all"],
+        title="Forget sets",
+        total=0,
+    )
+
+
+def make(context: CaseContext, names: Sequence[str], advance: progress.Advance) -> None:
+    """Chooses S, as far as it is not chosen yet, and describes it.
+
+    `forget_sets.npz` and `.csv` hold S, `forget_sets.json` how hard it is to forget.
+    """
+    del names, advance
+    place, scores = context.place, read_scores(context)
     forget_set = read_forget_set(place)
     if forget_set is None:
         forget_set = choose_set(
@@ -38,8 +57,13 @@ def choose(context: CaseContext, scores: Mapping[str, Scores]) -> ForgetSet:
         write_forget_set(place, forget_set, context.run.data)
         if context.case.forget.by in ("examples", "file"):
             warn_of_copies(context, forget_set)
-    if not place.has(files.HARDNESS):
-        place.write_json(files.HARDNESS, describe(context, scores, forget_set))
+    place.write_json(files.HARDNESS, describe(context, scores, forget_set))
+
+
+def read(context: CaseContext) -> ForgetSet:
+    """Reads the forget set that was chosen for a case."""
+    forget_set = read_forget_set(context.place)
+    assert forget_set is not None
     return forget_set
 
 

@@ -1,64 +1,80 @@
-"""Two independent oracles of every seed: models retrained without the forget set."""
+"""Two independent oracles of every seed: models retrained without the forget set.
+
+The reference is what all models are compared with; the second calibrates.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rumjax import metrics
-from rumjax.forget_sets import ForgetSet
-from rumjax.lab import files, progress
+from rumjax.lab import files, making, progress
 from rumjax.lab.context import CaseContext, stage_key
 from rumjax.lab.costs import retraining_gradients
-from rumjax.lab.making import Job, make
+from rumjax.lab.jobs import Batch
+from rumjax.lab.making import Job
 from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.results import oracle_label, write_row
+from rumjax.lab.stages import forget_sets
 from rumjax.lab.stages.single_models import Observer, is_measured
 from rumjax.types import task
 from rumjax.unlearn import chain
 
-KINDS = tuple(files.ORACLES)
-"""The reference, which all models are compared with, and a second one to calibrate with."""
 
+def batch(
+    context: CaseContext,
+    which: str,
+    seeds: Sequence[int] | None = None,
+    *,
+    after: Sequence[Batch] = (),
+) -> Batch:
+    """Returns what lacks of a case's oracles of one kind: pairs of the kind and a seed.
 
-class Oracles(NamedTuple):
-    """The oracles of a case, which lie in its directory with their measures."""
-
-    kinds: tuple[str, ...]
-    trained: int
-    """How many of them were trained now."""
-
-
-def train(context: CaseContext, forget_set: ForgetSet, kinds: Sequence[str] = KINDS) -> Oracles:
-    """Trains and measures the oracles that are not there yet, all references first."""
-    # References come first, since the second ones are compared with them.
-    run, place = context.run, context.place
-    steps = chain(task(forget_set.forget, context.size), run.recipe)
-    jobs = [
-        Job(seed, stage_key(seed, f"oracle_{which}"), steps, which=which)
-        for which in kinds
-        for seed in run.seeds
+    Args:
+      context: of a case whose forget set is chosen.
+      which: "reference" or "second".
+      seeds: those of the run by default.
+      after: the batches that have to be made before: the references before the second ones.
+    """
+    place = context.place
+    missing = [
+        (which, seed)
+        for seed in (context.run.seeds if seeds is None else seeds)
         if not (
             place.has_model(files.oracle(which, seed))
             and is_measured(context, files.ORACLES[which], seed)
         )
     ]
+    return Batch(
+        stage="oracles",
+        context=context,
+        names=missing,
+        title="Oracles",
+        total=len(missing) * context.run.recipe.epochs,
+        after=after,
+    )
+
+
+def make(context: CaseContext, names: Sequence[tuple[str, int]], advance: progress.Advance) -> None:
+    """Trains and measures oracles, which have to be references as long as these are not there."""
+    run, place, forget_set = context.run, context.place, forget_sets.read(context)
+    steps = chain(task(forget_set.forget, context.size), run.recipe)
+    jobs = [
+        Job(seed, stage_key(seed, f"oracle_{which}"), steps, which=which) for which, seed in names
+    ]
 
     # Each is saved before it is measured.
     observer = Observer(context, forget_set)
-    total = sum(job.epochs for job in jobs)
-    with progress.stage(context.console, "Oracles", total, "epochs") as advance:
-        for made in make(context, jobs, advance):
-            which, seed = made.job.which, made.job.seed
-            place.save_model(files.oracle(which, seed), made.model)
-            outputs = look(context, made.model)
-            measured = measure(context, forget_set, seed, outputs)
-            is_reference = which == "reference"
-            reference = measured if is_reference else measure_oracle(context, forget_set, seed)
-            row = metrics.compare(measured, reference)
-            label = oracle_label(which)
-            row |= own_measures(context, forget_set, label.name, seed, outputs)
-            gradients = retraining_gradients(run.recipe, len(forget_set.retain))
-            row |= {"gradients": gradients, "rge": 1.0} | made.times | {"rte": 1.0}
-            if run.config.audit is not None:
-                row |= observer.observe(label.name, seed, made.model, outputs)
-            write_row(place, label, seed, row, made.curve)
-    return Oracles(tuple(kinds), len(jobs))
+    for made in making.make(context, jobs, advance):
+        which, seed = made.job.which, made.job.seed
+        place.save_model(files.oracle(which, seed), made.model)
+        outputs = look(context, made.model)
+        measured = measure(context, forget_set, seed, outputs)
+        is_reference = which == "reference"
+        reference = measured if is_reference else measure_oracle(context, forget_set, seed)
+        row = metrics.compare(measured, reference)
+        label = oracle_label(which)
+        row |= own_measures(context, forget_set, label.name, seed, outputs)
+        gradients = retraining_gradients(run.recipe, len(forget_set.retain))
+        row |= {"gradients": gradients, "rge": 1.0} | made.times | {"rte": 1.0}
+        if run.config.audit is not None:
+            row |= observer.observe(label.name, seed, made.model, outputs)
+        write_row(place, label, seed, row, made.curve)

@@ -1,15 +1,16 @@
 """The original model θo of every seed, with the training dynamics that proxies are made from."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from rumjax import ensemble, gradients, scores
-from rumjax.lab import files, progress
+from rumjax.lab import files, making, progress
 from rumjax.lab.context import Context, stage_key
-from rumjax.lab.making import Job, make
+from rumjax.lab.jobs import Batch
+from rumjax.lab.making import Job
 from rumjax.lab.results import write_examples
 from rumjax.models import Model, predict
 from rumjax.rows import first
@@ -17,30 +18,37 @@ from rumjax.types import Array, Dataset, Variables, task
 from rumjax.unlearn import chain
 
 
-class Originals(NamedTuple):
-    """The original models, which lie in the work directory."""
-
-    seeds: tuple[int, ...]
-    trained: int
-    """How many of them were trained now."""
-
-
-def train(context: Context, *, dynamics: bool = True) -> Originals:
-    """Trains the original models that are not there yet.
+def batch(context: Context, seeds: Sequence[int] | None = None) -> Batch:
+    """Returns what lacks of the original models: seeds without checkpoint or dynamics.
 
     Args:
-      context: the run's, or a case's with other seeds.
-      dynamics: whether the gradients that some proxies need are taken in too, of the first seed's
-        model after every epoch; that takes as long as training or longer.
+      context: the run's.
+      seeds: those of the run by default.
     """
-    # Only models that lack their checkpoint or their dynamics are trained.
-    run, work = context.run, context.work
-    steps = chain(task([], context.size), run.recipe)
-    jobs = [
-        Job(seed, stage_key(seed, "original"), steps)
-        for seed in run.seeds
+    work, run = context.work, context.run
+    missing = [
+        seed
+        for seed in (run.seeds if seeds is None else seeds)
         if not (work.has_model(files.original(seed)) and work.has(files.dynamics(seed)))
     ]
+    return Batch(
+        stage="originals",
+        context=context,
+        names=missing,
+        title="Original models",
+        total=len(missing) * run.recipe.epochs,
+    )
+
+
+def make(context: Context, seeds: Sequence[int], advance: progress.Advance) -> None:
+    """Trains the original models of some seeds.
+
+    The gradients that some proxies need are taken in too, of the model of the run's first seed
+    after every epoch; that takes as long as training or longer.
+    """
+    run, work = context.run, context.work
+    steps = chain(task([], context.size), run.recipe)
+    jobs = [Job(seed, stage_key(seed, "original"), steps) for seed in seeds]
 
     # Predictions on D are taken in after every epoch.
     taken_in = {job.name: scores.TrainingDynamics(context.labels) for job in jobs}
@@ -53,22 +61,19 @@ def train(context: Context, *, dynamics: bool = True) -> Originals:
             taken_in[name].add(values.pop("probabilities"), **values)
 
     # The first model is trained apart from the others where its gradients are taken in.
-    proxies = gradient_proxies(context) if dynamics else ()
+    proxies = gradient_proxies(context)
     looked_into = [job for job in jobs if proxies and job.seed == run.seeds[0]]
     others = [job for job in jobs if job not in looked_into]
-    total = sum(job.epochs for job in jobs)
-    with progress.stage(context.console, "Original models", total, "epochs") as advance:
-        for group, names in ((looked_into, proxies), (others, ())):
-            watch = watcher(run.model, context.size, ("probabilities", *names))
-            for made in make(context, group, advance, watch=watch, on_epoch=on_epoch):
-                proxy_scores = taken_in[made.job.name].scores()
-                values = {name: score.values for name, score in proxy_scores.items()}
-                if not work.has(files.EXAMPLES):
-                    write_examples(work, run.data)
-                losses = np.array([epoch["loss"] for epoch in made.curve])
-                work.write_arrays(files.dynamics(made.job.seed), {"loss": losses, **values})
-                work.save_model(files.original(made.job.seed), made.model)
-    return Originals(run.seeds, len(jobs))
+    for group, names in ((looked_into, proxies), (others, ())):
+        watch = watcher(run.model, context.size, ("probabilities", *names))
+        for made in making.make(context, group, advance, watch=watch, on_epoch=on_epoch):
+            proxy_scores = taken_in[made.job.name].scores()
+            values = {name: score.values for name, score in proxy_scores.items()}
+            if not work.has(files.EXAMPLES):
+                write_examples(work, run.data)
+            losses = np.array([epoch["loss"] for epoch in made.curve])
+            work.write_arrays(files.dynamics(made.job.seed), {"loss": losses, **values})
+            work.save_model(files.original(made.job.seed), made.model)
 
 
 def gradient_proxies(context: Context) -> tuple[str, ...]:

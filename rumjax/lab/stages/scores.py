@@ -1,50 +1,62 @@
 """Scores of the training examples: memorization by the bank or as given, and its proxies."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from rumjax import scores
 from rumjax.errors import InvalidInputError
-from rumjax.lab import files
+from rumjax.lab import files, progress
+from rumjax.lab.bank import ModelBank
 from rumjax.lab.context import Context, load_original
+from rumjax.lab.dependencies import bank_header
 from rumjax.lab.experiment import Run
+from rumjax.lab.jobs import Batch
 from rumjax.lab.measuring import first_embeddings
 from rumjax.lab.methods import SCORES
 from rumjax.lab.options import call_with
 from rumjax.lab.rescoring import holdout_scores
 from rumjax.lab.results import source_arrays
-from rumjax.lab.stages.bank import Bank
 from rumjax.lab.stages.originals import watcher
 from rumjax.registry import attempt, resolve
 from rumjax.types import Dataset, Scores
 
 
-def score(context: Context, bank: Bank | None) -> dict[str, Scores]:
+def batch(context: Context) -> Batch:
+    """Returns what lacks of the scores: all of them, or nothing."""
+    missing = [] if context.work.has(files.SCORES) else ["all"]
+    return Batch(
+        stage="scores",
+        context=context,
+        names=missing,
+        title="Scores",
+        total=0,
+    )
+
+
+def make(context: Context, names: Sequence[str], advance: progress.Advance) -> None:
     """Scores the examples of D, by all scores that are cheap or in use.
 
     `scores.npz` holds the scores, `scores.json` the seconds that each took.
-
-    Args:
-      context: the run's.
-      bank: the bank, where memorization is estimated and the scores are not there yet.
     """
-    work = context.work
-    if work.has(files.SCORES):
-        values = work.read_arrays(files.SCORES)
-    else:
-        values, seconds = compute(context, bank)
-        work.write_json(files.SCORE_SECONDS, seconds)
-        work.write_arrays(files.SCORES, values | source_arrays(context.run.data))
+    del names, advance
+    values, seconds = compute(context)
+    context.work.write_json(files.SCORE_SECONDS, seconds)
+    context.work.write_arrays(files.SCORES, values | source_arrays(context.run.data))
+
+
+def read(context: Context) -> dict[str, Scores]:
+    """Reads the scores, by name."""
+    values = context.work.read_arrays(files.SCORES)
     errors = {"memorization": values.get("memorization_se")}
     own = context.run.config.own_scores
     names = [name for name in (*SCORES, "entanglement", *own) if name in values]
     return {name: Scores(values[name], errors.get(name)) for name in names}
 
 
-def compute(context: Context, bank: Bank | None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def compute(context: Context) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Computes the arrays of `scores.npz`, and the seconds of `scores.json`."""
     # Proxies that are averages over training come from the first seed's dynamics.
     config, first_seed = context.run.config, context.run.seeds[0]
@@ -62,8 +74,8 @@ def compute(context: Context, bank: Bank | None) -> tuple[dict[str, np.ndarray],
         seconds["holdout_retraining"] = time.perf_counter() - begin
 
     # Memorization comes from the bank, or from elsewhere.
-    if context.run.needs_bank and bank is not None:
-        values |= bank_scores(context, bank)
+    if context.run.needs_bank:
+        values |= bank_scores(context)
         seconds["memorization"] = float(values["bank_seconds"])
     elif config.gives_memorization:
         values |= given_memorization(context.run)
@@ -78,15 +90,15 @@ def compute(context: Context, bank: Bank | None) -> tuple[dict[str, np.ndarray],
     return values, seconds
 
 
-def bank_scores(context: Context, bank: Bank) -> dict[str, np.ndarray]:
+def bank_scores(context: Context) -> dict[str, np.ndarray]:
     """Computes memorization from a bank, and writes how stable it is to `bank/stability.json`.
 
     Returns:
-      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all,
-      and `bank_seconds_compiling`.
+      `memorization` and `memorization_se`, float32[N]; `bank_seconds`, what training took in all.
     """
     # Stability is that of sets of the size of the first forget set.
-    rows, models = bank.models, range(context.run.config.bank.models)
+    rows = ModelBank(context.work, bank_header(context.run))
+    models = range(context.run.config.bank.models)
     sizes = [case.forget.size for case in context.run.cases]
     part = next((size for size in sizes if size), rows.size // 20)
     stability = rows.stability(max(1, min(part, rows.size // 4)), models=len(models))
@@ -97,7 +109,6 @@ def bank_scores(context: Context, bank: Bank) -> dict[str, np.ndarray]:
         "memorization": memorization.values,
         "memorization_se": np.asarray(memorization.standard_error),
         "bank_seconds": np.asarray(sum(row.seconds for row in rows.rows(models))),
-        "bank_seconds_compiling": np.asarray(bank.compile_seconds),
     }
 
 

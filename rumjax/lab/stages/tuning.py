@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rumjax.errors import InvalidInputError
-from rumjax.forget_sets import ForgetSet
-from rumjax.lab import files, progress, report
+from rumjax.lab import files, jobs, progress, report
 from rumjax.lab.building import build_method
 from rumjax.lab.config import Config
 from rumjax.lab.context import CaseContext
@@ -26,10 +25,9 @@ from rumjax.lab.methods import Method
 from rumjax.lab.report.tuning import options as varied_options
 from rumjax.lab.search import SEARCHES, Choice
 from rumjax.lab.sections import Selection
-from rumjax.lab.stages import oracles, originals
-from rumjax.lab.trials import Trials
+from rumjax.lab.stages import forget_sets, oracles, originals, scores
+from rumjax.lab.trials import Trials, file_of
 from rumjax.lab.values import is_number
-from rumjax.types import Scores
 
 
 class Tuned(NamedTuple):
@@ -40,36 +38,34 @@ class Tuned(NamedTuple):
     """−∞ if all settings diverged, so that the method keeps its own"""
 
 
-def adopt(
-    context: CaseContext,
-    scores: Mapping[str, Scores],
-    forget_set: ForgetSet,
-    *,
-    figures: bool = True,
-) -> CaseContext:
+def adopt(context: CaseContext, *, figures: bool = True) -> CaseContext:
     """Returns the case with the settings that tuning finds best, if they are to be adopted.
 
     A case that goes on from another keeps what was found for the first.
     """
-    config = context.run.config
-    if config.tuning is None or not config.tuning.adopt:
-        return context
-
     # What is already known of the first case is not searched again.
-    first = context.of(first_of(context.case))
-    options = read_tuned(first)
-    searched = searched_methods(first.case, config)
-    if context.before is None and options.keys() != searched.keys():
-        options = tune(context, scores, forget_set, figures=figures)
+    if context.run.config.adopts and context.before is None:
+        searched = searched_methods(context.case, context.run.config)
+        if read_tuned(context).keys() != searched.keys():
+            tune(context, figures=figures)
+    return adopted(context)
+
+
+def adopted(context: CaseContext) -> CaseContext:
+    """Returns the case with the settings that tuning has found, as far as it has."""
+    tuning = context.run.config.tuning
+    if tuning is None or not context.run.config.adopts:
+        return context
+    options = read_tuned(context.of(first_of(context.case)))
 
     # Methods that are like another take over its settings.
-    adopted = []
+    methods = []
     for method in context.case.methods:
         own = options.get(method.name, method.options)
-        if method.name in config.tuning.like:
-            own = taken_over(method, options[config.tuning.like[method.name]])
-        adopted.append(rebuilt(context.run, method, own["select"], own["order"]))
-    return context.with_methods(adopted)
+        if tuning.like.get(method.name) in options:
+            own = taken_over(method, options[tuning.like[method.name]])
+        methods.append(rebuilt(context.run, method, own["select"], own["order"]))
+    return context.with_methods(methods)
 
 
 def first_of(case: Case) -> Case:
@@ -84,22 +80,13 @@ def read_tuned(context: CaseContext) -> dict[str, Any]:
     return {name: piece["options"] for name, piece in pieces.items() if piece is not None}
 
 
-def tune(
-    context: CaseContext,
-    scores: Mapping[str, Scores],
-    forget_set: ForgetSet,
-    only: Sequence[str] = (),
-    *,
-    figures: bool = True,
-) -> dict[str, Any]:
+def tune(context: CaseContext, only: Sequence[str] = (), *, figures: bool = True) -> dict[str, Any]:
     """Searches what the section `tuning` says, and keeps what is found best.
 
     `tuning.csv` lists all that was tried, `tuned_methods.py` holds the best as Python.
 
     Args:
-      context: of a case.
-      scores: scores of D by name.
-      forget_set: S.
+      context: of a case whose forget set is chosen.
       only: names of methods, if not all that are to be searched.
       figures: whether what was tried is drawn.
 
@@ -115,17 +102,17 @@ def tune(
     searched = searched_methods(context.case, config)
 
     # Models of the tuning seeds are trained for this alone.
-    unreported = context.with_seeds(config.tuning.seeds)
-    originals.train(unreported, dynamics=False)
+    seeds = config.tuning.seeds
+    lacking = [originals.batch(context, seeds)]
     if config.tuning.criterion == "oracle":
-        oracles.train(unreported, forget_set, ("reference",))
+        lacking.append(oracles.batch(context, "reference", seeds))
+    jobs.make(*lacking)
 
     # Search each method, and keep its best settings.
-    trials = Trials(unreported, config.tuning, scores, forget_set)
     methods = [method for method in context.case.methods if method.name in (only or searched)]
     total = sum(searched[method.name] for method in methods)
     with progress.stage(context.console, "Tuning", total, "settings") as advance:
-        best = search(trials, methods, advance)
+        best = search(context, methods, advance)
     for name, (method, score) in best.items():
         kept = score if math.isfinite(score) else None
         place.write_json(files.tuned(name), {"options": method.options, "score": kept})
@@ -170,37 +157,83 @@ def searched_methods(case: Case, config: Config) -> dict[str, int]:
 # Searching
 
 
+def make(context: CaseContext, names: Sequence[tuple[str, Any]], advance: progress.Advance) -> None:
+    """Tries settings of methods, which are pairs of a method's name and its options."""
+    tuning = context.run.config.tuning
+    assert tuning is not None
+    methods = {method.name: method for method in context.case.methods}
+    tried = [
+        rebuilt(context.run, methods[name], options["select"], options["order"])
+        for name, options in names
+    ]
+    trials = Trials(context, tuning, scores.read(context), forget_sets.read(context))
+    trials.make(tried, advance)
+
+
+def score(
+    context: CaseContext, methods: Sequence[Method], advance: progress.Advance
+) -> list[float]:
+    """Scores methods: the mean of the criterion over the seeds, 0 for a seed that diverges.
+
+    A method that diverges on every seed scores −∞, so that it is never the best. What the directory
+    knows is not tried again.
+    """
+    place, tuning = context.place, context.run.config.tuning
+    assert tuning is not None
+    missing = [method for method in methods if not place.has(file_of(tuning, method))]
+    for _ in range(len(methods) - len(missing)):
+        advance("")
+    batch = jobs.Batch(
+        stage="tuning",
+        context=context,
+        names=[(method.name, method.options) for method in missing],
+        title="Tuning",
+        total=len(missing),
+        advance=advance,
+    )
+    jobs.make(batch)
+    pieces = [place.read_json(file_of(tuning, method)) for method in methods]
+    return [
+        -math.inf if piece["diverged"] == len(piece["scores"]) else piece["score"]
+        for piece in pieces
+    ]
+
+
 def search(
-    trials: Trials, methods: Sequence[Method], advance: progress.Advance
+    context: CaseContext, methods: Sequence[Method], advance: progress.Advance
 ) -> dict[str, Tuned]:
     """Finds the best of every method that has a grid, or whose unlearners are selected."""
+    tuning = context.run.config.tuning
+    assert tuning is not None
     best: dict[str, Tuned] = {}
     for method in methods:
-        if grid := trials.tuning.grid(method.name, method.algorithm):
-            best[method.name] = best_setting(trials, method, grid, advance)
-    tuned = {method.name: method for method in trials.context.case.methods}
+        if grid := tuning.grid(method.name, method.algorithm):
+            best[method.name] = best_setting(context, method, grid, advance)
+    tuned = {method.name: method for method in context.case.methods}
     tuned |= {name: method for name, (method, _) in best.items()}
     for method in methods:
-        if selection := trials.tuning.selection(method.name):
+        if selection := tuning.selection(method.name):
             best[method.name] = best_selection(
-                trials, tuned[method.name], tuned, selection, advance
+                context, tuned[method.name], tuned, selection, advance
             )
     return best
 
 
 def best_setting(
-    trials: Trials, method: Method, grid: Mapping[str, Any], advance: progress.Advance
+    context: CaseContext, method: Method, grid: Mapping[str, Any], advance: progress.Advance
 ) -> Tuned:
     """Finds the setting of a grid that scores highest, the first of equals."""
-    drawn = settings(grid, method.order, draw=trials.tuning.settings)
-    methods = [with_setting(trials.context.run, method, setting) for setting in drawn]
-    scores = trials.score(methods, advance)
-    best = int(np.argmax(scores))
-    return Tuned(methods[best] if math.isfinite(scores[best]) else method, scores[best])
+    tuning = context.run.config.tuning
+    drawn = settings(grid, method.order, draw=None if tuning is None else tuning.settings)
+    methods = [with_setting(context.run, method, setting) for setting in drawn]
+    by_setting = score(context, methods, advance)
+    best = int(np.argmax(by_setting))
+    highest = by_setting[best]
+    return Tuned(methods[best] if math.isfinite(highest) else method, highest)
 
 
 def best_selection(
-    trials: Trials,
+    context: CaseContext,
     method: Method,
     tuned: Mapping[str, Method],
     selection: Selection,
@@ -225,10 +258,10 @@ def best_selection(
     def method_of(choice: Choice) -> Method:
         *names, order = choice
         select = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
-        return rebuilt(trials.context.run, method, select, order)
+        return rebuilt(context.run, method, select, order)
 
     def evaluate(choices: list[Choice]) -> list[float]:
-        return trials.score([method_of(choice) for choice in choices], advance)
+        return score(context, [method_of(choice) for choice in choices], advance)
 
     # A choice is a candidate for every part, and an order.
     if selection.orders == "configured":
@@ -238,8 +271,8 @@ def best_selection(
     values: list[list[Any]] = [list(pool) for pool in pools]
     start = (*(names[0] for names in values), tuple(method.order))
     find = SEARCHES[selection.search]
-    best, score = find(start, [*values, orders], evaluate, selection.budget)
-    return Tuned(method_of(best) if math.isfinite(score) else method, score)
+    best, highest = find(start, [*values, orders], evaluate, selection.budget)
+    return Tuned(method_of(best) if math.isfinite(highest) else method, highest)
 
 
 def taken_over(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,50 +3,61 @@
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rumjax import metrics
 from rumjax.errors import DivergenceError
 from rumjax.forget_sets import ForgetSet
-from rumjax.lab import files, progress
+from rumjax.lab import files, making, progress
 from rumjax.lab.context import CaseContext, load_start, stage_key
 from rumjax.lab.costs import gradients_of
-from rumjax.lab.making import Job, Made, make, steps_of
+from rumjax.lab.jobs import Batch
+from rumjax.lab.making import Job, Made, steps_of
 from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
 from rumjax.lab.results import Label, has_diverged, read_row, write_row
+from rumjax.lab.stages import forget_sets, scores
 from rumjax.lab.stages.single_models import Observer, is_measured
 from rumjax.types import Scores
 
 
-class Unlearned(NamedTuple):
-    """The unlearned models of a case, whose measures lie in its directory."""
+def batch(context: CaseContext, *, after: Sequence[Batch] = ()) -> Batch:
+    """Returns what lacks of a case's unlearned models: pairs of a method and a seed.
 
-    made: int
-    """How many of them were made now."""
+    Args:
+      context: of a case, with the settings that its methods are to have.
+      after: the batches that have to be made before: the reference oracles.
+    """
+    missing = [
+        (method, seed)
+        for method in context.case.methods
+        for seed in context.run.seeds
+        if not is_made(context, method, seed)
+    ]
+    return Batch(
+        stage="unlearning",
+        context=context,
+        names=[(method.name, seed) for method, seed in missing],
+        title="Unlearning",
+        total=sum(method.epochs for method, _ in missing),
+        after=after,
+    )
 
 
-def unlearn(context: CaseContext, scores: Mapping[str, Scores], forget_set: ForgetSet) -> Unlearned:
-    """Runs every method on every seed that has no row yet, and measures the models.
+def make(context: CaseContext, names: Sequence[tuple[str, int]], advance: progress.Advance) -> None:
+    """Runs methods on seeds, and measures the models.
 
     A model that diverges has a row that says so, without measures, and the others go on. So has
     one that would go on from a model that diverged in an earlier case.
     """
-    missing = {
-        method.name: [seed for seed in context.run.seeds if not is_made(context, method, seed)]
-        for method in context.case.methods
-    }
-    stage = _Stage(context, scores, forget_set)
-    total = sum(len(missing[method.name]) * method.epochs for method in context.case.methods)
-    with progress.stage(context.console, "Unlearning", total, "epochs") as advance:
-        for method in context.case.methods:
-            jobs = stage.jobs(method, missing[method.name])
-            for made in make(context, jobs, advance, method.name, diverging="noted"):
-                stage.write(method, made)
-    return Unlearned(sum(map(len, missing.values())))
+    stage = _Stage(context, scores.read(context), forget_sets.read(context))
+    for method in context.case.methods:
+        jobs = stage.jobs(method, [seed for name, seed in names if name == method.name])
+        for made in making.make(context, jobs, advance, method.name, diverging="noted"):
+            stage.write(method, made)
 
 
 def is_made(context: CaseContext, method: Method, seed: int) -> bool:
