@@ -362,7 +362,13 @@ def _started(
     dask.config.update_defaults({"distributed": {"scheduler": kept, "worker": plain}})
     several = process.count > 1
     host = workers.own_address(several)
-    cluster: Any = LocalCluster(n_workers=0, host=host, dashboard_address=f"{host}:0")
+    try:
+        cluster: Any = LocalCluster(n_workers=0, host=host, dashboard_address=f"{host}:0")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidInputError(
+            f"engine 'dask': no scheduler can listen at {host} ({error}); set {workers.HOST} to an "
+            "address of this machine"
+        ) from error
     logs = None if "://" in str(work.path) else pathlib.Path(work.path) / "logs"
     count = int(where.removeprefix("local:") or 1)
     record = cluster.scheduler.identity(n_workers=0)

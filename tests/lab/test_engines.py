@@ -1,7 +1,9 @@
 """Who carries out jobs: this process, pools of the standard library, Dask's workers."""
 
 import concurrent.futures
+import contextlib
 import io
+import json
 import multiprocessing
 import os
 import pathlib
@@ -12,11 +14,14 @@ import sys
 import threading
 import time
 
+import dask
+import distributed
 import pytest
 from rich.console import Console
 
-from rumjax import errors
+from rumjax import errors, launch
 from rumjax.lab import engines, workers
+from rumjax.lab.cluster import Process
 from rumjax.lab.workdir import WorkDirectory
 from tests.lab import chores
 
@@ -45,6 +50,23 @@ def console():
     return Console(file=io.StringIO(), width=200)
 
 
+@pytest.fixture
+def started():
+    """Starts modules as programs, and ends those that are left."""
+    running = []
+
+    def start(module, *arguments):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RUMJAX_HOST": "127.0.0.1"}
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        running.append(subprocess.Popen(command, env=environment))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
 def said(console):
     return console.file.getvalue()
 
@@ -62,16 +84,6 @@ def alive(pid):
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def program(*lines, **variables):
-    """A process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "\n".join(lines)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RUMJAX_HOST": "127.0.0.1", **variables},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
 
 
 # Without Dask
@@ -280,3 +292,140 @@ def test_a_scheduler_that_is_not_there_is_said(work, console, monkeypatch, tmp_p
         ):
             pass
     assert "waiting for" in said(console)
+
+
+def test_a_late_worker_is_waited_for_and_a_scheduler_that_is_killed_is_said(
+    work, console, monkeypatch, tmp_path, started
+):
+    monkeypatch.setattr(engines, "LATE", 0.5)
+    monkeypatch.setattr(workers, "PERIOD", 0.1)
+    file = tmp_path / "scheduler.json"
+    options = ["--host=127.0.0.1", "--port=0", "--dashboard-address=127.0.0.1:0"]
+    scheduler = started("distributed.cli.dask_scheduler", *options, f"--scheduler-file={file}")
+    with engines.opened(f"dask:{file}", work, console) as engine:
+        future = engine.submit(chores.where, 7)
+        wait_for(lambda: "waiting for workers" in said(console))
+        worker = workers.start(json.loads(file.read_text())["address"])
+        assert future.result(60)[:2] == (7, worker.pid)
+        running = engine.submit(chores.rest, 60)
+        scheduler.kill()
+        with pytest.raises(concurrent.futures.CancelledError) as cancelled:
+            running.result(30)
+        found = engines.failure(cancelled.value, "model 3")
+        assert isinstance(found, errors.EngineError)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 10
+    workers.end([worker])
+
+
+def test_machines_that_start_the_same_command_work_together(tmp_path, started):
+    """The first is killed and started again, the second told to stop and started again."""
+    place = tmp_path / "run"
+
+    def process(index):
+        return started("tests.lab.chores", place, index, 2)
+
+    def workers_but(before):
+        """Processes that have done jobs, besides some."""
+        found = {int(path.name) for path in place.glob("jobs/*")}
+        return {pid for pid in found - before if alive(pid)}
+
+    # The second waits for the first.
+    second, first = process(1), process(0)
+    wait_for(lambda: len(workers_but(set())) == 2)
+
+    # The first is killed: its worker ends with it, the second goes on with the next.
+    before = workers_but(set())
+    first.kill()
+    wait_for(lambda: not any(map(alive, before)))
+    assert second.poll() is None
+    first = process(0)
+    wait_for(lambda: len(workers_but(before)) == 2)
+
+    # The second is told to stop: its worker ends with it.
+    both = workers_but(before)
+    second.terminate()
+    assert second.wait(30) == launch.START_AGAIN
+    wait_for(lambda: len(workers_but(before) & both) == 1)
+
+    # Both end with the run.
+    second = process(1)
+    wait_for(lambda: len(workers_but(before)) == 2)
+    last = workers_but(before)
+    (place / "enough").touch()
+    assert (first.wait(30), second.wait(30)) == (0, 0)
+    wait_for(lambda: not any(map(alive, last)))
+    assert json.loads((place / workers.FILE).read_text())["ended"] == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "status"),
+    [
+        (None, 75),
+        ({"id": "Scheduler-1", "address": "tcp://127.0.0.1:9"}, 75),
+        ({"id": "Scheduler-1", "ended": 0}, 0),
+        ({"id": "Scheduler-1", "ended": 1}, 1),
+    ],
+)
+def test_what_an_earlier_run_left_is_not_worked_for(tmp_path, console, monkeypatch, left, status):
+    monkeypatch.setattr(workers, "PATIENCE", 0.3)
+    monkeypatch.setattr(workers, "PERIOD", 0.1)
+    if left is not None:
+        (tmp_path / workers.FILE).write_text(json.dumps(left))
+    begin = time.monotonic()
+    assert workers.serve(str(tmp_path), Process(1, 2), console) == status
+    assert time.monotonic() - begin > 0.3
+    assert "process 0 has not come" in said(console)
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "others"),
+    [
+        (None, 0, 0),
+        (errors.WorkDirectoryError("full"), 1, 1),
+        (errors.EngineError("gone"), 75, 75),
+        (launch.Terminated(), 75, 75),
+        (KeyboardInterrupt(), 130, 1),
+    ],
+)
+def test_the_others_end_as_the_first_does(work, console, monkeypatch, error, first, others):
+    monkeypatch.setattr(workers, "kept", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(workers, "PERIOD", 0.01)
+    engine = engines.opened("dask", work, console)
+    engine.__enter__()
+    record = work.read_json(workers.FILE)
+    assert record["address"].startswith("tcp://127.0.0.1:")
+    engine.__exit__(error and type(error), error, None)
+    assert work.read_json(workers.FILE) == {"ended": first, "id": record["id"]}
+    # To one that has begun before, that is news.
+    (work.path / "other").mkdir()
+    readings = iter([{}, {}, {"ended": first, "id": record["id"]}])
+    monkeypatch.setattr(WorkDirectory, "read_json", lambda *_, **__: next(readings))
+    place = str(work.path / "other")
+    assert workers.serve(place, Process(1, 2), console) == others
+
+
+def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch):
+    pytest.importorskip("cryptography")
+    security = distributed.Security.temporary()
+    settings = {"distributed.comm.tls.ca-file": security.tls_ca_file}
+    for role in ("scheduler", "worker", "client"):
+        for part in ("cert", "key"):
+            text = getattr(security, f"tls_{role}_{part}")
+            settings[f"distributed.comm.tls.{role}.{part}"] = text
+    settings["distributed.comm.require-encryption"] = True
+    with (
+        dask.config.set(settings),
+        engines.opened("dask", work, console) as engine,
+    ):
+        assert engine.submit(chores.where, 7).result(60)[0] == 7
+        record = work.read_json(workers.FILE)
+        assert record["address"].startswith("tls://")
+        assert workers._answers(record)
+        monkeypatch.setattr(engines, "PATIENCE", 1.0)
+        with (
+            dask.config.set({"distributed.comm.require-encryption": False}),
+            pytest.raises(errors.EngineError, match="cannot be reached"),
+            engines.opened(f"dask:{record['address'].replace('tls', 'tcp')}", work, console),
+        ):
+            pass
