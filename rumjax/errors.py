@@ -37,6 +37,14 @@ class DamagedFileError(WorkDirectoryError):
     """A file of the work directory is there, and not what was once written to it."""
 
 
+class EngineError(RumjaxError):
+    """Whoever carries out the jobs cannot be reached, or is gone; starting again can go on."""
+
+
+class JobError(RumjaxError):
+    """A job ended the processes that did it, or failed for a reason that nobody foresaw."""
+
+
 def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     """Returns `name` if it is one of `choices`.
 

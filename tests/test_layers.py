@@ -50,6 +50,8 @@ LAB = (
     "lab.files",
     "lab.storage",
     "lab.workdir",
+    "lab.workers",
+    "lab.engines",
     "lab.answers",
     "lab.claims",
     "lab.bank",
@@ -98,6 +100,8 @@ ONLY = {
     "sklearn": {"metrics", "audits"},
     "matplotlib": {"lab.report"},
     "jinja2": {"lab.report"},
+    "dask": {"lab.engines", "lab.workers"},
+    "distributed": {"lab.engines", "lab.workers"},
 }
 """packages that only some rooms know"""
 

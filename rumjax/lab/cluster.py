@@ -1,7 +1,7 @@
 """Which of several processes this is, by arguments or by what their scheduler says.
 
-Processes that train a bank need no more than that and a directory in common. Training one model on
-several hosts takes more, see `rumjax.mesh.initialize`.
+Where every machine starts the same command, the first process does the run, and the others work for
+it. Training one model on several hosts takes more, see `rumjax.mesh.initialize`.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ def find_process(
     """Finds out which process this is.
 
     Explicit numbers win; otherwise those of the first scheduler found; otherwise there is a single
-    process. Every task of a SLURM array counts as many processes as it has steps.
+    process. The tasks of a SLURM array are no such processes: they need not run at the same time.
 
     Args:
       index: which process this is, from 0.
@@ -57,21 +57,10 @@ def find_process(
         return _checked(index, count, "--process and --processes")
 
     # The first scheduler that sets both variables.
-    process = ALONE
     for name, (which, many) in SCHEDULERS.items():
         if which in environ and many in environ:
-            process = _checked(_number(environ, which), _count(environ, many), name)
-            break
-
-    # Tasks of a SLURM array come on top of the steps of each.
-    if "SLURM_ARRAY_TASK_ID" in environ:
-        first, task, tasks = (
-            _number(environ, f"SLURM_ARRAY_TASK_{part}") for part in ("MIN", "ID", "COUNT")
-        )
-        array = _checked(task - first, tasks, "SLURM array (it must be numbered without gaps)")
-        index = array.index * process.count + process.index
-        return Process(index, array.count * process.count)
-    return process
+            return _checked(_number(environ, which), _count(environ, many), name)
+    return ALONE
 
 
 def _checked(index: int, count: int, source: str) -> Process:
