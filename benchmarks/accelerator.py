@@ -4,15 +4,18 @@
 
 Uses the first device and random images. Its parts, the most important first:
 
-- resnet18: training of one model, and of four one after another ("map"), batches of 256;
+- resnet18: training of one model, and of four one after another ("map"), batches of 256, and one of
+  its residual blocks;
+- cnn: training of the CNN of the default configuration, one, "map" and side by side ("vmap"), also
+  with a learning rate for each model, and with XLA's own convolutions ("lax"), batches of 128;
+- between: networks between these two, one and four side by side, with convolutions as matrix
+  products ("dot") and XLA's own;
 - peer: training in PyTorch on the same network, images on the device, eager and compiled;
-- vmap: several ResNet-18 side by side;
-- cnn: the CNN of the default configuration, one, "map" and "vmap", batches of 128;
-- unlearners: unlearning of a ResNet-18;
 - influence: the solve with a Fisher of 1 000 examples on the CNN, and per-example gradients of 256
   examples on ResNet-18, by micro-batch;
-- products: convolutions as matrix products, to compare with XLA's own under the other headings;
-- networks: ResNet-50, and VGG-16 on images of 64×64.
+- vmap: several ResNet-18 side by side;
+- networks: ResNet-50, and VGG-16 on images of 64×64, one and four side by side;
+- unlearners: unlearning of a ResNet-18.
 
 Prints a line for each measurement: the median, least and most milliseconds of the runs after
 compilation, for a step and model where training is measured. float32 has the default precision of
@@ -26,6 +29,8 @@ printed is a JSON object with the seconds of all measurements.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import functools
 import gc
 import json
@@ -89,6 +94,11 @@ FULL = Scale(
         "cnn": Size((6_000, 28, 28, 1), 128, 40, 40, 3_000),
         "resnet50": Size((5_000, 32, 32, 3), 256, 10, 10, 35_000),
         "vgg16": Size((5_000, 64, 64, 3), 256, 10, 10, 35_000),
+        "resnet18 16 wide": Size((50_000, 32, 32, 3), 256, 40, 8, 35_000, {"width": 16}),
+        "resnet18 32 wide": Size((50_000, 32, 32, 3), 256, 40, 8, 35_000, {"width": 32}),
+        "cnn 4 times as wide": Size(
+            (6_000, 28, 28, 1), 128, 40, 40, 3_000, {"widths": (64, 128, 256)}
+        ),
     },
     runs=5,
     fisher=1000,
@@ -101,6 +111,9 @@ SMALL = Scale(
         "cnn": Size((256, 28, 28, 1), 16, 8, 8, 128, {"widths": (4, 8, 8), "hidden": 16}),
         "resnet50": Size((64, 8, 8, 3), 4, 2, 2, 48, {"width": 4, "depths": (1,)}),
         "vgg16": Size((64, 32, 32, 3), 4, 2, 2, 48, {"width": 8}),
+        "resnet18 16 wide": Size((64, 8, 8, 3), 4, 4, 2, 48, {"width": 4, "depths": (1,)}),
+        "resnet18 32 wide": Size((64, 8, 8, 3), 4, 4, 2, 48, {"width": 8, "depths": (1,)}),
+        "cnn 4 times as wide": Size((256, 28, 28, 1), 16, 8, 8, 128, {"widths": (8, 8, 16)}),
     },
     runs=2,
     fisher=20,
@@ -124,7 +137,7 @@ def dataset_of(shape):
 def model_of(network, size, precision):
     channels = size.images[-1]
     return models.build(
-        network,
+        network.split()[0],
         10,
         mean=MEAN[:channels],
         std=STD[:channels],
@@ -179,10 +192,36 @@ def timed(scale, function, *arguments, per=1):
     )
 
 
-def training(scale, network, precision, within="map", count=1, matmul_precision=None):
+@contextlib.contextmanager
+def convolutions_by(method):
+    """Has convolutions take a form, "dot" or "lax", where one is given."""
+    if method is None:
+        yield
+        return
+    # What was traced with another form is not to be used again.
+    jax.clear_caches()
+    os.environ[OVERRIDE] = method
+    try:
+        yield
+    finally:
+        del os.environ[OVERRIDE]
+        jax.clear_caches()
+
+
+def training(
+    scale,
+    network,
+    precision,
+    within="map",
+    count=1,
+    matmul_precision=None,
+    convolutions=None,
+    settings=False,
+):
     """Measures a step of a bank's training, for each of the models on the device.
 
-    What an epoch costs besides its steps is found by epochs of one step, and subtracted.
+    What an epoch costs besides its steps is found by epochs of one step, and subtracted. With
+    `settings`, every model has a learning rate of its own.
     """
     # A work of as many models as the device holds, each on a subset of its own.
     size = scale.sizes[network]
@@ -198,6 +237,11 @@ def training(scale, network, precision, within="map", count=1, matmul_precision=
     subsets = np.stack(orders)[:, : steps * size.batch].astype(np.int32)
     names = [f"model {i}" for i in range(count)]
     full = ensemble.training(recipe, names, jax.random.split(jax.random.key(0), count), subsets)
+    if settings:
+        (step,) = full.steps
+        rates = np.geomspace(1e-3, 1e-1, count).astype(np.float32)
+        several = dataclasses.replace(step.unlearner, learning_rate=rates)
+        full = full._replace(steps=[step._replace(unlearner=several)])
 
     # The same work on a batch each, by the same compiled program.
     (step,) = full.steps
@@ -206,7 +250,7 @@ def training(scale, network, precision, within="map", count=1, matmul_precision=
 
     # Train both, and look at the clock after every epoch.
     clock = []
-    with jax.default_matmul_precision(matmul_precision):
+    with jax.default_matmul_precision(matmul_precision), convolutions_by(convolutions):
         made = list(
             ensemble.run(
                 [full, short],
@@ -406,80 +450,115 @@ class Part(NamedTuple):
     """a function and its arguments after the scale, by name"""
 
 
+def by_form(network, precision, *arrangements):
+    """Returns the measurements of a network's training by products and by XLA's convolutions."""
+    return {
+        f"{network} {precision} {title} {form}": (
+            training,
+            network,
+            precision,
+            within,
+            count,
+            None,
+            form,
+        )
+        for title, within, count in arrangements
+        for form in ("dot", "lax")
+    }
+
+
+ONE, SIDE_BY_SIDE = ("one", "map", 1), ("vmap 4", "vmap", 4)
+
 PARTS = {
     "resnet18": Part(
-        24,
+        20,
         {
             "bfloat16 one": (training, "resnet18", "bfloat16"),
             "float32 one": (training, "resnet18", "float32"),
-            "block bfloat16": (block, "bfloat16"),
-            "bfloat16 map 4": (training, "resnet18", "bfloat16", "map", 4),
             "float32 highest one": (training, "resnet18", "float32", "map", 1, "highest"),
-        },
-    ),
-    "peer": Part(
-        17,
-        {
-            "resnet18 bfloat16 eager": (peer, "resnet18", "bfloat16"),
-            "resnet18 bfloat16 compiled": (peer, "resnet18", "bfloat16", "default"),
-            "cnn float32 eager": (peer, "cnn", "float32"),
-            "resnet18 float32 eager": (peer, "resnet18", "float32"),
-            "cnn float32 compiled, reduce-overhead": (peer, "cnn", "float32", "reduce-overhead"),
-            "resnet18 float32 compiled": (peer, "resnet18", "float32", "default"),
-        },
-    ),
-    "vmap": Part(
-        22,
-        {
-            "bfloat16 vmap 4": (training, "resnet18", "bfloat16", "vmap", 4),
-            "bfloat16 vmap 2": (training, "resnet18", "bfloat16", "vmap", 2),
-            "bfloat16 vmap 8": (training, "resnet18", "bfloat16", "vmap", 8),
-            "float32 vmap 4": (training, "resnet18", "float32", "vmap", 4),
+            "bfloat16 map 4": (training, "resnet18", "bfloat16", "map", 4),
+            "block bfloat16": (block, "bfloat16"),
         },
     ),
     "cnn": Part(
-        15,
+        14,
         {
             "float32 one": (training, "cnn", "float32"),
             "float32 vmap 16": (training, "cnn", "float32", "vmap", 16),
+            "float32 vmap 16, a rate each": (
+                training,
+                "cnn",
+                "float32",
+                "vmap",
+                16,
+                None,
+                None,
+                True,
+            ),
             "float32 vmap 64": (training, "cnn", "float32", "vmap", 64),
             "float32 map 16": (training, "cnn", "float32", "map", 16),
+            "float32 vmap 16 lax": (training, "cnn", "float32", "vmap", 16, None, "lax"),
             "bfloat16 vmap 16": (training, "cnn", "bfloat16", "vmap", 16),
-            "float32 vmap 4": (training, "cnn", "float32", "vmap", 4),
-            "bfloat16 one": (training, "cnn", "bfloat16"),
+            "float32 highest vmap 16": (training, "cnn", "float32", "vmap", 16, "highest"),
         },
     ),
-    "unlearners": Part(
-        11,
-        {name: (unlearning, name) for name in ("finetune", "neggrad_plus", "scrub", "salun")},
+    "between": Part(
+        28,
+        {
+            **by_form("cnn 4 times as wide", "float32", ONE, SIDE_BY_SIDE),
+            **by_form("resnet18 16 wide", "bfloat16", ONE, SIDE_BY_SIDE),
+            **by_form("resnet18 32 wide", "bfloat16", ONE),
+        },
+    ),
+    "peer": Part(
+        15,
+        {
+            "resnet18 bfloat16 eager": (peer, "resnet18", "bfloat16"),
+            "resnet18 bfloat16 compiled, reduce-overhead": (
+                peer,
+                "resnet18",
+                "bfloat16",
+                "reduce-overhead",
+            ),
+            "cnn float32 compiled, reduce-overhead": (peer, "cnn", "float32", "reduce-overhead"),
+            "resnet18 float32 eager": (peer, "resnet18", "float32"),
+            "cnn float32 eager": (peer, "cnn", "float32"),
+            "resnet18 bfloat16 compiled": (peer, "resnet18", "bfloat16", "default"),
+        },
     ),
     "influence": Part(
-        8,
+        10,
         {
-            "solve, micro-batch 32": (solve, 32),
             "solve, micro-batch 256": (solve, 256),
-            "per example bfloat16, micro-batch 32": (per_example, "bfloat16", 32),
-            "solve, micro-batch 8": (solve, 8),
             "solve, micro-batch 1000": (solve, 1000),
+            "per example bfloat16, micro-batch 32": (per_example, "bfloat16", 32),
             "per example bfloat16, micro-batch 128": (per_example, "bfloat16", 128),
-            "per example float32, micro-batch 32": (per_example, "float32", 32),
             "per example bfloat16, micro-batch 8": (per_example, "bfloat16", 8),
+            "solve, micro-batch 32": (solve, 32),
+            "per example float32, micro-batch 32": (per_example, "float32", 32),
         },
     ),
-    "products": Part(
-        5,
+    "vmap": Part(
+        16,
         {
-            "cnn float32 one": (training, "cnn", "float32"),
-            "block bfloat16": (block, "bfloat16"),
-            "cnn float32 vmap 16": (training, "cnn", "float32", "vmap", 16),
+            "bfloat16 vmap 8": (training, "resnet18", "bfloat16", "vmap", 8),
+            "float32 vmap 4": (training, "resnet18", "float32", "vmap", 4),
+            "bfloat16 vmap 4": (training, "resnet18", "bfloat16", "vmap", 4),
+            "bfloat16 vmap 2": (training, "resnet18", "bfloat16", "vmap", 2),
         },
     ),
     "networks": Part(
-        12,
+        16,
         {
-            "resnet50 bfloat16 one": (training, "resnet50", "bfloat16"),
             "vgg16 bfloat16 one": (training, "vgg16", "bfloat16"),
+            "vgg16 bfloat16 vmap 4": (training, "vgg16", "bfloat16", "vmap", 4),
+            "resnet50 bfloat16 one": (training, "resnet50", "bfloat16"),
+            "resnet50 bfloat16 vmap 4": (training, "resnet50", "bfloat16", "vmap", 4),
         },
+    ),
+    "unlearners": Part(
+        6,
+        {name: (unlearning, name) for name in ("finetune", "neggrad_plus", "scrub", "salun")},
     ),
 }
 
@@ -517,8 +596,6 @@ def work(part, until, small, path):
         if about["platform"] == "cpu" and not small:
             sys.exit(NO_ACCELERATOR)
         note(machine=about)
-    if part == "products":
-        os.environ[OVERRIDE] = "dot"
 
     for name in names_of(part, small):
         title = f"{part}: {name}"

@@ -12,6 +12,7 @@ import pytest
 
 from rumjax import ensemble
 from rumjax.ensemble import Arrangement, arranging
+from rumjax.ensemble.operations import step_operations
 from rumjax.errors import InvalidInputError
 from rumjax.lab import bank
 from rumjax.lab.answers import Answers
@@ -20,7 +21,7 @@ from rumjax.lab.workdir import WorkDirectory
 from rumjax.models import build
 from rumjax.relearn import relearn_times
 from rumjax.types import Dataset, task
-from rumjax.unlearn import chain, original, retrain
+from rumjax.unlearn import chain, retrain
 
 NO_MEMORY = "RESOURCE_EXHAUSTED: Out of memory allocating 1 byte"
 ACCELERATOR = types.SimpleNamespace(platform="tpu", device_kind="stand-in")
@@ -46,15 +47,8 @@ def test_training_steps_are_small_or_large_by_the_operations_of_their_network():
     small, large = (
         retrain(build(name, 10), epochs=1, batch_size=128) for name in ("cnn", "resnet18")
     )
-    count = arranging.step_operations(small, data)
-    assert 0 < count < arranging.SMALL_STEP < arranging.step_operations(large, data)
-    # ResNet-18 has 0.56e9 products, of which those with zeros around an image do not count.
-    operations = arranging.step_operations(large, data)
-    assert operations == pytest.approx(3 * 128 * 2 * 0.56e9, rel=0.2)
-    half = retrain(build("cnn", 10), epochs=1, batch_size=64)
-    assert arranging.step_operations(half, data) == pytest.approx(count / 2)
-    assert arranging.step_operations(original(build("cnn", 10)), data) == 0
-    assert arranging.step_operations(object(), data) == np.inf
+    count = step_operations(small, data)
+    assert 0 < count < arranging.SMALL_STEP < step_operations(large, data)
     for step, within in ((small, "vmap"), (large, "map")):
         work = work_of(step)
         assert ensemble.within_device(work, data, "tpu") == within

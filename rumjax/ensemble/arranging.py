@@ -1,7 +1,6 @@
 """How models share a device, and how many it holds: by what compilers and clocks say."""
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rumjax.ensemble.operations import largest_step
 from rumjax.ensemble.programs import (
     WITHIN,
     Read,
@@ -27,9 +27,7 @@ from rumjax.ensemble.programs import (
 )
 from rumjax.ensemble.works import Work
 from rumjax.errors import check_most
-from rumjax.models import Model
 from rumjax.models.checks import check_images
-from rumjax.platforms import compiling_for
 from rumjax.types import Dataset, Task
 
 Item = TypeVar("Item")
@@ -59,7 +57,7 @@ def within_device(work: Work, data: Dataset, target: str) -> str:
       target: the platform to compile for.
 
     Examples:
-      >>> from rumjax.models import Cnn
+      >>> from rumjax.models import Cnn, Model
       >>> from rumjax.unlearn import retrain
       >>> from rumjax.ensemble.works import training
       >>> recipe, keys = retrain(Model(Cnn(2)), epochs=1), jax.random.split(jax.random.key(0), 1)
@@ -71,40 +69,6 @@ def within_device(work: Work, data: Dataset, target: str) -> str:
     if target == "cpu":
         return "map"
     return "vmap" if largest_step(work, data) < SMALL_STEP else "map"
-
-
-def largest_step(work: Work, data: Dataset) -> float:
-    """Returns the operations of one model in the largest training step of a work, roughly."""
-    return max((step_operations(step.unlearner, data) for step in work.steps), default=0.0)
-
-
-def step_operations(unlearner: Any, data: Dataset) -> float:
-    """Returns the operations of one model in a training step of an unlearner, roughly.
-
-    Of an unlearner that does not say its model and batch size, they are infinite; of one that takes
-    no steps, none.
-    """
-    if np.all(getattr(unlearner, "epochs", 1) == 0):
-        return 0.0
-    model, batch = getattr(unlearner, "model", None), getattr(unlearner, "batch_size", None)
-    if not isinstance(model, Model) or not isinstance(batch, int):
-        return np.inf
-    return 3 * batch * _forward_operations(model, tuple(data.images.shape[1:]))
-
-
-@functools.lru_cache(maxsize=256)
-def _forward_operations(model: Model, shape: tuple[int, ...]) -> float:
-    """Returns the operations of a forward pass of one image."""
-    images = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
-    form = model.signature(images).variables
-
-    def forward(variables: Any, images: Any) -> Any:
-        return model.apply(variables, images, train=False)[0]
-
-    # Counted before any optimization; products count as convolutions do.
-    with compiling_for("tpu"):
-        cost: Any = jax.jit(forward).lower(form, images).cost_analysis()
-    return float(cost["flops"])
 
 
 class Arrangement(NamedTuple):
@@ -155,7 +119,7 @@ def arrange(
       InvalidInputError: `most` is neither a number nor "auto".
 
     Examples:
-      >>> from rumjax.models import Cnn
+      >>> from rumjax.models import Cnn, Model
       >>> from rumjax.unlearn import retrain
       >>> from rumjax.ensemble.works import training
       >>> recipe, keys = retrain(Model(Cnn(2)), epochs=1), jax.random.split(jax.random.key(0), 1)

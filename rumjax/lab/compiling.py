@@ -46,10 +46,13 @@ Shape: Any = jax.ShapeDtypeStruct
 
 
 class Stepping(NamedTuple):
-    """The costs that a compiler states of one training step, of all models of a device together."""
+    """The costs that a compiler states of one training step, of all models of a device together.
 
-    flops: float
-    transferred: float
+    None stands for those that it does not state.
+    """
+
+    flops: float | None
+    transferred: float | None
     cycles: int | None
 
 
@@ -152,8 +155,8 @@ def stepping_of(run: Run, recipe: Recipe, target: Target, per_device: int, withi
     done = program.compile()
     costs: Any = done.cost_analysis() or {}
     return Stepping(
-        float(costs.get("flops", 0.0)),
-        float(costs.get("bytes accessed", 0.0)),
+        costs.get("flops"),
+        costs.get("bytes accessed"),
         step_cycles(done.as_text() or ""),
     )
 

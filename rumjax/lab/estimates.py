@@ -194,18 +194,20 @@ def _holds(parts: Mapping[str, list[Instruction]], name: str, loops: set[str]) -
 
 
 def step_seconds(
-    chip: Chip, *, flops: float, transferred: float, cycles: int | None
+    chip: Chip, *, flops: float | None, transferred: float | None, cycles: int | None
 ) -> tuple[float, float] | None:
     """Returns the least and the most that a step takes by roofline and by cycles, in seconds.
 
     The roofline is the larger of operations over peak and bytes over bandwidth. None where the
-    chip's peaks are not known, or the compiler has estimated nothing.
+    chip's peaks are not known, or the compiler has not estimated all three.
 
     Examples:
       >>> step_seconds(CHIPS["v5e"], flops=197e9, transferred=0, cycles=3_000_000)
       (0.001, 0.002)
     """
-    if chip.clock is None or chip.peak is None or chip.bandwidth is None or cycles is None:
+    if chip.clock is None or chip.peak is None or chip.bandwidth is None:
+        return None
+    if flops is None or transferred is None or cycles is None:
         return None
     roofline = max(flops / chip.peak, transferred / chip.bandwidth)
     both = roofline, cycles / chip.clock

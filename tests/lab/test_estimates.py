@@ -102,5 +102,5 @@ def test_times_are_between_roofline_and_cycles_and_none_where_nothing_is_known()
     chip = CHIPS["v5e"]
     step = {"flops": 1e12, "transferred": 8.19e9, "cycles": 11_420_000}
     assert step_seconds(chip, **step) == pytest.approx((11.42e6 / 1.5e9, 0.01))
-    assert step_seconds(chip, **step | {"cycles": None}) is None
+    assert not [name for name in step if step_seconds(chip, **step | {name: None}) is not None]
     assert step_seconds(CHIPS["h100"], **step) is None

@@ -197,7 +197,9 @@ def test_products_of_bfloat16_are_summed_in_float32():
 def test_a_gpu_prefers_products_for_small_convolutions_and_a_tpu_does_not(monkeypatch):
     monkeypatch.delenv(OVERRIDE, raising=False)
     kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
-    for target, count, own in (("gpu", 1, False), ("gpu", 64, True), ("tpu", 1, True)):
+    # 0.075e9 operations for each image: three images are fewer than a GPU wants, five are not.
+    cases = ("gpu", 1, False), ("gpu", 3, False), ("gpu", 5, True), ("tpu", 1, True)
+    for target, count, own in cases:
         images = jax.ShapeDtypeStruct((count, 32, 32, 64), jnp.float32)
         with compiling_for(target):
             program = str(jax.make_jaxpr(lambda *both: convolution(*both))(images, kernel))
