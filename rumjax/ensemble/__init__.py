@@ -28,16 +28,15 @@ from rumjax.ensemble.programs import (
     across_devices_by,
     at_once,
     compiled,
-    everywhere,
     fitting,
     fold_in,
     laid_out,
     laid_out_task,
     lower,
     nothing,
-    warm_up,
 )
 from rumjax.ensemble.results import Epoch, Made, Result
+from rumjax.ensemble.warming import everywhere, warm_up
 from rumjax.ensemble.works import Job, Work, check_jobs, stacked, together, training, work_of
 from rumjax.errors import (
     DivergenceError,

@@ -19,12 +19,12 @@ from rumjax.ensemble.programs import (
     WITHIN,
     Read,
     compiled,
-    everywhere,
     laid_out,
     laid_out_task,
     lower,
     nothing,
 )
+from rumjax.ensemble.warming import everywhere
 from rumjax.ensemble.works import Work
 from rumjax.errors import check_most
 from rumjax.models.checks import check_images

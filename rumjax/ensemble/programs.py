@@ -207,14 +207,15 @@ def _by_shard_map(
         )
         return jax.tree.map(lambda x: x[None], function(*own))
 
-    mesh, specs = _mesh(devices), _specs(in_axes)
+    mesh, specs = mesh_of(devices), _specs(in_axes)
     shared = jax.shard_map(
         of_one_device, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False
     )
     return jax.jit(shared, **kwargs)
 
 
-def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """Returns devices in a row, over which models are spread."""
     return Mesh(np.array(devices), (AXIS,))
 
 
@@ -255,12 +256,6 @@ def one_after_another(function: Callable[..., Any], in_axes: tuple[Any, ...]) ->
     return mapped
 
 
-def everywhere(data: Dataset, devices: Sequence[jax.Device]) -> Dataset:
-    """Puts data on every device, once, in the form that suits their platform."""
-    data = suited(data, devices[0].platform)
-    return jax.device_put(data, NamedSharding(_mesh(devices), P()))
-
-
 def laid_out(tree: PyTree, picked: np.ndarray, devices: Sequence[jax.Device]) -> PyTree:
     """Lays out leaves [m, …] as [devices, models of a device, …], each part on its device.
 
@@ -272,41 +267,13 @@ def laid_out(tree: PyTree, picked: np.ndarray, devices: Sequence[jax.Device]) ->
     # `None` would be an axis to `one_after_another`.
     if tree is None:
         return ()
-    sharding = NamedSharding(_mesh(devices), P(AXIS))
+    sharding = NamedSharding(mesh_of(devices), P(AXIS))
     return jax.device_put(jax.tree.map(lambda leaf: leaf[picked], tree), sharding)
 
 
 def laid_out_task(task: Task, picked: np.ndarray, devices: Sequence[jax.Device]) -> Task:
     """Lays out the indices of a task like `laid_out`; its sizes are the same for all models."""
     return Task(*(Subset(laid_out(part.indices, picked, devices), part.size) for part in task))
-
-
-def warm_up(
-    programs: Programs,
-    work: Work,
-    data: Dataset,
-    picked: np.ndarray,
-    devices: Sequence[jax.Device],
-) -> None:
-    """Compiles all programs, by an epoch on empty sets, which takes no step.
-
-    Args:
-      programs: of `compiled`.
-      work: models of the shapes to compile for.
-      data: all examples, on all devices.
-      picked: which model of the work goes where, int[devices, models of a device].
-      devices: of the programs.
-    """
-    variables, keys = (laid_out(tree, picked, devices) for tree in (work.variables, work.keys))
-    for step in work.steps:
-        task = laid_out_task(jax.tree.map(np.zeros_like, step.task), picked, devices)
-        unlearner = laid_out(step.unlearner, picked, devices)
-        state = programs.start(data, unlearner, keys, variables, task)
-        if np.any(step.unlearner.epochs):
-            state, _, _ = programs.advance(data, unlearner, state, task, 0)
-            jax.block_until_ready(programs.watch(data, unlearner, state))
-        variables = programs.finish(unlearner, state)
-    jax.block_until_ready(programs.read(variables, data))
 
 
 def lower(

@@ -10,13 +10,19 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
+from typing import IO
 
 import fsspec
 from etils import epath
 
 from rumjax.archives import reason
 from rumjax.errors import WorkDirectoryError
+
+A_DAY = 24 * 60 * 60
+"""Seconds after which nobody is still writing a file."""
 
 
 class LocalPath(epath.gpath.PosixGPath):
@@ -34,48 +40,62 @@ class LocalPath(epath.gpath.PosixGPath):
 
 
 class Folder:
-    """Holds the files of a local directory, which it locks."""
+    """Holds the files of a local directory, which it may lock."""
 
     committed = "0"
     """The name that is there once Orbax has saved a model to the end."""
 
-    def __init__(self, path: str | os.PathLike[str], holder: str) -> None:
-        """Creates the folder if need be, and locks it under the name of its holder."""
+    def __init__(self, path: str | os.PathLike[str], holder: str, lock: bool = True) -> None:
+        """Creates the folder if need be, and locks it under the name of its holder if wanted."""
         self.holder = holder
+        self._lock: IO[str] | None = None
 
-        # Open the lock file, which shows whether the folder can be written.
+        # A lock file shows whether the folder can be written, too.
         name = ".lock" if holder == "main" else f".lock-{holder}"
         try:
             self.path = pathlib.Path(path).expanduser().resolve()
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / name, "w")  # noqa: SIM115 (held until close)
+            if lock:
+                self._lock = open(self.path / name, "w")  # noqa: SIM115 (held until close)
         except (OSError, ValueError, RuntimeError) as error:  # the last: a ~user that is not there
             raise WorkDirectoryError(
                 f"work directory {os.fspath(path)!r} cannot be written ({reason(error)}); "
                 "choose another one with --workdir"
             ) from error
+        if self._lock is not None:
+            self._hold(self._lock)
+            self._tidy()
 
-        # Lock it, for as long as the file stays open.
+    def _hold(self, file: IO[str]) -> None:
+        """Locks the folder, for as long as a file stays open."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self._lock.close()
+            file.close()
             raise WorkDirectoryError(
-                f"work directory {self.path} is in use by another process ({holder}); "
+                f"work directory {self.path} is in use by another process ({self.holder}); "
                 "wait for it, or choose another one with --workdir"
             ) from error
         except OSError as error:
-            self._lock.close()
+            file.close()
             raise WorkDirectoryError(
                 f"work directory {self.path} is on a file system without locks "
                 f"({error.strerror}); choose another one with --workdir"
             ) from error
 
-        # Remove what an earlier process of this name left half written.
-        mine = f".partial-{holder}-*"
-        for pattern in (mine, f"*/{mine}", f"*/*/{mine}", f"cases/*/*/{mine}"):
+    def _tidy(self) -> None:
+        """Removes what an earlier process of this name left half written.
+
+        Of others, who may be at work without a lock, the main holder removes what is a day old.
+        """
+        whose = "*" if self.holder == "main" else f"{self.holder}-*"
+        half = f".partial-{whose}"
+        for pattern in (half, f"*/{half}", f"*/*/{half}", f"cases/*/*/{half}"):
             for leftover in self.path.glob(pattern):
-                leftover.unlink(missing_ok=True)
+                mine = leftover.name.startswith(f".partial-{self.holder}-")
+                with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                    if mine or leftover.lstat().st_mtime < time.time() - A_DAY:
+                        leftover.unlink()
 
     def below(self, folder: str) -> "Folder":
         """Returns the storage of a folder below, which need not be there yet."""
@@ -84,8 +104,9 @@ class Folder:
         return below
 
     def close(self) -> None:
-        """Releases the lock."""
-        self._lock.close()
+        """Releases the lock, if there is one."""
+        if self._lock is not None:
+            self._lock.close()
 
     def exists(self, name: str) -> bool:
         """Says whether there is such a file or folder."""
@@ -128,9 +149,12 @@ class Folder:
         else:
             path.unlink(missing_ok=True)
 
-    def for_orbax(self, name: str) -> LocalPath:
-        """Returns the path of a folder as Orbax wants it."""
-        return LocalPath(self.path / name)
+    @contextlib.contextmanager
+    def saving(self, name: str) -> Iterator[epath.Path]:
+        """Gives the path of a folder in which Orbax is to save a model."""
+        yield LocalPath(self.path / name)
+
+    loading = saving
 
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""
@@ -141,23 +165,27 @@ class Folder:
 
 
 class Bucket:
-    """Holds objects below a folder of a bucket in Google Cloud Storage."""
+    """Holds objects below a folder of a bucket, in Google Cloud Storage or S3."""
 
     committed = "0/commit_success.txt"
 
     def __init__(self, uri: str) -> None:
         """Opens the bucket; nothing is locked, since buckets know no locks."""
-        if not re.fullmatch(r"gs://[^*?\[\]]+", uri):  # else patterns would be taken for others
+        if not re.fullmatch(r"(gs|s3)://[^*?\[\]]+", uri):  # else patterns are taken for others
             raise WorkDirectoryError(
-                f"work directory {uri}: of remote ones only gs://BUCKET/FOLDER is known, without "
-                "*, ?, [ and ]; choose another one with --workdir"
+                f"work directory {uri}: of remote ones only gs://BUCKET/FOLDER and "
+                "s3://BUCKET/FOLDER are known, without *, ?, [ and ]; choose another one with "
+                "--workdir"
             )
+        self._copies = uri.startswith("s3:")
+        package, extra = ("s3fs", "s3") if self._copies else ("gcsfs", "gcs")
+        # The first as etils opens it for Orbax, so that both have one view of what is there.
+        options = {} if self._copies else {"finalize_on_close": True}
         try:
-            # As etils opens it for Orbax, so that both have one view of what is there.
-            self.system, root = fsspec.url_to_fs(uri, finalize_on_close=True)
+            self.system, root = fsspec.url_to_fs(uri, **options)
         except ImportError as error:
             raise WorkDirectoryError(
-                f"work directory {uri} needs gcsfs: pip install 'rumjax[gcs]'"
+                f"work directory {uri} needs {package}: pip install 'rumjax[{extra}]'"
             ) from error
         self.root = root.rstrip("/")
         self.path = epath.Path(uri)
@@ -206,9 +234,40 @@ class Bucket:
         with contextlib.suppress(FileNotFoundError), self._reached(name):
             self.system.rm(f"{self.root}/{name}", recursive=True)
 
-    def for_orbax(self, name: str) -> epath.Path:
-        """Returns the path of a folder as Orbax wants it."""
-        return self.path / name
+    @contextlib.contextmanager
+    def saving(self, name: str) -> Iterator[epath.Path]:
+        """Gives the path of a folder in which Orbax is to save a model.
+
+        Orbax writes to Google Cloud Storage itself. For S3 it has no means: there a model is saved
+        to a local folder, whose files are put into the bucket, and last the mark that all are.
+        """
+        if not self._copies:
+            yield self.path / name
+            return
+        with tempfile.TemporaryDirectory(prefix="rumjax-") as folder:
+            yield LocalPath(folder)
+            saved = pathlib.Path(folder)
+            for path in sorted(path for path in saved.rglob("*") if path.is_file()):
+                file = path.relative_to(saved).as_posix()
+                if file != self.committed:
+                    self.write(f"{name}/{file}", path.read_bytes())
+        self.write(f"{name}/{self.committed}", b"")
+
+    @contextlib.contextmanager
+    def loading(self, name: str) -> Iterator[epath.Path]:
+        """Gives the path of a folder from which Orbax is to load a model."""
+        if not self._copies:
+            yield self.path / name
+            return
+        with tempfile.TemporaryDirectory(prefix="rumjax-") as folder:
+            with self._reached(name):
+                saved = self.system.find(f"{self.root}/{name}")
+            for path in saved:
+                file = path.removeprefix(f"{self.root}/{name}/")
+                target = pathlib.Path(folder, file)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(self.read(f"{name}/{file}"))
+            yield LocalPath(folder)
 
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""

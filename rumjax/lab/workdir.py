@@ -38,23 +38,27 @@ class WorkDirectory:
     same time is left to whoever starts them.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, holder: str = "main") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, holder: str = "main", lock: bool = True
+    ) -> None:
         """Opens the directory; a local one is created and locked.
 
         Args:
-          path: of the directory, or gs://BUCKET/FOLDER for one in Google Cloud Storage.
+          path: of the directory, or of one in a bucket, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER.
           holder: the name it is held under, of letters, digits and underscores; processes of
             different names may work in it at the same time.
+          lock: whether a local one is locked; not for workers, whose names are their own. What one
+            of them leaves half written goes when the main holder opens the directory a day later.
 
         Raises:
           InvalidInputError: `holder` is no such name.
           WorkDirectoryError: it cannot be written, another process holds it under this name, or it
-            is remote and elsewhere than in Google Cloud Storage.
+            is remote and in no such bucket.
         """
         if not re.fullmatch(r"\w+", holder):
             raise InvalidInputError(f"holder {holder!r}: wanted letters, digits and underscores")
         remote = "://" in os.fspath(path)
-        self._files = Bucket(os.fspath(path)) if remote else Folder(path, holder)
+        self._files = Bucket(os.fspath(path)) if remote else Folder(path, holder, lock)
         self.path = self._files.path
         self.holder = holder
         self._read_back: set[Any] = set()
@@ -70,7 +74,7 @@ class WorkDirectory:
         return below
 
     def close(self) -> None:
-        """Releases the lock."""
+        """Releases the lock, if there is one."""
         self._files.close()
 
     def __enter__(self) -> "WorkDirectory":
@@ -225,7 +229,7 @@ class WorkDirectory:
         state = {"params": variables.params, "batch_stats": variables.batch_stats}
         try:
             self._files.delete(target)  # else Orbax keeps what is there
-            with self._manager(target) as manager:
+            with self._files.saving(target) as folder, self._manager(folder) as manager:
                 manager.save(
                     0,
                     args=ocp.args.Composite(
@@ -264,7 +268,7 @@ class WorkDirectory:
             {"params": like.params, "batch_stats": like.batch_stats},
         )
         try:
-            with self._manager(target) as manager:
+            with self._files.loading(target) as folder, self._manager(folder) as manager:
                 restored = manager.restore(
                     0,
                     args=ocp.args.Composite(
@@ -292,7 +296,7 @@ class WorkDirectory:
         self._read_back.add(self.path)
 
     @contextlib.contextmanager
-    def _manager(self, name: str) -> Iterator[ocp.CheckpointManager]:
+    def _manager(self, folder: Any) -> Iterator[ocp.CheckpointManager]:
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
         # Orbax logs what it raises, and what its threads raise, which outlive the manager.
         logger = logging.getLogger("absl")
@@ -300,7 +304,7 @@ class WorkDirectory:
         logger.setLevel(logging.CRITICAL)
         logger.addFilter(_no_traceback_of_orbax)
         try:
-            with ocp.CheckpointManager(self._files.for_orbax(name), options=options) as manager:
+            with ocp.CheckpointManager(folder, options=options) as manager:
                 yield manager
         finally:
             logger.setLevel(level)

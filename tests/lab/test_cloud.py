@@ -1,12 +1,13 @@
-"""The work directory in a bucket, here one in memory.
+"""The work directory in a bucket, here one in memory, and S3's of a server on this machine.
 
-Models are not: TensorStore writes their arrays by a Google Cloud Storage client of its own.
+Models in gs:// are not: TensorStore writes their arrays by a client of its own.
 """
 
 import ast
 import inspect
 
 import fsspec
+import jax
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -15,6 +16,7 @@ from fsspec.registry import known_implementations
 
 from rumjax.errors import WorkDirectoryError
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.types import Variables
 
 URI = "gs://bucket/a run"
 
@@ -22,7 +24,7 @@ URI = "gs://bucket/a run"
 class Bucket(MemoryFileSystem):
     """Objects in memory, below names as gcsfs has them, with listings as old as it may have."""
 
-    protocol = ("gs", "gcs")
+    protocol = ("gs", "gcs", "s3")
     store: dict = {}  # noqa: RUF012 (fsspec's own way)
     pseudo_dirs = [""]  # noqa: RUF012
     trouble = None
@@ -30,7 +32,7 @@ class Bucket(MemoryFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path):
-        return super()._strip_protocol(path.removeprefix("gs://").removeprefix("gcs://"))
+        return super()._strip_protocol(path.split("://")[-1])
 
     def _look(self):
         if type(self).trouble is not None:
@@ -63,7 +65,7 @@ class Bucket(MemoryFileSystem):
 @pytest.fixture
 def bucket(monkeypatch):
     """Its objects: bytes by name."""
-    for protocol in ("gs", "gcs"):
+    for protocol in Bucket.protocol:
         monkeypatch.setitem(registry, protocol, Bucket)
     monkeypatch.setattr(Bucket, "store", {})
     monkeypatch.setattr(Bucket, "trouble", None)
@@ -227,18 +229,21 @@ def test_a_missing_bucket_is_empty_until_something_is_written(work, bucket, monk
 
 
 @pytest.mark.usefixtures("bucket")
-@pytest.mark.parametrize("uri", ["s3://bucket/run", "gs://bucket/run[1]", "gs://", "gs://a/*"])
+@pytest.mark.parametrize("uri", ["az://bucket/run", "s3://bucket/run[1]", "gs://", "gs://a/*"])
 def test_other_places_are_refused(uri):
-    with pytest.raises(WorkDirectoryError, match="only gs://BUCKET/FOLDER") as raised:
+    with pytest.raises(
+        WorkDirectoryError, match="only gs://BUCKET/FOLDER and s3://BUCKET"
+    ) as raised:
         WorkDirectory(uri)
     assert uri in str(raised.value)
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.delitem(registry, "gs", raising=False)
-    monkeypatch.setitem(known_implementations, "gs", {"class": "no.such.Thing"})
-    with pytest.raises(WorkDirectoryError, match=r"pip install 'rumjax\[gcs\]'"):
-        WorkDirectory(URI)
+@pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("s3", "s3")])
+def test_a_missing_package_is_named(monkeypatch, scheme, extra):
+    monkeypatch.delitem(registry, scheme, raising=False)
+    monkeypatch.setitem(known_implementations, scheme, {"class": "no.such.Thing"})
+    with pytest.raises(WorkDirectoryError, match=rf"pip install 'rumjax\[{extra}\]'"):
+        WorkDirectory(f"{scheme}://bucket/run")
 
 
 @pytest.mark.usefixtures("bucket")
@@ -260,3 +265,88 @@ def test_all_writes_go_through_one_door():
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._files.write"
     ]
     assert writers == ["writing"]
+
+
+# S3, into which models are put file by file
+
+
+VARIABLES = Variables(
+    {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}, {"mean": np.ones(3, np.float32)}
+)
+
+
+def assert_models_come_back(work):
+    for name, factor in (("first", 1), ("second", 2), ("second", 3)):
+        saved = jax.tree.map(lambda leaf, factor=factor: np.float32(factor) * leaf, VARIABLES)
+        work.save_model(name, saved)
+        assert work.has_model(name)
+        jax.tree.map(np.testing.assert_array_equal, work.load_model(name, VARIABLES), saved)
+    assert work.names("checkpoints/*") == ["checkpoints/first", "checkpoints/second"]
+    assert not work.has_model("third")
+    with pytest.raises(WorkDirectoryError, match=r"/checkpoints/third is damaged"):
+        work.load_model("third", VARIABLES)
+    work.delete("checkpoints/first")
+    assert not work.has_model("first")
+    assert work.has_model("second")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_models_in_s3_come_back():
+    with WorkDirectory("s3://bucket/run") as work:
+        assert_models_come_back(work.below("cases/one"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("SlowDown")])
+def test_a_model_that_is_put_in_part_is_none(bucket, monkeypatch, error):
+    puts, plain = [], bucket.pipe_file
+
+    def put(self, path, *args, **options):
+        puts.append(path)
+        if len(puts) == 3:
+            raise error
+        plain(self, path, *args, **options)
+
+    monkeypatch.setattr(bucket, "pipe_file", put)
+    with WorkDirectory("s3://bucket/run") as work:
+        wanted = KeyboardInterrupt if error is KeyboardInterrupt else WorkDirectoryError
+        with pytest.raises(wanted):
+            work.save_model("model", VARIABLES)
+        assert not work.has_model("model")
+        work.save_model("model", VARIABLES)
+        assert work.has_model("model")
+    assert puts[-1] == "/bucket/run/checkpoints/model/0/commit_success.txt"
+    assert sum(path == puts[-1] for path in puts) == 1
+
+
+def test_files_and_models_in_s3_come_back_by_way_of_a_server(monkeypatch):
+    pytest.importorskip("s3fs", reason="needs rumjax[s3]")
+    server = pytest.importorskip("moto.server", reason="needs moto[server], which stands in for S3")
+    import boto3
+
+    here = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    here.start()
+    host, port = here.get_host_and_port()
+    named = {"ACCESS_KEY_ID": "none", "SECRET_ACCESS_KEY": "none", "DEFAULT_REGION": "us-east-1"}
+    for name, value in {**named, "ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        with (
+            WorkDirectory("s3://bucket/a run") as work,
+            WorkDirectory("s3://bucket/a run") as other,
+        ):
+            assert work.names("*") == []
+            other.write_json("rows/1_θ.json", {"a": 1})
+            other.write_arrays("rows/2.npz", {"x": np.arange(3)})
+            assert work.names("rows/*.npz") == ["rows/2.npz"]
+            assert work.read_json("rows/1_θ.json") == {"a": 1}
+            assert work.read_arrays("rows/2.npz")["x"].tolist() == [0, 1, 2]
+            assert work.has("rows")
+            assert not work.has("row")
+            work.forget("rows/*", stages=())
+            assert other.names("rows/*") == []
+            assert_models_come_back(work)
+        with pytest.raises(WorkDirectoryError, match=r"s3://none/run/a could not be written"):
+            WorkDirectory("s3://none/run").write_text("a", "")
+    finally:
+        here.stop()

@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import json
+import os
 import pathlib
 import resource
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from rumjax.errors import InvalidInputError, WorkDirectoryError
+from rumjax.lab.storage import A_DAY
 from rumjax.lab.workdir import WorkDirectory, differences, digest
 from rumjax.types import Variables
 
@@ -157,6 +160,33 @@ def test_what_a_killed_process_left_is_swept_away_and_nothing_else(tmp_path):
     with WorkDirectory(tmp_path):
         assert not any(path.exists() for path in leftovers)
         assert all(path.exists() for path in others)
+
+
+def test_a_worker_needs_no_lock_and_what_it_left_goes_a_day_later(tmp_path):
+    with (
+        WorkDirectory(tmp_path / "run") as main,
+        WorkDirectory(tmp_path / "run", holder="worker_1", lock=False) as worker,
+        WorkDirectory(tmp_path / "run", holder="worker_1", lock=False) as again,
+    ):
+        worker.write_text("rows/a.txt", "a")
+        again.write_text("rows/b.txt", "b")
+        assert main.names("rows/*") == ["rows/a.txt", "rows/b.txt"]
+        assert {path.name for path in main.path.glob(".*")} == {".lock"}
+    old, new, deep = (
+        tmp_path / "run" / where
+        for where in ("rows/.partial-worker_1-a", "rows/.partial-worker_1-b", ".partial-worker_2-c")
+    )
+    for path in (old, new, deep):
+        path.touch()
+    for path in (old, deep):
+        os.utime(path, (time.time() - A_DAY - 60,) * 2)
+
+    # Whoever is not the main holder leaves them alone, as does one without a lock.
+    WorkDirectory(tmp_path / "run", holder="publish").close()
+    WorkDirectory(tmp_path / "run", holder="worker_1", lock=False).close()
+    assert all(path.exists() for path in (old, new, deep))
+    WorkDirectory(tmp_path / "run").close()
+    assert [path.exists() for path in (old, new, deep)] == [False, True, False]
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "flipped", "text"])
