@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,12 @@ from rumjax.lab.workdir import WorkDirectory
 from rumjax.rows import suited
 from rumjax.types import Dataset, Key, Variables
 
-if TYPE_CHECKING:
-    from rumjax.lab.crew import Crew
+
+class Makers(Protocol):
+    """The workers that make what stages lack; see `rumjax.lab.crew.Crew`."""
+
+    def make(self, batches: Sequence[Any], /) -> None:
+        """Has batches made."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Context:
     console: Console
     placed: Callable[[], Dataset]
     """Puts the data on the device when it is first asked for."""
-    crew: "Crew | None" = None
+    crew: Makers | None = None
     """The workers that make models; None where this process does."""
 
     @property
@@ -83,7 +87,7 @@ class CaseContext(Context):
 
 
 def context_of(
-    run: Run, work: WorkDirectory, console: Console, crew: "Crew | None" = None
+    run: Run, work: WorkDirectory, console: Console, crew: Makers | None = None
 ) -> Context:
     """Returns the context of a run, whose data is put on the device once a stage asks for it."""
     data = functools.cache(lambda: placed(run.data.train, run.data.test))
