@@ -1,9 +1,9 @@
 """The jobs of a run: what its stages lack, made by this process or by the workers of an engine.
 
-Each stage is a module of `rumjax.lab.stages`. It says what it lacks as a `Batch` of names, of models
-for the most part, and its `make(context, names, advance)` makes them and leaves whole files. Here
-that is all. A worker gets an `Order` for a few names, opens the run's directory once, calls the
-same `make`, and returns a `Report`: whatever else there is to know lies in the files.
+Each stage is a module of `rumjax.lab.stages`. It says what it lacks as a `Batch` of names, mostly
+of models, and its `make(context, names, advance)` makes them and leaves whole files. Here that is
+all. A worker gets an `Order` for a few names, opens the run's directory once, calls the same
+`make`, and returns a `Report`: whatever else there is to know lies in the files.
 """
 
 import ast
