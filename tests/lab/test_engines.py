@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from rumjax import errors, launch
-from rumjax.lab import engines, workers
+from rumjax.lab import engines, scheduling, workers
 from rumjax.lab.cluster import Process
 from rumjax.lab.workdir import WorkDirectory
 from tests.lab import chores
@@ -281,7 +281,7 @@ def test_an_error_ends_it_promptly(work, console, name):
 
 
 def test_a_scheduler_that_is_not_there_is_said(work, console, monkeypatch, tmp_path):
-    monkeypatch.setattr(engines, "PATIENCE", 0.5)
+    monkeypatch.setattr(scheduling, "PATIENCE", 0.5)
     for where, message in (
         ("tcp://127.0.0.1:9", "cannot be reached"),
         (tmp_path / "no.json", "no scheduler has written this file"),
@@ -297,7 +297,7 @@ def test_a_scheduler_that_is_not_there_is_said(work, console, monkeypatch, tmp_p
 def test_a_late_worker_is_waited_for_and_a_scheduler_that_is_killed_is_said(
     work, console, monkeypatch, tmp_path, started
 ):
-    monkeypatch.setattr(engines, "LATE", 0.5)
+    monkeypatch.setattr(scheduling, "LATE", 0.5)
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     file = tmp_path / "scheduler.json"
     options = ["--host=127.0.0.1", "--port=0", "--dashboard-address=127.0.0.1:0"]
@@ -369,6 +369,7 @@ def test_machines_that_start_the_same_command_work_together(tmp_path, started):
 )
 def test_what_an_earlier_run_left_is_not_worked_for(tmp_path, console, monkeypatch, left, status):
     monkeypatch.setattr(workers, "PATIENCE", 0.3)
+    monkeypatch.setattr(workers, "ANSWER", 0.2)
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     if left is not None:
         (tmp_path / workers.FILE).write_text(json.dumps(left))
@@ -422,7 +423,7 @@ def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch)
         record = work.read_json(workers.FILE)
         assert record["address"].startswith("tls://")
         assert workers._answers(record)
-        monkeypatch.setattr(engines, "PATIENCE", 1.0)
+        monkeypatch.setattr(scheduling, "PATIENCE", 1.0)
         with (
             dask.config.set({"distributed.comm.require-encryption": False}),
             pytest.raises(errors.EngineError, match="cannot be reached"),
