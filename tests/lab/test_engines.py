@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 import dask
 import distributed
 import pytest
+import yaml
 from rich.console import Console
 
 from rumjax import errors, launch
@@ -406,19 +408,22 @@ def test_the_others_end_as_the_first_does(work, console, monkeypatch, error, fir
     assert workers.serve(place, Process(1, 2), console) == others
 
 
-def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch):
+def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch, tmp_path):
+    """By the configuration that launch/README.md gives."""
     pytest.importorskip("cryptography")
     security = distributed.Security.temporary()
-    settings = {"distributed.comm.tls.ca-file": security.tls_ca_file}
-    for role in ("scheduler", "worker", "client"):
-        for part in ("cert", "key"):
-            text = getattr(security, f"tls_{role}_{part}")
-            settings[f"distributed.comm.tls.{role}.{part}"] = text
-    settings["distributed.comm.require-encryption"] = True
-    with (
-        dask.config.set(settings),
-        engines.opened("dask", work, console) as engine,
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "launch" / "README.md").read_text(), re.DOTALL)[
+        1
+    ]
+    for name, content in (
+        ("ca.pem", security.tls_ca_file),
+        ("me.pem", security.tls_client_cert),
+        ("key.pem", security.tls_client_key),
     ):
+        (tmp_path / name).write_text(content)
+        text = text.replace(name, str(tmp_path / name))
+    settings = dask.config.merge(dask.config.config, yaml.safe_load(text))
+    with dask.config.set(settings), engines.opened("dask", work, console) as engine:
         assert engine.submit(chores.where, 7).result(60)[0] == 7
         record = work.read_json(workers.FILE)
         assert record["address"].startswith("tls://")
