@@ -1,0 +1,72 @@
+"""Holds workers up where a test wants them, and what workers of a user's own code may do to them.
+
+A preload of Dask's workers: before they write a file of a folder whose gate is closed, they say
+that they are held, and wait.
+"""
+
+import os
+import pathlib
+import signal
+import time
+
+from rumjax.errors import InvalidInputError
+
+VARIABLE = "RUMJAX_TESTS_GATES"
+
+
+class Gates:
+    """The gates of a test, which are files of a folder."""
+
+    def __init__(self, place):
+        self.closed, self.held = place / "closed", place / "held"
+        self.closed.mkdir(parents=True, exist_ok=True)
+        self.held.mkdir(exist_ok=True)
+        self.environment = {
+            "DASK_DISTRIBUTED__WORKER__PRELOAD": f'["{__name__}"]',
+            VARIABLE: str(place),
+        }
+
+    def close(self, name):
+        """Holds up whoever is about to write a file of a folder."""
+        (self.closed / name).touch()
+
+    def open(self, name):
+        (self.closed / name).unlink()
+
+    def pids(self, name):
+        """The processes that have been held up at a gate."""
+        return {int(path.name.partition("-")[2]) for path in self.held.glob(f"{name}-*")}
+
+    def wait(self, name):
+        """Waits where a gate is closed."""
+        while (self.closed / name).exists():
+            (self.held / f"{name}-{os.getpid()}").touch()
+            time.sleep(0.02)
+
+
+def dask_setup(worker):
+    """Is called by a worker before its first job."""
+    from rumjax.lab.workdir import WorkDirectory
+
+    gates, writing = Gates(pathlib.Path(os.environ[VARIABLE])), WorkDirectory.writing
+
+    def write(self, name):
+        gates.wait(name.partition("/")[0])
+        return writing(self, name)
+
+    WorkDirectory.writing = write
+
+
+def refuse(outputs):
+    """A measure that finds something wrong."""
+    raise InvalidInputError("measure refuse: so it is")
+
+
+def fail(outputs):
+    """A measure with a defect."""
+    return {}["nothing"]
+
+
+def die(outputs):
+    """A measure that ends its process, as one does that takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
