@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from rumjax.errors import EngineError, InvalidInputError
+from rumjax.errors import EngineError, InvalidInputError, RumjaxError
 from rumjax.lab import workers
 from rumjax.lab.cluster import Process
 
@@ -224,7 +224,8 @@ def _started(
         raise
     finally:
         if not where:
-            work.write_json(workers.FILE, {"ended": status, "id": record["id"]})
+            with contextlib.suppress(RumjaxError):  # what ended the run is raised
+                work.write_json(workers.FILE, {"ended": status, "id": record["id"]})
         with contextlib.suppress(Exception):
             cluster.close(timeout=workers.GRACE)
 

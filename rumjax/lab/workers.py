@@ -33,8 +33,9 @@ HOST = "RUMJAX_HOST"
 GONE = 75
 """The exit status of a machine that lost the first one: starting again can go on."""
 
-GRACE, PATIENCE, PERIOD, ANSWER = 3.0, 600.0, 1.0, 5.0
-"""Seconds: for a worker to leave, the first machine to come, between two looks, for an answer."""
+GRACE, PATIENCE, PERIOD, ANSWER, LOOK = 2.0, 600.0, 1.0, 5.0, 30.0
+"""Seconds: for a worker to leave, for the first machine to come, between two looks for it, for its
+answer, and between two looks at its file while working for it."""
 
 OPTIONS = ("--no-nanny", "--nthreads=1", "--memory-limit=0", "--no-dashboard", "--death-timeout=60")
 """What `dask worker` is told: one job at a time, never held back for its memory."""
@@ -149,22 +150,28 @@ def _keep(
     """Starts one worker again and again; later and later if it dies at once."""
     pause = PERIOD
     while not over.is_set():
-        worker = start(address, cores=cores, environment=environment, log=log)
         begin = time.monotonic()
         try:
-            while worker.poll() is None and not over.wait(0.1):
-                pass
-        finally:
-            end([worker])
+            worker = start(address, cores=cores, environment=environment, log=log)
+            try:
+                while worker.poll() is None and not over.wait(0.1):
+                    pass
+            finally:
+                end([worker])
+            reason = _reason(worker.returncode)
+        except OSError as error:
+            reason = str(error)
         if not over.is_set():
-            pause = PERIOD if time.monotonic() - begin > 60 else min(2 * pause, 60.0)
+            pause = _pause(pause, time.monotonic() - begin)
             place = f", see {log}" if log else ""
-            console.print(
-                f"a worker ended ({_reason(worker.returncode)}{place}); starting another",
-                markup=False,
-                soft_wrap=True,
-            )
+            text = f"a worker ended ({reason}{place}); starting another"
+            console.print(text, markup=False, soft_wrap=True)
             over.wait(pause)
+
+
+def _pause(pause: float, lived: float) -> float:
+    """Returns for how long to wait before a worker is started again: longer if it dies at once."""
+    return PERIOD if lived > 60 else min(2 * pause, 60.0)
 
 
 def _reason(status: int) -> str:
@@ -263,15 +270,18 @@ def serve(place: str, process: Process, console: Console) -> int:
             "the first",
             soft_wrap=True,
         )
+        pause = PERIOD
         while time.monotonic() < deadline:
             record = work.read_json(FILE, missing={})
             if "ended" in record and record.get("id") != stale:
                 return _status(record)
             if "ended" not in record and _answers(record):
                 console.print(f"working for {record['address']}", markup=False, soft_wrap=True)
+                begin = time.monotonic()
                 _work_for(work, record, process)
-                deadline = time.monotonic() + PATIENCE
-            time.sleep(PERIOD)
+                pause = _pause(pause, time.monotonic() - begin)
+                deadline = time.monotonic() + PATIENCE + pause
+            time.sleep(pause)
     console.print(f"process 0 has not come in {PATIENCE / 60:.0f} minutes; start both again")
     return _status(record) if "ended" in record else GONE
 
@@ -281,14 +291,9 @@ def _work_for(work: Any, record: Mapping[str, Any], process: Process) -> None:
     ((cores, environment),) = shares(1, process.count > 1)
     worker = start(record["address"], cores=cores, environment=environment)
     try:
-        while worker.poll() is None:
-            time.sleep(PERIOD)
-            now = work.read_json(FILE, missing={})
-            if now.get("id") != record["id"]:
-                break
-            if "ended" in now:  # it leaves by itself
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    worker.wait(GRACE)
+        while work.read_json(FILE, missing={}).get("id") == record["id"]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(LOOK)
                 break
     finally:
         end([worker])

@@ -22,6 +22,12 @@ def rest(seconds):
     return os.getpid()
 
 
+def note(path):
+    with open(path, "a") as file:
+        file.write("done\n")
+    return os.getpid()
+
+
 def die(number):
     os.kill(os.getpid(), signal.SIGKILL)
     return number
@@ -45,6 +51,7 @@ def drive(place, process, console):
 
 def main(place, index, count):
     """One of several processes that start the same command."""
+    workers.PERIOD = 0.2
     process = Process(int(index), int(count))
     body = workers.serve if process.index else drive
     return launch.guarded(lambda _, console: body(place, process, console), [])

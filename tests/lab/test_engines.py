@@ -248,17 +248,20 @@ def test_jobs_are_done_by_other_processes(work, console, name):
 
 
 def test_a_worker_that_dies_is_replaced_and_a_job_that_kills_four_is_named(
-    work, console, monkeypatch
+    work, console, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     with engines.opened("dask:local:2", work, console) as engine:
-        pid = engine.submit(chores.where, 0).result()[1]
+        done = [engine.submit(chores.note, tmp_path / "notes") for _ in range(JOBS)]
+        pid = done[-1].result()
         running = [engine.submit(chores.rest, 1.0) for _ in range(2)]
         time.sleep(0.3)
         os.kill(pid, signal.SIGKILL)
         assert all(future.result() != pid for future in running)
         deadly = engine.submit(chores.die, 3)
         found = engines.failure(deadly.exception(timeout=60), "model 3")
+    # What a worker had done is not done again.
+    assert (tmp_path / "notes").read_text().count("done") == len(done)
     assert isinstance(found, errors.JobError)
     assert "model 3: 4 workers ended" in str(found)
     assert "a worker ended (signal 9, see" in said(console)
@@ -275,7 +278,7 @@ def test_an_error_ends_it_promptly(work, console, name):
     assert not engine.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert time.monotonic() - begin < 10
     wait_for(lambda: not alive(pid))
-    concurrent.futures.wait(futures, 10)
+    wait_for(lambda: all(future.done() for future in futures))
     lost = concurrent.futures.CancelledError, concurrent.futures.BrokenExecutor
     for future in futures:
         with pytest.raises(lost):
