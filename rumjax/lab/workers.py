@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from rumjax.lab.cluster import Process
+from rumjax.lab.devices import CORES
 
 FILE = "cluster.json"
 """The file in the work directory by which other machines find the scheduler."""
@@ -42,9 +43,6 @@ OPTIONS = ("--no-nanny", "--nthreads=1", "--memory-limit=0", "--no-dashboard", "
 
 _WORKER = """
 import os, sys, threading
-cores = sys.argv.pop(1)
-if cores:
-    os.sched_setaffinity(0, map(int, cores.split(",")))
 def end_with_parent():
     os.read(0, 1)
     os._exit(1)
@@ -52,14 +50,13 @@ threading.Thread(target=end_with_parent, daemon=True).start()
 import runpy
 runpy.run_module("distributed.cli.dask_worker", run_name="__main__", alter_sys=True)
 """
-"""What a worker runs: it takes its cores before anything counts them, and ends when its standard
-input does, so that it outlives nobody who was killed."""
+"""What a worker runs: it ends when its standard input does, so that it outlives nobody who was
+killed."""
 
 
 def start(
     address: str,
     *,
-    cores: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
     log: pathlib.Path | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -67,7 +64,6 @@ def start(
 
     Args:
       address: of the scheduler, for example "tcp://10.0.0.1:8786".
-      cores: those it may use; all that this process has, by default.
       environment: variables besides this process's.
       log: the file that its output is added to; this process's standard error, by default.
     """
@@ -81,7 +77,7 @@ def start(
         "DASK_INTERNAL_INHERIT_CONFIG": dask.config.serialize(dask.config.global_config),
     }
     host = get_ip(urlsplit(address).hostname or "")
-    program = [sys.executable, "-c", _WORKER, ",".join(map(str, cores)), address]
+    program = [sys.executable, "-c", _WORKER, address]
     output: Any = sys.__stderr__
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -124,10 +120,10 @@ def kept(
     keepers = [
         threading.Thread(
             target=_keep,
-            args=(address, cores, environment, console, logs and logs / f"worker{index}.log", over),
+            args=(address, environment, console, logs and logs / f"worker{index}.log", over),
             daemon=True,
         )
-        for index, (cores, environment) in enumerate(shares(count, several_hosts))
+        for index, environment in enumerate(shares(count, several_hosts))
     ]
     for keeper in keepers:
         keeper.start()
@@ -141,7 +137,6 @@ def kept(
 
 def _keep(
     address: str,
-    cores: Sequence[int],
     environment: Mapping[str, str],
     console: Console,
     log: pathlib.Path | None,
@@ -152,7 +147,7 @@ def _keep(
     while not over.is_set():
         begin = time.monotonic()
         try:
-            worker = start(address, cores=cores, environment=environment, log=log)
+            worker = start(address, environment=environment, log=log)
             try:
                 while worker.poll() is None and not over.wait(0.1):
                     pass
@@ -180,8 +175,8 @@ def _reason(status: int) -> str:
 
 def shares(
     count: int, several_hosts: bool, environ: Mapping[str, str] = os.environ
-) -> list[tuple[list[int], dict[str, str]]]:
-    """Shares this machine out to workers: for each, its cores and its environment variables.
+) -> list[dict[str, str]]:
+    """Shares this machine out to workers: returns the environment variables of each.
 
     A worker alone has all cores and accelerators. Several get cores of their own, as far as there
     are enough; of several GPUs, each sees one, and shares its memory with those that see the same.
@@ -189,32 +184,28 @@ def shares(
     """
     # A worker alone.
     if count == 1:
-        return [([], _chips_of_host(environ) if several_hosts else {})]
+        return [_chips_of_host(environ) if several_hosts else {}]
 
     # Cores: as many for each, next to each other.
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = sorted(os.sched_getaffinity(0)) if has_affinity else []
     each = len(cores) // count
-    owned = [cores[index * each : (index + 1) * each] for index in range(count)]
+    variables = []
+    for index in range(count):
+        own = cores[index * each : (index + 1) * each]
+        variables.append({CORES: ",".join(map(str, own))} if own else {})
 
     # GPUs: one for each, or several workers on one.
     numbers = [path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*")]
     named = environ.get("CUDA_VISIBLE_DEVICES", ",".join(sorted(numbers, key=int)))
     gpus = [name for name in named.split(",") if name.strip()]
-    if not gpus:
-        return [(some, {}) for some in owned]
-    fraction = f"{0.75 / -(-count // len(gpus)):.3f}".lstrip("0")
-    memory = environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", fraction)
-    return [
-        (
-            some,
-            {
-                "CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)],
-                "XLA_PYTHON_CLIENT_MEM_FRACTION": memory,
-            },
-        )
-        for index, some in enumerate(owned)
-    ]
+    if gpus:
+        fraction = f"{0.75 / -(-count // len(gpus)):.3f}".lstrip("0")
+        memory = environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", fraction)
+        for index, own_variables in enumerate(variables):
+            own_variables["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+            own_variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = memory
+    return variables
 
 
 _BOUNDS = {1: "1,1,1", 4: "2,2,1", 8: "2,4,1"}
@@ -288,8 +279,8 @@ def serve(place: str, process: Process, console: Console) -> int:
 
 def _work_for(work: Any, record: Mapping[str, Any], process: Process) -> None:
     """Has a worker work for a scheduler until it ends, or until there is another scheduler."""
-    ((cores, environment),) = shares(1, process.count > 1)
-    worker = start(record["address"], cores=cores, environment=environment)
+    (environment,) = shares(1, process.count > 1)
+    worker = start(record["address"], environment=environment)
     try:
         while work.read_json(FILE, missing={}).get("id") == record["id"]:
             with contextlib.suppress(subprocess.TimeoutExpired):

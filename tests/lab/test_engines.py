@@ -24,6 +24,7 @@ from rich.console import Console
 from rumjax import errors, launch
 from rumjax.lab import engines, scheduling, workers
 from rumjax.lab.cluster import Process
+from rumjax.lab.devices import CORES
 from rumjax.lab.workdir import WorkDirectory
 from tests.lab import chores
 
@@ -207,8 +208,9 @@ def test_a_machine_is_shared_out(count, several, environ, wanted):
     shares = workers.shares(count, several, environ)
     names = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
     variables = [dict(zip(names, one, strict=True)) if one else {} for one in wanted]
-    assert [environment for _, environment in shares] == variables
-    taken = [core for cores, _ in shares for core in cores]
+    cores = [share.pop(CORES, "") for share in shares]
+    assert shares == variables
+    taken = [core for own in cores if own for core in own.split(",")]
     assert len(taken) == len(set(taken)) <= len(os.sched_getaffinity(0))
 
 
@@ -223,10 +225,10 @@ def test_a_machine_is_shared_out(count, several, environ, wanted):
 )
 def test_a_host_of_a_slice_has_its_own_chips(monkeypatch, files, environ, wanted):
     monkeypatch.setattr(workers.glob, "glob", lambda name: ["chip"] * 4 * (name == files))
-    ((cores, variables),) = workers.shares(1, True, environ)
+    (variables,) = workers.shares(1, True, environ)
     bounds = {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": wanted}
-    assert (cores, variables) == ([], bounds if wanted else {})
-    assert workers.shares(1, False, environ) == [([], {})]
+    assert variables == (bounds if wanted else {})
+    assert workers.shares(1, False, environ) == [{}]
 
 
 # With processes
