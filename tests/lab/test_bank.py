@@ -1,6 +1,5 @@
 """A bank's rows are whole or absent, and the same however, wherever and whenever they are made."""
 
-
 import jax
 import numpy as np
 import pytest

@@ -1,17 +1,15 @@
 """A run whose models are made by others comes to what it comes to in this process."""
 
 import concurrent.futures
-import csv
 import io
 import multiprocessing
 import types
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from rumjax import errors
-from rumjax.lab import crew, engines, experiment, files, jobs, pipeline
+from rumjax.lab import crew, engines, experiment, jobs, pipeline
 from rumjax.lab.crew import Crew, Queue
 from rumjax.lab.jobs import Address, Batch, Order, Report
 from rumjax.lab.methods import rum_f, vanilla
@@ -107,19 +105,138 @@ class Notebook(concurrent.futures.Executor):
 
 
 @pytest.fixture
-def employed(tmp_path):
-    """Returns what makes batches by an engine, and shows what is said."""
-    shown = io.StringIO()
+def shown():
+    return io.StringIO()
+
+
+@pytest.fixture
+def employ(tmp_path, shown):
+    """Returns a function that returns the context of a run whose models an engine makes."""
     run = types.SimpleNamespace(config=types.SimpleNamespace(written={"name": "tiny"}))
+    work = types.SimpleNamespace(path=tmp_path)
 
-    def employ(engine):
-        work = types.SimpleNamespace(path=tmp_path)
-        context = types.SimpleNamespace(crew=Crew(engine, run, work, Console(file=shown, width=99)))
-        return lambda *batches: jobs.make(
-            *(
-                Batch(**{**vars(one), "context": context, "after": one.after})  # fmt: skip
-                for one in batches
+    def context(engine):
+        console = Console(file=shown, width=99)
+        return types.SimpleNamespace(crew=Crew(engine, run, work, console))
+
+    return context
+
+
+def test_what_others_need_is_made_before(employ):
+    engine = Notebook()
+    context = employ(engine)
+    first = batch(range(5), context=context)
+    beside = Batch(stage="originals", context=context, names=[0], title="Original models", total=1)
+    later = Batch(
+        stage="oracles", context=context, names=[0, 1], title="Oracles", total=1, after=[first]
+    )
+    # What lacks nothing is not waited for.
+    done = batch([], context=context)
+    at_once = Batch(
+        stage="scores", context=context, names=["scores"], title="Scores", total=1, after=[done]
+    )
+    jobs.make(later, done, at_once, first, beside)
+    stages = [order.stage for order in engine.orders if order.stage]
+    assert stages.index("oracles") > max(i for i, stage in enumerate(stages) if stage == "bank")
+    assert stages.index("scores") < stages.index("oracles")
+    assert stages.count("bank") == 3
+    made = [name for order in engine.orders if order.stage == "bank" for name in order.names]
+    assert made == list(range(5))
+
+
+def test_what_workers_say_is_said_once(employ, shown):
+    jobs.make(batch(range(8), context=employ(Notebook())))
+    assert shown.getvalue().count("One says:") == shown.getvalue().count("so it is") == 1
+    assert "8/8" in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [("", "the devices of a worker: ValueError: odd"), ("bank", "bank: 0, 1: ValueError: odd")],
+)
+def test_a_job_that_fails_is_named(employ, stage, message):
+    with pytest.raises(errors.JobError, match=message):
+        jobs.make(batch(range(8), context=employ(Notebook(stage))))
+
+
+def test_an_engine_that_takes_no_more_jobs_is_said(employ):
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.raises(errors.RumjaxError, match="the devices of a worker"):
+        jobs.make(batch(range(8), context=employ(pool)))
+
+
+# Real runs
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("engine", [f"{__name__}:spawned", "dask:local:2"])
+def test_processes_come_to_the_same(place, finished, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
+    assert start(place / "tiny.py", tmp_path / "run", f"--engine={engine}") == 0
+    same_results(tmp_path / "run", finished)
+    assert not list((tmp_path / "run").rglob(".partial-*"))
+
+
+def study(place):
+    """Requests that go on from each other, with settings that are tuned, one of which diverges."""
+    tiny = configuration(str(place / "tiny.py"))
+    forget = {"by": "random", "size": 24, "requests": 2}
+    grid = {"learning_rate": (0.02, 0.05), "epochs": (1, 2)}
+    sections = {
+        "seeds": 2,
+        "model": {"name": f"{Network.__module__}:Network"},
+        "bank": {**tiny["bank"], "models": 8},
+        "methods": {
+            "fine": vanilla(FINETUNE),
+            "refined": rum_f(FINETUNE, refine="max_confidence"),
+            "wild": vanilla({**FINETUNE, "learning_rate": 1e30}),
+        },
+        "tuning": {
+            "adopt": True,
+            "seeds": (7,),
+            "grids": {"fine": grid},
+            "like": {"refined": "fine"},
+        },
+        "audit": {"models": 8, "methods": ("fine", "wild")},
+        "cases": {
+            "one": {"forget": {**forget, "until": 1}},
+            "two": {"forget": {**forget, "until": 2}, "after": "one"},
+        },
+        "study": {"kind": "requests"},
+    }
+    del tiny["forget"]
+    return experiment.build({**tiny, **sections})
+
+
+def without_times(folder):
+    """All tables, arrays and records of a run, but for their times and Orbax's files."""
+    read = {}
+    for path in kept_files(folder):
+        if path.suffix == ".csv":
+            read[path] = table(folder / path, (*TIMES, "score"))
+        elif path.suffix == ".npz":
+            read[path] = {
+                key: array.tobytes()
+                for key, array in arrays(folder / path).items()
+                if not key.endswith("seconds")
+            }
+        elif "checkpoints" not in path.parts:
+            read[path] = None
+    return read
+
+
+def test_a_study_comes_to_the_same(place, tmp_path, shown):
+    built = study(place)
+    rows = {}
+    said = {}
+    for name, engine in {"here": engines.HERE, "others": engines.Here()}.items():
+        console = Console(file=io.StringIO(), width=200)
+        with WorkDirectory(tmp_path / name) as work:
+            rows[name] = pipeline.run_experiment(
+                built, work, console=console, engine=engine, figures=False
             )
-        )
-
-    return employ, shown
+            assert pipeline.diverged_models(built, work) != []
+        said[name] = console.file.getvalue()
+    assert without_times(tmp_path / "here") == without_times(tmp_path / "others")
+    assert said["others"].count("wild") == said["here"].count("wild")
