@@ -11,22 +11,13 @@
 #SBATCH --open-mode=append
 #SBATCH --output=rumjax_%j.log
 #
-# A bank by several nodes at once: a process on each, which uses all of the node's GPUs.
+# A run by several nodes at once, each of which uses all of its GPUs; on one node, the run alone.
 #
 #     sbatch launch/slurm_nodes.sh --config=cifar100_rum.py --workdir=/shared/cifar100
 #
-# The processes share the directory and nothing else; --no-kill and --kill-on-bad-exit=0 keep the
-# others going when a node fails. DRY_RUN=1 (without sbatch) prints what the job would do.
-set -u
-words=(srun --no-kill --kill-on-bad-exit=0 --label "${PYTHON:-python}" -m rumjax.launch "$@")
-if [ "${DRY_RUN:-0}" = 1 ]; then
-    echo "${words[*]}"
-    echo "scontrol requeue \$SLURM_JOB_ID   # after exit status 75"
-    exit 0
-fi
-"${words[@]}"
+# The first is scheduler, worker and run, the others are workers. When a node fails, the others go on.
+srun --no-kill --kill-on-bad-exit=0 --label "${PYTHON:-python}" -m rumjax.launch "$@"
 status=$?
-if [ $status = 75 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-fi
+# Told to stop, two minutes before its time is up, or the first node is lost: back into the queue.
+[ $status = 75 ] && scontrol requeue "$SLURM_JOB_ID"
 exit $status

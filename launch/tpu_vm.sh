@@ -8,8 +8,7 @@
 # VERSION            of its software (tpu-ubuntu2204-base)
 # SPOT=1             preemptible: cheaper, and made anew when it has been taken away
 # SOURCE             what pip installs there: a Git address, or a wheel's (git+https://…)
-# HOSTS              of a pod slice (1); on a slice each host trains its share on its own chips
-# BOUNDS             chips of a host, as libtpu writes it (2,2,1)
+# HOSTS              of a pod slice (1): the first does the run, all work for it, on their own chips
 # DRY_RUN=1          prints what it would do
 #
 # The work directory must outlive the machine: a bucket, or a disk that all hosts mount. The loop ends
@@ -22,13 +21,10 @@ create=("${gcloud[@]}" create "$NAME" --zone="$ZONE" --accelerator-type="$TYPE"
     --version="${VERSION:-tpu-ubuntu2204-base}")
 [ "${SPOT:-0}" = 1 ] && create+=(--spot)
 ssh=("${gcloud[@]}" ssh "$NAME" --zone="$ZONE" --worker=all)
-install="pip install -U 'rumjax[tpu,gcs] @ $SOURCE'"
+install="pip install -U 'rumjax[tpu,gcs,cluster] @ $SOURCE'"
 run="PATH=\$HOME/.local/bin:\$PATH python3 -m rumjax.launch $*"
-if [ "${HOSTS:-1}" -gt 1 ]; then
-    # Each host's own chips and no others: a host that is lost takes no other one down.
-    run="TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=${BOUNDS:-2,2,1} $run"
-    run="I=\$(curl -s -H Metadata-Flavor:Google http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number); $run --process=\$I --processes=$HOSTS"
-fi
+I="\$(curl -s -H Metadata-Flavor:Google http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)"
+[ "${HOSTS:-1}" -gt 1 ] && run+=" --process=$I --processes=$HOSTS"
 delete=("${gcloud[@]}" delete "$NAME" --zone="$ZONE" --quiet)
 state() { "${gcloud[@]}" describe "$NAME" --zone="$ZONE" --format='value(state)' 2>/dev/null; }
 if [ "${DRY_RUN:-0}" = 1 ]; then

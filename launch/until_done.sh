@@ -6,14 +6,9 @@
 # A run goes on where it stopped. An error that starting again cannot mend (exit status 1 or 2), a
 # run that is done though a model diverged (4), and Ctrl-C (130) end the loop. A run that was told to
 # stop (75) starts again at once; after anything else, a kill for example, PAUSE seconds (30) pass.
-# SIGTERM is passed on to the run, and ends the loop with it. With DRY_RUN=1 it prints what it would
-# do.
+# SIGTERM is passed on to the run, and ends the loop with it.
 set -u
 python=${PYTHON:-python}
-if [ "${DRY_RUN:-0}" = 1 ]; then
-    echo "$python -m rumjax.launch $*"
-    exit 0
-fi
 stopping=0
 trap 'stopping=1; kill -TERM "$run" 2>/dev/null' TERM
 while true; do

@@ -2,12 +2,18 @@
 
 import os
 import pathlib
+import re
+import shlex
 import signal
 import stat
 import subprocess
 import time
 
 import pytest
+import yaml
+from distributed.cli import dask_scheduler, dask_worker
+
+from rumjax.lab import engines
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
@@ -65,67 +71,60 @@ def test_scripts_are_sound_and_say_what_they_are_for(script):
     assert f"`{script.name}`" in (LAUNCH / "README.md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments", "more", "wanted"),
-    [
-        ("until_done.sh", (), {}, [RUN]),
-        (
-            "several_processes.sh",
-            ("3",),
-            {"GPUS": "2"},
-            [
-                f"CUDA_VISIBLE_DEVICES={index % 2} {LAUNCH}/until_done.sh --process={index} "
-                f"--processes=3 --config=x.py --workdir=shared > logs/process{index}.log 2>&1 &"
-                for index in range(3)
-            ],
-        ),
-        ("slurm_array.sh", (), {}, [RUN, "scontrol requeue"]),
-        ("slurm_nodes.sh", (), {}, ["srun --no-kill --kill-on-bad-exit=0", "scontrol requeue"]),
-        (
-            "tpu_vm.sh",
-            (),
-            {**TPU, "SPOT": "1"},
-            [
-                "create rum --zone=here --accelerator-type=v4-32 --version=tpu-ubuntu2204-base "
-                "--spot",
-                "ssh rum --zone=here --worker=all --command=pip install -U 'rumjax[tpu,gcs] @ git",
-                RUN,
-                "delete rum --zone=here --quiet",
-            ],
-        ),
-        (
-            "tpu_vm.sh",
-            (),
-            {**TPU, "HOSTS": "4"},
-            ["create", "pip", "TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1", "del"],
-        ),
-    ],
-)
-def test_a_dry_run_prints_what_would_be_done_and_does_nothing(
-    tmp_path, script, arguments, more, wanted
-):
-    for name in ("python", "srun", "scontrol", "gcloud"):
-        stand_in(tmp_path, name, "exit 0")
-    found = start(script, *arguments, folder=tmp_path, DRY_RUN="1", **more)
+def test_the_readme_names_every_file():
+    named = set(re.findall(r"^\| `(\w+\.\w+)`", (LAUNCH / "README.md").read_text(), re.MULTILINE))
+    assert named == {path.name for path in LAUNCH.iterdir()} - {"README.md"}
+
+
+CREATE = "create rum --zone=here --accelerator-type=v4-32 --version=tpu-ubuntu2204-base"
+
+
+@pytest.mark.parametrize("more", [{"SPOT": "1"}, {"HOSTS": "4"}])
+def test_a_dry_run_prints_what_would_be_done_and_does_nothing(tmp_path, more):
+    stand_in(tmp_path, "gcloud", "exit 0")
+    found = start("tpu_vm.sh", folder=tmp_path, DRY_RUN="1", **TPU, **more)
     assert found.returncode == 0, found.stderr
-    lines = found.stdout.splitlines()
-    assert len(lines) == len(wanted)
-    for line, part in zip(lines, wanted, strict=True):
-        assert part in line
+    create, install, run, delete = found.stdout.splitlines()
+    assert create.endswith(CREATE + " --spot" * ("SPOT" in more))
+    assert "ssh rum --zone=here --worker=all --command=pip install -U 'rumjax[tpu,gcs," in install
+    assert RUN in run
+    assert "delete rum --zone=here --quiet" in delete
     assert calls(tmp_path) == []
-    assert not (tmp_path / "logs").exists()
+
+    # A host of a pod slice knows which process it is.
+    shared = re.search(r" --process=\$\(curl .*/agent-worker-number\) --processes=4$", run)
+    assert bool(shared) == ("HOSTS" in more)
 
 
-def test_a_host_of_a_pod_slice_knows_which_process_it_is(tmp_path):
-    found = start("tpu_vm.sh", folder=tmp_path, DRY_RUN="1", HOSTS="4", **TPU)
-    assert f"{RUN} --process=$I --processes=4" in found.stdout
-    assert "agent-worker-number" in found.stdout
+def commands_of_dask():
+    """Commands of Dask that the manifest and the README give, as words."""
+    manifest = yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text())
+    for part in manifest:
+        pod = part["spec"].get("template", {}).get("spec", {})
+        yield from (container["args"] for container in pod.get("containers", []))
+    for line in (LAUNCH / "README.md").read_text().splitlines():
+        if "dask scheduler" in line or "dask worker" in line:
+            yield shlex.split(line.removesuffix("&").removeprefix("srun"))
 
 
-def test_processes_on_cores_share_them_out(tmp_path):
-    found = start("several_processes.sh", "2", folder=tmp_path, DRY_RUN="1", GPUS="")
-    each = max(1, len(os.sched_getaffinity(0)) // 2)
-    assert found.stdout.count(f"--cpu_devices={each} ") == 2
+def test_commands_of_dask_are_ones_that_it_has():
+    programs = {"scheduler": dask_scheduler.main, "worker": dask_worker.main}
+    found = [words for words in commands_of_dask() if words[0] == "dask"]
+    assert sorted(words[1] for words in found) == ["scheduler", "scheduler", "worker", "worker"]
+    for _, name, *options in found:
+        given = programs[name].make_context(name, list(options)).params
+        assert not [value for value in given["preload_argv"] if value.startswith("-")]
+        if name == "worker":
+            assert (given["nanny"], given["nthreads"], given["memory_limit"]) == (False, 1, "0")
+
+
+def test_the_manifest_starts_the_run_on_its_scheduler():
+    (words,) = (words for words in commands_of_dask() if words[0] == "python")
+    options = dict(word.split("=", 1) for word in words if word.startswith("--"))
+    kinds = [part["kind"] for part in yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text())]
+    assert kinds == ["Service", "NetworkPolicy", "Deployment", "Deployment", "Job"]
+    assert words[:3] == ["python", "-m", "rumjax.launch"]
+    assert engines.check(options["--engine"]) == "dask:tcp://rumjax:8786"
 
 
 # Until it is done
@@ -156,39 +155,15 @@ def wait_for(condition):
 OBEDIENT = "trap 'exit 75' TERM\nwhile true; do sleep 0.05; done"
 
 
-@pytest.mark.parametrize("script", [("until_done.sh",), ("several_processes.sh", "2")])
-def test_sigterm_is_passed_on_and_ends_the_loop(tmp_path, script):
+def test_sigterm_is_passed_on_and_ends_the_loop(tmp_path):
     stand_in(tmp_path, "python", OBEDIENT)
-    count = 2 if len(script) > 1 else 1
-    name, *arguments = script
-    with subprocess.Popen(
-        [LAUNCH / name, *arguments, "--config=x.py"], env=environment(tmp_path), cwd=tmp_path
-    ) as process:
-        wait_for(lambda: len(calls(tmp_path)) == count)
+    command = [LAUNCH / "until_done.sh", "--config=x.py"]
+    with subprocess.Popen(command, env=environment(tmp_path), cwd=tmp_path) as process:
+        wait_for(lambda: len(calls(tmp_path)) == 1)
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 75
-    assert len(calls(tmp_path)) == count
-
-
-# Several processes
-
-
-def test_every_process_knows_its_number_and_is_started_again(tmp_path):
-    stand_in(tmp_path, "python", statuses(tmp_path, 137, 0, 0, 0))
-    found = start("several_processes.sh", "3", folder=tmp_path, GPUS="1")
-    assert found.returncode == 0, found.stderr
-    assert len(calls(tmp_path)) == 4
-    for index in range(3):
-        assert any(f"--process={index} --processes=3" in call for call in calls(tmp_path))
-    logs = [path.read_text() for path in sorted((tmp_path / "logs").glob("process*.log"))]
-    assert len(logs) == 3
-    assert sum("starting again" in log for log in logs) == 1
-
-
-def test_the_worst_status_of_all_is_the_scripts(tmp_path):
-    stand_in(tmp_path, "python", statuses(tmp_path, 0, 2, 1))
-    assert start("several_processes.sh", "3", folder=tmp_path, GPUS="1").returncode == 2
+    assert len(calls(tmp_path)) == 1
 
 
 # SLURM and Cloud TPU
@@ -197,13 +172,15 @@ def test_the_worst_status_of_all_is_the_scripts(tmp_path):
 @pytest.mark.parametrize("script", ["slurm_array.sh", "slurm_nodes.sh"])
 @pytest.mark.parametrize(("status", "requeued"), [(0, False), (1, False), (75, True)])
 def test_a_job_that_was_told_to_stop_goes_back_into_the_queue(tmp_path, script, status, requeued):
-    program = "python" if script == "slurm_array.sh" else "srun"
-    stand_in(tmp_path, program, statuses(tmp_path, status))
+    stand_in(tmp_path, "srun", statuses(tmp_path, status))
     stand_in(tmp_path, "scontrol", "exit 0")
-    ids = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
-    assert start(script, folder=tmp_path, **ids).returncode == status
-    job = "12_3" if script == "slurm_array.sh" else "12"
-    assert (f"scontrol requeue {job}" in calls(tmp_path)) == requeued
+    array = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}
+    found = start(script, folder=tmp_path, SLURM_JOB_ID="12", **array)
+    assert found.returncode == status
+    run, *rest = calls(tmp_path)
+    shared = script == "slurm_array.sh"
+    assert run.endswith(RUN + " --share=3/16" * shared)
+    assert rest == [f"scontrol requeue {'12_3' if shared else '12'}"] * requeued
 
 
 def gcloud(folder, runs):

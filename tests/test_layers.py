@@ -52,6 +52,7 @@ LAB = (
     "lab.storage",
     "lab.workdir",
     "lab.workers",
+    "lab.scheduling",
     "lab.engines",
     "lab.answers",
     "lab.bank",
@@ -102,8 +103,8 @@ ONLY = {
     "sklearn": {"metrics", "audits"},
     "matplotlib": {"lab.report"},
     "jinja2": {"lab.report"},
-    "dask": {"lab.engines", "lab.workers"},
-    "distributed": {"lab.engines", "lab.workers"},
+    "dask": {"lab.scheduling", "lab.workers"},
+    "distributed": {"lab.scheduling", "lab.workers"},
 }
 """packages that only some rooms know"""
 

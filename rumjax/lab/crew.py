@@ -48,7 +48,7 @@ class Crew:
         for batch in batches:
             if batch.title in bars:
                 bars[batch.title] += len(batch.names)
-        with progress.stages(self.console, bars, "done") as advance:
+        with progress.stages(self.console, bars, "made") as advance:
             try:
                 while any(queue.undone for queue in queues.values()):
                     self._hand_out(queues, running)
@@ -122,12 +122,13 @@ class Queue:
         if kind in self.seconds:
             size = min(int(ENOUGH / self.seconds[kind]), -(-len(names) // (2 * workers)))
             for whole in (self.devices * SIDE_BY_SIDE, self.devices):
-                size = size // whole * whole if size >= whole else size
-        taken, self.waiting[kind] = (
-            names[: max(size, self.devices)],
-            names[max(size, self.devices) :],
-        )
-        if not self.waiting[kind]:
+                if size > whole:
+                    size = size // whole * whole
+            size = max(size, self.devices)
+        taken, left = names[:size], names[size:]
+        if left:
+            self.waiting[kind] = left
+        else:
             del self.waiting[kind]
         return tuple(taken)
 

@@ -9,6 +9,10 @@ from rumjax.errors import InvalidInputError, check_count
 MOST_DEVICES = 1024
 """Devices that a CPU is split into, at most."""
 
+CORES = "RUMJAX_CORES"
+"""The environment variable that names the cores of a worker, "0,1" for instance, where several
+share a CPU."""
+
 
 def settle(devices: int, *, only_cpu: bool = False) -> None:
     """Splits the CPU into so many devices, and keeps compiled programs from one run to the next.
@@ -35,3 +39,21 @@ def settle(devices: int, *, only_cpu: bool = False) -> None:
         with contextlib.suppress(RuntimeError):  # there is no home
             home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
             jax.config.update("jax_compilation_cache_dir", str(home / "rumjax"))
+
+
+def settle_worker() -> None:
+    """Settles a worker: of a CPU, each core that it may use is a device.
+
+    It keeps to its cores only once JAX has made its threads: they are as many as the machine has
+    cores in every process, since float32 sums depend on how many share them out.
+    """
+    import jax
+
+    named = os.environ.get(CORES, "")
+    cores = set(map(int, named.split(","))) if named else os.sched_getaffinity(0)
+    settle(int(os.environ.get("JAX_NUM_CPU_DEVICES") or min(len(cores), MOST_DEVICES)))
+    jax.local_devices()
+    if named:
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setaffinity(int(thread), cores)

@@ -1,9 +1,9 @@
 """The jobs of a run: what its stages lack, made by this process or by the workers of an engine.
 
-Each stage is a module of `rumjax.lab.stages`. It says what it lacks as a `Batch` of names, of models
-for the most part, and its `make(context, names, advance)` makes them and leaves whole files. Here
-that is all. A worker gets an `Order` for a few names, opens the run's directory once, calls the
-same `make`, and returns a `Report`: whatever else there is to know lies in the files.
+Each stage is a module of `rumjax.lab.stages`. It says what it lacks as a `Batch` of names, mostly
+of models, and its `make(context, names, advance)` makes them and leaves whole files. Here that is
+all. A worker gets an `Order` for a few names, opens the run's directory once, calls the same
+`make`, and returns a `Report`: whatever else there is to know lies in the files.
 """
 
 import ast
@@ -28,7 +28,7 @@ import rumjax
 from rumjax.errors import InvalidInputError, JobError, RumjaxError, WorkDirectoryError
 from rumjax.lab import dependencies, files, progress
 from rumjax.lab.context import Context, context_of
-from rumjax.lab.devices import settle
+from rumjax.lab.devices import settle_worker
 from rumjax.lab.experiment import build
 from rumjax.lab.workdir import WorkDirectory, differences
 
@@ -169,7 +169,7 @@ def opened(address: Address) -> tuple[Context, io.StringIO]:
       InvalidInputError: the worker has another version of rumjax or JAX.
       WorkDirectoryError: the worker's directory is not that of the run.
     """
-    settle(int(os.environ.get("JAX_NUM_CPU_DEVICES") or len(os.sched_getaffinity(0))))
+    settle_worker()
     if address.code != code():
         raise InvalidInputError(
             f"worker {worker()} has {code()}, and the run was started with {address.code}; install "

@@ -33,8 +33,8 @@ HOST = "RUMJAX_HOST"
 GONE = 75
 """The exit status of a machine that lost the first one: starting again can go on."""
 
-GRACE, PATIENCE, PERIOD = 3.0, 600.0, 1.0
-"""Seconds: for a worker to leave, for the first machine to come, between two looks."""
+GRACE, PATIENCE, PERIOD, ANSWER = 3.0, 600.0, 1.0, 5.0
+"""Seconds: for a worker to leave, the first machine to come, between two looks, for an answer."""
 
 OPTIONS = ("--no-nanny", "--nthreads=1", "--memory-limit=0", "--no-dashboard", "--death-timeout=60")
 """What `dask worker` is told: one job at a time, never held back for its memory."""
@@ -87,7 +87,7 @@ def start(
         output = open(log, "ab")  # noqa: SIM115 (the worker has it; closed below)
     try:
         return subprocess.Popen(
-            [*program, "--host", host, *OPTIONS],
+            [*program, f"--host={host}", f"--dashboard-address={host}:0", *OPTIONS],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -306,7 +306,7 @@ def _answers(record: Mapping[str, Any]) -> bool:
 
     async def identity() -> Any:
         arguments = Security().get_connection_args("client")
-        async with rpc(record["address"], timeout=5, connection_args=arguments) as scheduler:
+        async with rpc(record["address"], timeout=ANSWER, connection_args=arguments) as scheduler:
             return (await scheduler.identity())["id"]
 
     try:

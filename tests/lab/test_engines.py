@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import time
 import dask
 import distributed
 import pytest
+import yaml
 from rich.console import Console
 
 from rumjax import errors, launch
-from rumjax.lab import engines, workers
+from rumjax.lab import engines, scheduling, workers
 from rumjax.lab.cluster import Process
 from rumjax.lab.workdir import WorkDirectory
 from tests.lab import chores
@@ -281,7 +283,7 @@ def test_an_error_ends_it_promptly(work, console, name):
 
 
 def test_a_scheduler_that_is_not_there_is_said(work, console, monkeypatch, tmp_path):
-    monkeypatch.setattr(engines, "PATIENCE", 0.5)
+    monkeypatch.setattr(scheduling, "PATIENCE", 0.5)
     for where, message in (
         ("tcp://127.0.0.1:9", "cannot be reached"),
         (tmp_path / "no.json", "no scheduler has written this file"),
@@ -297,7 +299,7 @@ def test_a_scheduler_that_is_not_there_is_said(work, console, monkeypatch, tmp_p
 def test_a_late_worker_is_waited_for_and_a_scheduler_that_is_killed_is_said(
     work, console, monkeypatch, tmp_path, started
 ):
-    monkeypatch.setattr(engines, "LATE", 0.5)
+    monkeypatch.setattr(scheduling, "LATE", 0.5)
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     file = tmp_path / "scheduler.json"
     options = ["--host=127.0.0.1", "--port=0", "--dashboard-address=127.0.0.1:0"]
@@ -327,7 +329,7 @@ def test_machines_that_start_the_same_command_work_together(tmp_path, started):
 
     def workers_but(before):
         """Processes that have done jobs, besides some."""
-        found = {int(path.name) for path in place.glob("jobs/*")}
+        found = {int(path.name) for path in place.glob("jobs/[0-9]*")}
         return {pid for pid in found - before if alive(pid)}
 
     # The second waits for the first.
@@ -369,6 +371,7 @@ def test_machines_that_start_the_same_command_work_together(tmp_path, started):
 )
 def test_what_an_earlier_run_left_is_not_worked_for(tmp_path, console, monkeypatch, left, status):
     monkeypatch.setattr(workers, "PATIENCE", 0.3)
+    monkeypatch.setattr(workers, "ANSWER", 0.2)
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     if left is not None:
         (tmp_path / workers.FILE).write_text(json.dumps(left))
@@ -405,24 +408,27 @@ def test_the_others_end_as_the_first_does(work, console, monkeypatch, error, fir
     assert workers.serve(place, Process(1, 2), console) == others
 
 
-def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch):
+def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch, tmp_path):
+    """By the configuration that launch/README.md gives."""
     pytest.importorskip("cryptography")
     security = distributed.Security.temporary()
-    settings = {"distributed.comm.tls.ca-file": security.tls_ca_file}
-    for role in ("scheduler", "worker", "client"):
-        for part in ("cert", "key"):
-            text = getattr(security, f"tls_{role}_{part}")
-            settings[f"distributed.comm.tls.{role}.{part}"] = text
-    settings["distributed.comm.require-encryption"] = True
-    with (
-        dask.config.set(settings),
-        engines.opened("dask", work, console) as engine,
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "launch" / "README.md").read_text(), re.DOTALL)[
+        1
+    ]
+    for name, content in (
+        ("ca.pem", security.tls_ca_file),
+        ("me.pem", security.tls_client_cert),
+        ("key.pem", security.tls_client_key),
     ):
+        (tmp_path / name).write_text(content)
+        text = text.replace(name, str(tmp_path / name))
+    settings = dask.config.merge(dask.config.config, yaml.safe_load(text))
+    with dask.config.set(settings), engines.opened("dask", work, console) as engine:
         assert engine.submit(chores.where, 7).result(60)[0] == 7
         record = work.read_json(workers.FILE)
         assert record["address"].startswith("tls://")
         assert workers._answers(record)
-        monkeypatch.setattr(engines, "PATIENCE", 1.0)
+        monkeypatch.setattr(scheduling, "PATIENCE", 1.0)
         with (
             dask.config.set({"distributed.comm.require-encryption": False}),
             pytest.raises(errors.EngineError, match="cannot be reached"),

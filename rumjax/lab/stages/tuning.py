@@ -180,9 +180,12 @@ def score(
     """
     place, tuning = context.place, context.run.config.tuning
     assert tuning is not None
-    missing = [method for method in methods if not place.has(file_of(tuning, method))]
-    for _ in range(len(methods) - len(missing)):
-        advance("")
+    missing = []
+    for method in methods:
+        if place.has(file_of(tuning, method)):
+            advance(method.name)
+        else:
+            missing.append(method)
     batch = jobs.Batch(
         stage="tuning",
         context=context,
