@@ -117,7 +117,8 @@ class Order(NamedTuple):
     def __str__(self) -> str:
         """Says what the job is, in words."""
         names = ", ".join(map(str, self.names[:4])) + (", …" if len(self.names) > 4 else "")
-        return f"{' of '.join(filter(None, (self.stage, self.case)))}: {names}"
+        place = " of ".join(filter(None, (self.stage, self.case)))
+        return f"{place}: {names}" if place else names
 
 
 class Report(NamedTuple):
@@ -175,7 +176,10 @@ def opened(address: Address) -> tuple[Context, io.StringIO]:
             f"worker {worker()} has {code()}, and the run was started with {address.code}; install "
             "the same on both, and start again"
         )
-    run = build(ast.literal_eval(address.configuration))
+    try:
+        run = build(ast.literal_eval(address.configuration))
+    except InvalidInputError as error:
+        raise InvalidInputError(f"worker {worker()}, in {os.getcwd()}: {error}") from error
     work = WorkDirectory(address.workdir, holder=worker(), lock=False)
     recorded = work.read_json(files.STAGE_RECORD)
     if recorded is None:

@@ -1,19 +1,17 @@
 """Workers, the scheduler and the driver are killed, late or wrong: a run says so, or goes on."""
 
-import contextlib
-import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
 import pytest
 
-from tests.lab.gates import Gates
+from tests.lab import gates
 from tests.runs import same_results, start
+from tests.tiny import write_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 GONE = 75
@@ -43,7 +41,7 @@ class Programs:
 
     def start(self, module, *arguments, **variables):
         """Starts a module as a program."""
-        log = open(self.place / f"log{len(self.running)}.txt", "w+b")
+        log = open(self.place / f"log{len(self.running)}.txt", "w+b")  # noqa: SIM115 (see `end`)
         program = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
             env={**self.environment, **variables},
@@ -81,49 +79,56 @@ def kill(program):
     program.wait()
 
 
-@pytest.fixture
-def gates(tmp_path):
-    return Gates(tmp_path / "gates")
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory):
+    return gates.Gates(tmp_path_factory.mktemp("gates"))
 
 
-@pytest.fixture
-def programs(tmp_path, gates):
-    programs = Programs(tmp_path, {**gates.environment, "JAX_NUM_CPU_DEVICES": "1"})
-    with contextlib.closing(contextlib.ExitStack()) as stack:
-        stack.callback(programs.end)
-        yield programs
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory, closed):
+    place = tmp_path_factory.mktemp("logs")
+    programs = Programs(place, {**closed.environment, "JAX_NUM_CPU_DEVICES": "1"})
+    yield programs
+    programs.end()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, programs):
+    """The file of a scheduler with a worker, which gives up a job once it has ended a worker."""
+    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+    programs.scheduler(file, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+    programs.worker(file)
+    return file
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_run_comes_to_its_end_whoever_is_killed(place, finished, tmp_path, programs, gates):
+def test_a_run_comes_to_its_end_whoever_is_killed(
+    place, finished, tmp_path, programs, closed, request
+):
     work, file = tmp_path / "run", tmp_path / "scheduler.json"
     command = [f"--config={place / 'tiny.py'}", f"--workdir={work}", f"--engine=dask:{file}"]
-    times = [time.monotonic()]
 
     # Of two workers, both at work on the bank, one is killed, and the other told to leave. A third
     # one comes late, and begins anew what they had; the other ends with what it is at.
-    gates.close("bank")
+    closed.close("bank")
     scheduler = programs.scheduler(file)
     one, other = programs.worker(file), programs.worker(file)
     driver = programs.start("rumjax.launch", *command)
-    wait_for(lambda: gates.pids("bank") >= {one.pid, other.pid})
-    times.append(time.monotonic())
+    wait_for(lambda: closed.pids("bank") >= {one.pid, other.pid})
     kill(one)
     late = programs.worker(file)
     other.terminate()
-    wait_for(lambda: late.pid in gates.pids("bank"))
-    times.append(time.monotonic())
+    wait_for(lambda: late.pid in closed.pids("bank"))
     assert driver.poll() is None
     assert not list((work / "bank").glob("0*"))
 
     # The driver is killed, and another one goes on with the same workers.
     kill(driver)
-    gates.close("rows")
+    closed.close("rows")
     driver = programs.start("rumjax.launch", *command)
-    gates.open("bank")
+    closed.open("bank")
     assert other.wait(30) == 0
-    wait_for(lambda: late.pid in gates.pids("rows"))
-    times.append(time.monotonic())
+    wait_for(lambda: late.pid in closed.pids("rows"))
     assert len(list((work / "bank").glob("0*"))) == 24
 
     # The scheduler is killed: the driver says what to do, and workers leave
@@ -133,17 +138,58 @@ def test_a_run_comes_to_its_end_whoever_is_killed(place, finished, tmp_path, pro
     assert "EngineError: the engine is gone" in said(driver)
     assert "start the same command again to go on" in said(driver)
     assert "Traceback" not in said(driver)
-    times.append(time.monotonic())
-    gates.open("rows")
+    closed.open("rows")
     late.wait(30)
-    times.append(time.monotonic())
 
     # With others of both, the same command goes on to the same results.
-    file.unlink()
-    programs.scheduler(file, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
-    programs.worker(file)
-    assert start(place / "tiny.py", work, f"--engine=dask:{file}") == 0
-    times.append(time.monotonic())
-    print([round(b - a, 1) for a, b in zip(times, times[1:])])
+    cluster = request.getfixturevalue("cluster")
+    assert start(place / "tiny.py", work, f"--engine=dask:{cluster}") == 0
     same_results(work, finished)
     assert not list(work.rglob(".partial-*"))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_directory_that_cannot_be_written_is_said(place, finished, run, cluster, capfd):
+    """Permissions do not stop root, so a file is where a folder should be."""
+    shutil.rmtree(run / "rows")
+    (run / "rows").touch()
+    command = place / "tiny.py", run, f"--engine=dask:{cluster}"
+    assert start(*command) == 1
+    error = " ".join(capfd.readouterr().err.split())
+    assert "WorkDirectoryError" in error
+    assert f"{run}/rows/" in error
+    assert "could not be written (File exists); make room or choose another --workdir" in error
+    assert "Traceback" not in error
+    (run / "rows").unlink()
+    assert start(*command) == 0
+    same_results(run, finished)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_diverges_is_said(place, tmp_path, cluster, capfd):
+    wild = "--config.training.learning_rate=1e30"
+    assert start(place / "tiny.py", tmp_path / "run", f"--engine=dask:{cluster}", wild) == 1
+    error = " ".join(capfd.readouterr().err.split())
+    assert "DivergenceError: " in error
+    assert "diverged in epoch 1" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("measure", "message"),
+    [
+        ("refuse", "error: InvalidInputError: measure refuse: so it is"),
+        ("fail", "error: InvalidInputError: measures.fail: KeyError: 'nothing'"),
+        # The last: it takes the worker with it.
+        ("die", "error: JobError: oracles: ('reference', 0): 1 workers ended while doing this"),
+    ],
+)
+def test_the_error_of_a_job_is_said_whole(place, run, cluster, capfd, measure, message):
+    measures = f'config.measures = {{"{measure}": "{gates.__name__}:{measure}"}}'
+    write_config(place, f"{measure}.py", measures)
+    options = [f"--engine=dask:{cluster}", "--recompute=oracle"]
+    assert start(place / f"{measure}.py", run, *options) == 1
+    error = " ".join(capfd.readouterr().err.split())
+    assert message in error
+    assert "Traceback" not in error
