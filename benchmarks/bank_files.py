@@ -27,8 +27,8 @@ from rumjax.lab.workdir import WorkDirectory
 
 EPOCHS, EPOCHS_AN_HOUR = 30, 6265
 TESTED = 10_000
-READS = 4
-"""times that a run reads all rows: for damaged ones, stability, memorization, and seconds"""
+READS = 3
+"""times that a run reads all rows: for damaged ones, stability, and memorization"""
 
 
 def opened(where, examples, holder="main"):
