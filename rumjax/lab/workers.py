@@ -22,11 +22,9 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from rumjax.lab import files
 from rumjax.lab.cluster import Process
 from rumjax.lab.devices import CORES
-
-FILE = "cluster.json"
-"""The file in the work directory by which other machines find the scheduler."""
 
 HOST = "RUMJAX_HOST"
 """An environment variable: this machine's address for other machines, where it has several."""
@@ -253,7 +251,7 @@ def serve(place: str, process: Process, console: Console) -> int:
 
     with WorkDirectory(place, holder=f"process{process.index}") as work:
         # What is there at the start may be of an earlier run: whether it is shows who answers.
-        record = work.read_json(FILE, missing={})
+        record = work.read_json(files.CLUSTER, missing={})
         stale = record.get("id") if "ended" in record else None
         deadline = time.monotonic() + PATIENCE
         console.print(
@@ -263,7 +261,7 @@ def serve(place: str, process: Process, console: Console) -> int:
         )
         pause = PERIOD
         while time.monotonic() < deadline:
-            record = work.read_json(FILE, missing={})
+            record = work.read_json(files.CLUSTER, missing={})
             if "ended" in record and record.get("id") != stale:
                 return _status(record)
             if "ended" not in record and _answers(record):
@@ -282,7 +280,7 @@ def _work_for(work: Any, record: Mapping[str, Any], process: Process) -> None:
     (environment,) = shares(1, process.count > 1)
     worker = start(record["address"], environment=environment)
     try:
-        while work.read_json(FILE, missing={}).get("id") == record["id"]:
+        while work.read_json(files.CLUSTER, missing={}).get("id") == record["id"]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.wait(LOOK)
                 break

@@ -362,7 +362,7 @@ def test_machines_that_start_the_same_command_work_together(tmp_path, started):
     (place / "enough").touch()
     assert (first.wait(30), second.wait(30)) == (0, 0)
     wait_for(lambda: not any(map(alive, last)))
-    assert json.loads((place / workers.FILE).read_text())["ended"] == 0
+    assert json.loads((place / files.CLUSTER).read_text())["ended"] == 0
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_what_an_earlier_run_left_is_not_worked_for(tmp_path, console, monkeypat
     monkeypatch.setattr(workers, "ANSWER", 0.2)
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     if left is not None:
-        (tmp_path / workers.FILE).write_text(json.dumps(left))
+        (tmp_path / files.CLUSTER).write_text(json.dumps(left))
     begin = time.monotonic()
     assert workers.serve(str(tmp_path), Process(1, 2), console) == status
     assert time.monotonic() - begin > 0.3
@@ -401,10 +401,10 @@ def test_the_others_end_as_the_first_does(work, console, monkeypatch, error, fir
     monkeypatch.setattr(workers, "PERIOD", 0.01)
     engine = engines.opened("dask", work, console)
     engine.__enter__()
-    record = work.read_json(workers.FILE)
+    record = work.read_json(files.CLUSTER)
     assert record["address"].startswith("tcp://127.0.0.1:")
     engine.__exit__(error and type(error), error, None)
-    assert work.read_json(workers.FILE) == {"ended": first, "id": record["id"]}
+    assert work.read_json(files.CLUSTER) == {"ended": first, "id": record["id"]}
     # To one that has begun before, that is news.
     (work.path / "other").mkdir()
     readings = iter([{}, {}, {"ended": first, "id": record["id"]}])
@@ -430,7 +430,7 @@ def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch,
     settings = dask.config.merge(dask.config.config, yaml.safe_load(text))
     with dask.config.set(settings), engines.opened("dask", work, console) as engine:
         assert engine.submit(chores.where, 7).result(60)[0] == 7
-        record = work.read_json(workers.FILE)
+        record = work.read_json(files.CLUSTER)
         assert record["address"].startswith("tls://")
         assert workers._answers(record)
         monkeypatch.setattr(scheduling, "PATIENCE", 1.0)
