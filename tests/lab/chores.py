@@ -51,7 +51,7 @@ def drive(place, process, console):
 
 def main(place, index, count):
     """One of several processes that start the same command."""
-    workers.PERIOD = 0.2
+    workers.PERIOD, workers.ANSWER = 0.2, 1.0
     process = Process(int(index), int(count))
     body = workers.serve if process.index else drive
     return launch.guarded(lambda _, console: body(place, process, console), [])

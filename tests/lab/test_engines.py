@@ -271,7 +271,8 @@ def test_a_worker_that_dies_is_replaced_and_a_job_that_kills_four_is_named(
 
 
 @pytest.mark.parametrize("name", [f"{__name__}:spawning", "dask:local:1"])
-def test_an_error_ends_it_promptly(work, console, name):
+def test_an_error_ends_it_promptly(work, console, monkeypatch, name):
+    monkeypatch.setattr(workers, "GRACE", 0.5)
     engine = engines.opened(name, work, console)
     pid = (opened := engine.__enter__()).submit(chores.where, 0).result()[1]
     futures = [opened.submit(chores.rest, 60) for _ in range(4)]
