@@ -22,7 +22,7 @@ import yaml
 from rich.console import Console
 
 from rumjax import errors, launch
-from rumjax.lab import engines, scheduling, workers
+from rumjax.lab import engines, files, scheduling, workers
 from rumjax.lab.cluster import Process
 from rumjax.lab.devices import CORES
 from rumjax.lab.workdir import WorkDirectory
