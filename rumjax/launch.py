@@ -8,6 +8,7 @@ shared directory, the first has its models made by all of them.
 
 import argparse
 import contextlib
+import functools
 import os
 import pathlib
 import runpy
@@ -15,7 +16,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
@@ -24,12 +25,11 @@ from rich.console import Console
 import rumjax
 from rumjax.errors import EngineError, InvalidInputError, RumjaxError, check_choice
 from rumjax.lab import files
-from rumjax.lab.cluster import Process, find_process
-from rumjax.lab.devices import settle
 from rumjax.lab.explaining import describe_sections, explain, listing
 from rumjax.lab.files import STAGES
 from rumjax.lab.output import unfailing_streams
 from rumjax.lab.overrides import override
+from rumjax.lab.starting import add_engine, on_run, share
 from rumjax.lab.values import plain
 
 if TYPE_CHECKING:
@@ -94,112 +94,31 @@ def _run(argv: Sequence[str], console: Console) -> int:
     add_engine(parser)
     arguments, overrides = parse(parser, argv, console)
     config = configuration(arguments.config, overrides)
-    status = serve(arguments, config, console)
-    if status is not None:
-        return status
-    with opened(arguments, config, console) as (run, work, engine):
-        # Imported late: once JAX has looked at its devices, their number is settled.
-        from rumjax.lab import pipeline
+    return on_run(arguments, config, console, functools.partial(_experiment, arguments, console))
 
-        if arguments.share is not None:
-            pipeline.train_share(run, work, *arguments.share, console=console)
-            return 0
-        pipeline.run_experiment(
-            run, work, console=console, recompute=arguments.recompute, engine=engine
-        )
 
-        # What diverged is in the report, and in the status for scripts.
-        diverged = pipeline.diverged_models(run, work)
+def _experiment(
+    arguments: argparse.Namespace,
+    console: Console,
+    run: "Run",
+    work: "WorkDirectory",
+    engine: "Engine",
+) -> int:
+    # Imported late: once JAX has looked at its devices, their number is settled.
+    from rumjax.lab import pipeline
+
+    if arguments.share is not None:
+        pipeline.train_share(run, work, *arguments.share, console=console)
+        return 0
+    pipeline.run_experiment(
+        run, work, console=console, recompute=arguments.recompute, engine=engine
+    )
+
+    # What diverged is in the report, and in the status for scripts.
+    diverged = pipeline.diverged_models(run, work)
     if diverged:
         console.print(f"diverged: {', '.join(diverged)}", markup=False, soft_wrap=True)
     return DIVERGED if diverged else 0
-
-
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of commands that have models made."""
-    parser.add_argument(
-        "--engine",
-        metavar="NAME",
-        help="who makes the models: here, this process; dask:local:N, so many processes on this "
-        "machine; dask:ADDRESS or dask:FILE.json, the workers of a Dask scheduler; dask, the "
-        "processes that are started by the same command; or package.module:function, which "
-        "returns an executor (default: dask where SLURM, Open MPI, Cloud TPU or Kubernetes says "
-        "that there are several processes, else here)",
-    )
-    parser.add_argument(
-        "--process",
-        type=int,
-        metavar="I",
-        help="which of several processes this is, from 0, where nobody else says it",
-    )
-    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
-
-
-def serve(arguments: argparse.Namespace, config: Mapping[str, Any], console: Console) -> int | None:
-    """Works for the first of several processes until its run ends, and returns the exit status.
-
-    Returns None at once in the first process.
-    """
-    process = find_process(arguments.process, arguments.processes)
-    engine = engine_of(arguments, process)
-    if engine != "here":
-        # Imported late, as is all that imports JAX.
-        from rumjax.lab import engines
-
-        engines.check(engine)
-    if not process.index or getattr(arguments, "share", None) is not None:
-        return None
-    if engine != "dask":
-        raise InvalidInputError(
-            f"--engine={engine}: this is process {process.index} of {process.count}, and only one "
-            "is wanted; start one, or use --engine=dask"
-        )
-    from rumjax.lab import workers
-
-    return workers.serve(place_of(arguments, config), process, console)
-
-
-@contextlib.contextmanager
-def opened(
-    arguments: argparse.Namespace, config: Mapping[str, Any], console: Console
-) -> Iterator[tuple["Run", "WorkDirectory", "Engine"]]:
-    """Builds the run of a configuration, and holds its directory and its engine."""
-    shared = getattr(arguments, "share", None)
-    process = find_process(arguments.process, arguments.processes)
-    name = "here" if shared else engine_of(arguments, process)
-    settle(arguments.cpu_devices, only_cpu=name != "here")
-    # Imported late: once JAX has looked at its devices, their number is settled.
-    from rumjax.lab import engines, experiment, workdir
-
-    run = experiment.build(config)
-    holder = f"share{shared[0]}" if shared else "main"
-    with workdir.WorkDirectory(place_of(arguments, config), holder=holder) as work:
-        console.print(f"{run.name} in {work.path}", markup=False, soft_wrap=True)
-        with engines.opened(name, work, console, process) as engine:
-            yield run, work, engine
-
-
-def engine_of(arguments: argparse.Namespace, process: Process) -> str:
-    """Returns the name of the engine: as given, or what the number of processes suggests."""
-    given: str | None = arguments.engine
-    return given or ("dask" if process.count > 1 else "here")
-
-
-def place_of(arguments: argparse.Namespace, config: Mapping[str, Any]) -> str:
-    """Returns the work directory: as given, or after the configuration's name."""
-    return arguments.workdir or f"runs/{config.get('name', 'experiment')}"
-
-
-def share(text: str) -> tuple[int, int]:
-    """Returns the numbers of a share, I of N.
-
-    Raises:
-      argparse.ArgumentTypeError: it is none.
-    """
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"wanted I/N with I from 0 to N - 1, got {text!r}")
-    return int(index), int(count)
 
 
 def parse(

@@ -8,6 +8,8 @@ soon as it is known, and listed in tuning.csv; the same command goes on where it
 of each method is printed, and written to tuned_methods.py for a configuration of your own.
 """
 
+import argparse
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,18 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rumjax.lab import files
-from rumjax.launch import (
-    DIVERGED,
-    add_engine,
-    argument_parser,
-    configuration,
-    guarded,
-    opened,
-    parse,
-    serve,
-)
+from rumjax.lab.starting import add_engine, on_run
+from rumjax.launch import DIVERGED, argument_parser, configuration, guarded, parse
 
 if TYPE_CHECKING:
+    from rumjax.lab.engines import Engine
     from rumjax.lab.experiment import Run
     from rumjax.lab.workdir import WorkDirectory
 
@@ -50,16 +45,22 @@ def _run(argv: Sequence[str], console: Console) -> int:
     add_engine(parser)
     arguments, overrides = parse(parser, argv, console)
     config = configuration(arguments.config, overrides)
-    status = serve(arguments, config, console)
-    if status is not None:
-        return status
-    with opened(arguments, config, console) as (run, work, engine):
-        from rumjax.lab import pipeline
+    return on_run(arguments, config, console, functools.partial(_tune, arguments, console))
 
-        only = arguments.method or ()
-        best = pipeline.tune_experiment(run, work, console=console, only=only, engine=engine)
-        scores = scores_of(run, work, best)
-        console.print(table(best, scores))
+
+def _tune(
+    arguments: argparse.Namespace,
+    console: Console,
+    run: "Run",
+    work: "WorkDirectory",
+    engine: "Engine",
+) -> int:
+    from rumjax.lab import pipeline
+
+    only = arguments.method or ()
+    best = pipeline.tune_experiment(run, work, console=console, only=only, engine=engine)
+    scores = scores_of(run, work, best)
+    console.print(table(best, scores))
     return DIVERGED if None in scores.values() else 0
 
 

@@ -85,6 +85,7 @@ LAB = (
     "lab.compiling",
     "lab.plans",
     "lab.pipeline",
+    "lab.starting",
     "lab.publishing",
 )
 """the lab's rooms, lowest first: each may import those before it, and all of the library"""
