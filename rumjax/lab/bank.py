@@ -18,6 +18,7 @@ from rumjax import ensemble, forget_sets, scores
 from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError
 from rumjax.lab import files
 from rumjax.lab.answers import Answers, from_arrays, keeper, lost, reader, to_arrays
+from rumjax.lab.storage import ahead
 from rumjax.lab.workdir import WorkDirectory, differences
 from rumjax.training import Recipe
 from rumjax.types import Dataset, Key, Scores
@@ -141,7 +142,7 @@ class ModelBank:
         """Reads rows one at a time, of some models or of all; leaves out those that diverged."""
         diverged = self.diverged()
         wanted = self.done() if models is None else models
-        return (self.read(model) for model in wanted if model not in diverged)
+        return ahead(self.read, (model for model in wanted if model not in diverged))
 
     def stack(self, models: Iterable[int] | None = None) -> Row:
         """Reads rows together: member [M, N], margins and correct [M, N + T], and all seconds."""
@@ -155,12 +156,16 @@ class ModelBank:
 
     def discard_damaged(self) -> list[int]:
         """Deletes rows that cannot be read, and returns their models."""
-        damaged = []
-        for model in self.done():
+
+        def is_damaged(model: int) -> bool:
             try:
                 self.read(model)
             except DamagedFileError:
-                damaged.append(model)
+                return True
+            return False
+
+        done = self.done()
+        damaged = [model for model, bad in zip(done, ahead(is_damaged, done), strict=True) if bad]
         self.work.delete(*map(files.bank_row, damaged))
         return damaged
 

@@ -44,9 +44,9 @@ class Crew:
         """Has batches made, each as soon as those before it are."""
         queues = {batch: Queue(batch, len(self.devices)) for batch in batches}
         running: dict[Future[Report], tuple[Queue, Order]] = {}
-        bars = {batch.title: 0 for batch in batches if batch.advance is None}
+        bars: dict[str, int] = defaultdict(int)
         for batch in batches:
-            if batch.title in bars:
+            if batch.advance is None:
                 bars[batch.title] += len(batch.names)
         with progress.stages(self.console, bars, "made") as advance:
             try:

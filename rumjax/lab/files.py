@@ -24,6 +24,7 @@ CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 STAGE_RECORD = "stages.json"
 """The part of the configuration that each stage was made with."""
+CLUSTER = "cluster.json"
 ORIGINAL = "original"
 """The method that does nothing."""
 RETRAIN = "retrain"
@@ -76,11 +77,6 @@ def bank_row(model: int | str) -> str:
 def bank_divergence(model: int | str) -> str:
     """Names the note that a model of the bank has diverged."""
     return f"bank/{_five(model)}_diverged.json"
-
-
-def claim(process: int | str) -> str:
-    """Names the sign of life of a process that trains the bank."""
-    return f"bank/claims/{process}.json"
 
 
 def oracle(which: str, seed: int | str) -> str:
@@ -187,6 +183,8 @@ OTHER_FILES = (
     LeftFile(CONFIG, "the configuration"),
     LeftFile(ENVIRONMENT, "versions and devices of the last start"),
     LeftFile(STAGE_RECORD, "the part of the configuration that each stage was made with"),
+    LeftFile(CLUSTER, "where machines that start the same command find the first, or how it ended"),
+    LeftFile("logs/*", "what workers on the first machine print"),
 )
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from rumjax.errors import EngineError, InvalidInputError
-from rumjax.lab import workers
+from rumjax.errors import EngineError, InvalidInputError, RumjaxError
+from rumjax.lab import files, workers
 from rumjax.lab.cluster import Process
 
 if TYPE_CHECKING:  # importing it takes a second, which Dask's workers do not have to wait
@@ -216,7 +216,7 @@ def _started(
     status = 0
     try:
         if not where:
-            work.write_json(workers.FILE, record)
+            work.write_json(files.CLUSTER, record)
         with workers.kept(cluster.scheduler_address, count, console, logs, several):
             yield cluster.scheduler_address, count
     except BaseException as error:
@@ -224,7 +224,8 @@ def _started(
         raise
     finally:
         if not where:
-            work.write_json(workers.FILE, {"ended": status, "id": record["id"]})
+            with contextlib.suppress(RumjaxError):  # what ended the run is raised
+                work.write_json(files.CLUSTER, {"ended": status, "id": record["id"]})
         with contextlib.suppress(Exception):
             cluster.close(timeout=workers.GRACE)
 

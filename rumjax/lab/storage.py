@@ -3,6 +3,7 @@
 Both write a file whole or not at all, and know files by names relative to themselves.
 """
 
+import collections
 import contextlib
 import copy
 import fcntl
@@ -12,8 +13,9 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, TypeVar
 
 import fsspec
 from etils import epath
@@ -23,6 +25,29 @@ from rumjax.errors import WorkDirectoryError
 
 A_DAY = 24 * 60 * 60
 """Seconds after which nobody is still writing a file."""
+
+AT_ONCE = 16
+"""Files that are read at the same time: a bucket answers late, and many requests at once."""
+
+Name = TypeVar("Name")
+Content = TypeVar("Content")
+
+
+def ahead(read: Callable[[Name], Content], names: Iterable[Name]) -> Iterator[Content]:
+    """Yields what is read under each name, in order, while the next `AT_ONCE` are being read.
+
+    Examples:
+      >>> list(ahead(lambda name: name.upper(), "abc"))
+      ['A', 'B', 'C']
+    """
+    reading: collections.deque[Future[Content]] = collections.deque()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for name in names:
+            reading.append(threads.submit(read, name))
+            if len(reading) == AT_ONCE:
+                yield reading.popleft().result()
+        while reading:
+            yield reading.popleft().result()
 
 
 class LocalPath(epath.gpath.PosixGPath):
@@ -208,8 +233,9 @@ class Bucket:
             )
         self._copies = uri.startswith("s3:")
         package, extra = ("s3fs", "s3") if self._copies else ("gcsfs", "gcs")
-        # The first as etils opens it for Orbax, so that both have one view of what is there.
-        options = {} if self._copies else {"finalize_on_close": True}
+        # Of S3 a file is read in one request. The other is opened as etils does for Orbax, so that
+        # both have one view of what is there.
+        options = {"max_concurrency": 1} if self._copies else {"finalize_on_close": True}
         try:
             self.system, root = fsspec.url_to_fs(uri, **options)
         except ImportError as error:

@@ -22,10 +22,9 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from rumjax.lab import files
 from rumjax.lab.cluster import Process
-
-FILE = "cluster.json"
-"""The file in the work directory by which other machines find the scheduler."""
+from rumjax.lab.devices import CORES
 
 HOST = "RUMJAX_HOST"
 """An environment variable: this machine's address for other machines, where it has several."""
@@ -33,17 +32,15 @@ HOST = "RUMJAX_HOST"
 GONE = 75
 """The exit status of a machine that lost the first one: starting again can go on."""
 
-GRACE, PATIENCE, PERIOD, ANSWER = 3.0, 600.0, 1.0, 5.0
-"""Seconds: for a worker to leave, the first machine to come, between two looks, for an answer."""
+GRACE, PATIENCE, PERIOD, ANSWER, LOOK = 2.0, 600.0, 1.0, 5.0, 30.0
+"""Seconds: for a worker to leave, for the first machine to come, between two looks for it, for its
+answer, and between two looks at its file while working for it."""
 
 OPTIONS = ("--no-nanny", "--nthreads=1", "--memory-limit=0", "--no-dashboard", "--death-timeout=60")
 """What `dask worker` is told: one job at a time, never held back for its memory."""
 
 _WORKER = """
 import os, sys, threading
-cores = sys.argv.pop(1)
-if cores:
-    os.sched_setaffinity(0, map(int, cores.split(",")))
 def end_with_parent():
     os.read(0, 1)
     os._exit(1)
@@ -51,14 +48,13 @@ threading.Thread(target=end_with_parent, daemon=True).start()
 import runpy
 runpy.run_module("distributed.cli.dask_worker", run_name="__main__", alter_sys=True)
 """
-"""What a worker runs: it takes its cores before anything counts them, and ends when its standard
-input does, so that it outlives nobody who was killed."""
+"""What a worker runs: it ends when its standard input does, so that it outlives nobody who was
+killed."""
 
 
 def start(
     address: str,
     *,
-    cores: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
     log: pathlib.Path | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -66,7 +62,6 @@ def start(
 
     Args:
       address: of the scheduler, for example "tcp://10.0.0.1:8786".
-      cores: those it may use; all that this process has, by default.
       environment: variables besides this process's.
       log: the file that its output is added to; this process's standard error, by default.
     """
@@ -80,7 +75,7 @@ def start(
         "DASK_INTERNAL_INHERIT_CONFIG": dask.config.serialize(dask.config.global_config),
     }
     host = get_ip(urlsplit(address).hostname or "")
-    program = [sys.executable, "-c", _WORKER, ",".join(map(str, cores)), address]
+    program = [sys.executable, "-c", _WORKER, address]
     output: Any = sys.__stderr__
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -123,10 +118,10 @@ def kept(
     keepers = [
         threading.Thread(
             target=_keep,
-            args=(address, cores, environment, console, logs and logs / f"worker{index}.log", over),
+            args=(address, environment, console, logs and logs / f"worker{index}.log", over),
             daemon=True,
         )
-        for index, (cores, environment) in enumerate(shares(count, several_hosts))
+        for index, environment in enumerate(shares(count, several_hosts))
     ]
     for keeper in keepers:
         keeper.start()
@@ -140,7 +135,6 @@ def kept(
 
 def _keep(
     address: str,
-    cores: Sequence[int],
     environment: Mapping[str, str],
     console: Console,
     log: pathlib.Path | None,
@@ -149,22 +143,28 @@ def _keep(
     """Starts one worker again and again; later and later if it dies at once."""
     pause = PERIOD
     while not over.is_set():
-        worker = start(address, cores=cores, environment=environment, log=log)
         begin = time.monotonic()
         try:
-            while worker.poll() is None and not over.wait(0.1):
-                pass
-        finally:
-            end([worker])
+            worker = start(address, environment=environment, log=log)
+            try:
+                while worker.poll() is None and not over.wait(0.1):
+                    pass
+            finally:
+                end([worker])
+            reason = _reason(worker.returncode)
+        except OSError as error:
+            reason = str(error)
         if not over.is_set():
-            pause = PERIOD if time.monotonic() - begin > 60 else min(2 * pause, 60.0)
+            pause = _pause(pause, time.monotonic() - begin)
             place = f", see {log}" if log else ""
-            console.print(
-                f"a worker ended ({_reason(worker.returncode)}{place}); starting another",
-                markup=False,
-                soft_wrap=True,
-            )
+            text = f"a worker ended ({reason}{place}); starting another"
+            console.print(text, markup=False, soft_wrap=True)
             over.wait(pause)
+
+
+def _pause(pause: float, lived: float) -> float:
+    """Returns for how long to wait before a worker is started again: longer if it dies at once."""
+    return PERIOD if lived > 60 else min(2 * pause, 60.0)
 
 
 def _reason(status: int) -> str:
@@ -173,8 +173,8 @@ def _reason(status: int) -> str:
 
 def shares(
     count: int, several_hosts: bool, environ: Mapping[str, str] = os.environ
-) -> list[tuple[list[int], dict[str, str]]]:
-    """Shares this machine out to workers: for each, its cores and its environment variables.
+) -> list[dict[str, str]]:
+    """Shares this machine out to workers: returns the environment variables of each.
 
     A worker alone has all cores and accelerators. Several get cores of their own, as far as there
     are enough; of several GPUs, each sees one, and shares its memory with those that see the same.
@@ -182,32 +182,28 @@ def shares(
     """
     # A worker alone.
     if count == 1:
-        return [([], _chips_of_host(environ) if several_hosts else {})]
+        return [_chips_of_host(environ) if several_hosts else {}]
 
     # Cores: as many for each, next to each other.
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = sorted(os.sched_getaffinity(0)) if has_affinity else []
     each = len(cores) // count
-    owned = [cores[index * each : (index + 1) * each] for index in range(count)]
+    variables = []
+    for index in range(count):
+        own = cores[index * each : (index + 1) * each]
+        variables.append({CORES: ",".join(map(str, own))} if own else {})
 
     # GPUs: one for each, or several workers on one.
     numbers = [path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*")]
     named = environ.get("CUDA_VISIBLE_DEVICES", ",".join(sorted(numbers, key=int)))
     gpus = [name for name in named.split(",") if name.strip()]
-    if not gpus:
-        return [(some, {}) for some in owned]
-    fraction = f"{0.75 / -(-count // len(gpus)):.3f}".lstrip("0")
-    memory = environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", fraction)
-    return [
-        (
-            some,
-            {
-                "CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)],
-                "XLA_PYTHON_CLIENT_MEM_FRACTION": memory,
-            },
-        )
-        for index, some in enumerate(owned)
-    ]
+    if gpus:
+        fraction = f"{0.75 / -(-count // len(gpus)):.3f}".lstrip("0")
+        memory = environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", fraction)
+        for index, own_variables in enumerate(variables):
+            own_variables["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+            own_variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = memory
+    return variables
 
 
 _BOUNDS = {1: "1,1,1", 4: "2,2,1", 8: "2,4,1"}
@@ -255,7 +251,7 @@ def serve(place: str, process: Process, console: Console) -> int:
 
     with WorkDirectory(place, holder=f"process{process.index}") as work:
         # What is there at the start may be of an earlier run: whether it is shows who answers.
-        record = work.read_json(FILE, missing={})
+        record = work.read_json(files.CLUSTER, missing={})
         stale = record.get("id") if "ended" in record else None
         deadline = time.monotonic() + PATIENCE
         console.print(
@@ -263,32 +259,30 @@ def serve(place: str, process: Process, console: Console) -> int:
             "the first",
             soft_wrap=True,
         )
+        pause = PERIOD
         while time.monotonic() < deadline:
-            record = work.read_json(FILE, missing={})
+            record = work.read_json(files.CLUSTER, missing={})
             if "ended" in record and record.get("id") != stale:
                 return _status(record)
             if "ended" not in record and _answers(record):
                 console.print(f"working for {record['address']}", markup=False, soft_wrap=True)
+                begin = time.monotonic()
                 _work_for(work, record, process)
-                deadline = time.monotonic() + PATIENCE
-            time.sleep(PERIOD)
+                pause = _pause(pause, time.monotonic() - begin)
+                deadline = time.monotonic() + PATIENCE + pause
+            time.sleep(pause)
     console.print(f"process 0 has not come in {PATIENCE / 60:.0f} minutes; start both again")
     return _status(record) if "ended" in record else GONE
 
 
 def _work_for(work: Any, record: Mapping[str, Any], process: Process) -> None:
     """Has a worker work for a scheduler until it ends, or until there is another scheduler."""
-    ((cores, environment),) = shares(1, process.count > 1)
-    worker = start(record["address"], cores=cores, environment=environment)
+    (environment,) = shares(1, process.count > 1)
+    worker = start(record["address"], environment=environment)
     try:
-        while worker.poll() is None:
-            time.sleep(PERIOD)
-            now = work.read_json(FILE, missing={})
-            if now.get("id") != record["id"]:
-                break
-            if "ended" in now:  # it leaves by itself
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    worker.wait(GRACE)
+        while work.read_json(files.CLUSTER, missing={}).get("id") == record["id"]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(LOOK)
                 break
     finally:
         end([worker])

@@ -13,12 +13,18 @@ from rumjax.lab.workdir import WorkDirectory
 
 
 def where(number):
-    """Which process does it, and on how many cores."""
-    return number, os.getpid(), len(os.sched_getaffinity(0))
+    """Which process does it."""
+    return number, os.getpid()
 
 
 def rest(seconds):
     time.sleep(seconds)
+    return os.getpid()
+
+
+def note(path):
+    with open(path, "a") as file:
+        file.write("done\n")
     return os.getpid()
 
 
@@ -45,6 +51,7 @@ def drive(place, process, console):
 
 def main(place, index, count):
     """One of several processes that start the same command."""
+    workers.PERIOD, workers.ANSWER = 0.2, 1.0
     process = Process(int(index), int(count))
     body = workers.serve if process.index else drive
     return launch.guarded(lambda _, console: body(place, process, console), [])

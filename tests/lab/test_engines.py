@@ -24,6 +24,7 @@ from rich.console import Console
 from rumjax import errors, launch
 from rumjax.lab import engines, scheduling, workers
 from rumjax.lab.cluster import Process
+from rumjax.lab.devices import CORES
 from rumjax.lab.workdir import WorkDirectory
 from tests.lab import chores
 
@@ -207,8 +208,9 @@ def test_a_machine_is_shared_out(count, several, environ, wanted):
     shares = workers.shares(count, several, environ)
     names = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
     variables = [dict(zip(names, one, strict=True)) if one else {} for one in wanted]
-    assert [environment for _, environment in shares] == variables
-    taken = [core for cores, _ in shares for core in cores]
+    cores = [share.pop(CORES, "") for share in shares]
+    assert shares == variables
+    taken = [core for own in cores if own for core in own.split(",")]
     assert len(taken) == len(set(taken)) <= len(os.sched_getaffinity(0))
 
 
@@ -223,10 +225,10 @@ def test_a_machine_is_shared_out(count, several, environ, wanted):
 )
 def test_a_host_of_a_slice_has_its_own_chips(monkeypatch, files, environ, wanted):
     monkeypatch.setattr(workers.glob, "glob", lambda name: ["chip"] * 4 * (name == files))
-    ((cores, variables),) = workers.shares(1, True, environ)
+    (variables,) = workers.shares(1, True, environ)
     bounds = {"TPU_PROCESS_BOUNDS": "1,1,1", "TPU_CHIPS_PER_PROCESS_BOUNDS": wanted}
-    assert (cores, variables) == ([], bounds if wanted else {})
-    assert workers.shares(1, False, environ) == [([], {})]
+    assert variables == (bounds if wanted else {})
+    assert workers.shares(1, False, environ) == [{}]
 
 
 # With processes
@@ -241,24 +243,27 @@ def test_jobs_are_done_by_other_processes(work, console, name):
         reports = [future.result() for future in concurrent.futures.as_completed(futures)]
         with pytest.raises(errors.InvalidInputError, match=r"^so it is$"):
             wrong.result()
-    assert sorted(number for number, *_ in reports) == list(range(JOBS))
-    processes = {pid for _, pid, _ in reports}
+    assert sorted(number for number, _ in reports) == list(range(JOBS))
+    processes = {pid for _, pid in reports}
     assert os.getpid() not in processes
     wait_for(lambda: not any(map(alive, processes)))
 
 
 def test_a_worker_that_dies_is_replaced_and_a_job_that_kills_four_is_named(
-    work, console, monkeypatch
+    work, console, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     with engines.opened("dask:local:2", work, console) as engine:
-        pid = engine.submit(chores.where, 0).result()[1]
+        done = [engine.submit(chores.note, tmp_path / "notes") for _ in range(JOBS)]
+        pid = done[-1].result()
         running = [engine.submit(chores.rest, 1.0) for _ in range(2)]
         time.sleep(0.3)
         os.kill(pid, signal.SIGKILL)
         assert all(future.result() != pid for future in running)
         deadly = engine.submit(chores.die, 3)
         found = engines.failure(deadly.exception(timeout=60), "model 3")
+    # What a worker had done is not done again.
+    assert (tmp_path / "notes").read_text().count("done") == len(done)
     assert isinstance(found, errors.JobError)
     assert "model 3: 4 workers ended" in str(found)
     assert "a worker ended (signal 9, see" in said(console)
@@ -266,7 +271,8 @@ def test_a_worker_that_dies_is_replaced_and_a_job_that_kills_four_is_named(
 
 
 @pytest.mark.parametrize("name", [f"{__name__}:spawning", "dask:local:1"])
-def test_an_error_ends_it_promptly(work, console, name):
+def test_an_error_ends_it_promptly(work, console, monkeypatch, name):
+    monkeypatch.setattr(workers, "GRACE", 0.5)
     engine = engines.opened(name, work, console)
     pid = (opened := engine.__enter__()).submit(chores.where, 0).result()[1]
     futures = [opened.submit(chores.rest, 60) for _ in range(4)]
@@ -275,7 +281,7 @@ def test_an_error_ends_it_promptly(work, console, name):
     assert not engine.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert time.monotonic() - begin < 10
     wait_for(lambda: not alive(pid))
-    concurrent.futures.wait(futures, 10)
+    wait_for(lambda: all(future.done() for future in futures))
     lost = concurrent.futures.CancelledError, concurrent.futures.BrokenExecutor
     for future in futures:
         with pytest.raises(lost):
@@ -357,7 +363,7 @@ def test_machines_that_start_the_same_command_work_together(tmp_path, started):
     (place / "enough").touch()
     assert (first.wait(30), second.wait(30)) == (0, 0)
     wait_for(lambda: not any(map(alive, last)))
-    assert json.loads((place / workers.FILE).read_text())["ended"] == 0
+    assert json.loads((place / files.CLUSTER).read_text())["ended"] == 0
 
 
 @pytest.mark.parametrize(
@@ -374,7 +380,7 @@ def test_what_an_earlier_run_left_is_not_worked_for(tmp_path, console, monkeypat
     monkeypatch.setattr(workers, "ANSWER", 0.2)
     monkeypatch.setattr(workers, "PERIOD", 0.1)
     if left is not None:
-        (tmp_path / workers.FILE).write_text(json.dumps(left))
+        (tmp_path / files.CLUSTER).write_text(json.dumps(left))
     begin = time.monotonic()
     assert workers.serve(str(tmp_path), Process(1, 2), console) == status
     assert time.monotonic() - begin > 0.3
@@ -396,10 +402,10 @@ def test_the_others_end_as_the_first_does(work, console, monkeypatch, error, fir
     monkeypatch.setattr(workers, "PERIOD", 0.01)
     engine = engines.opened("dask", work, console)
     engine.__enter__()
-    record = work.read_json(workers.FILE)
+    record = work.read_json(files.CLUSTER)
     assert record["address"].startswith("tcp://127.0.0.1:")
     engine.__exit__(error and type(error), error, None)
-    assert work.read_json(workers.FILE) == {"ended": first, "id": record["id"]}
+    assert work.read_json(files.CLUSTER) == {"ended": first, "id": record["id"]}
     # To one that has begun before, that is news.
     (work.path / "other").mkdir()
     readings = iter([{}, {}, {"ended": first, "id": record["id"]}])
@@ -425,7 +431,7 @@ def test_strangers_cannot_reach_a_scheduler_with_tls(work, console, monkeypatch,
     settings = dask.config.merge(dask.config.config, yaml.safe_load(text))
     with dask.config.set(settings), engines.opened("dask", work, console) as engine:
         assert engine.submit(chores.where, 7).result(60)[0] == 7
-        record = work.read_json(workers.FILE)
+        record = work.read_json(files.CLUSTER)
         assert record["address"].startswith("tls://")
         assert workers._answers(record)
         monkeypatch.setattr(scheduling, "PATIENCE", 1.0)

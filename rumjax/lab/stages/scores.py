@@ -1,7 +1,7 @@
 """Scores of the training examples: memorization by the bank or as given, and its proxies."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -104,11 +104,19 @@ def bank_scores(context: Context) -> dict[str, np.ndarray]:
     stability = rows.stability(max(1, min(part, rows.size // 4)), models=len(models))
     context.work.write_json(files.STABILITY, stability)
 
-    memorization = rows.memorization(models)
+    # One pass over all rows, which lie in a file each.
+    seconds = []
+
+    def correct() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for row in rows.rows(models):
+            seconds.append(row.seconds)
+            yield row.member, row.correct[: rows.size]
+
+    memorization = scores.memorization_of(scores.tally(correct(), rows.size))
     return {
         "memorization": memorization.values,
         "memorization_se": np.asarray(memorization.standard_error),
-        "bank_seconds": np.asarray(sum(row.seconds for row in rows.rows(models))),
+        "bank_seconds": np.asarray(sum(seconds)),
     }
 
 
