@@ -151,7 +151,7 @@ def test_a_run_comes_to_its_end_whoever_is_killed(
 def test_machines_that_start_the_same_command_make_one_run(
     place, finished, tmp_path, programs, closed
 ):
-    """The first is killed and started again."""
+    """The first is killed, the second told to stop, and both are started again."""
     command = [f"--config={place / 'tiny.py'}", f"--workdir={tmp_path / 'run'}"]
 
     def process(index):
@@ -161,20 +161,22 @@ def test_machines_that_start_the_same_command_make_one_run(
     # Each has a worker, which is held up at the bank.
     closed.close("bank")
     earlier = closed.pids("bank")
-    first, *others = map(process, range(3))
+    first, second, third = map(process, range(3))
     wait_for(lambda: len(closed.pids("bank") - earlier) == 3)
 
-    # Workers end with the first one, or once another first one is there.
+    # Workers end with whoever started them, or once another first one is there.
     before = closed.pids("bank")
+    second.terminate()
+    assert second.wait(30) == GONE
     kill(first)
-    first = process(0)
+    first, second = process(0), process(1)
     wait_for(lambda: len(closed.pids("bank") - before) == 3)
     wait_for(lambda: not any(map(alive, before)))
-    assert [other.poll() for other in others] == [None, None]
+    assert third.poll() is None
 
     # All end with the run, and leave nothing behind.
     closed.open("bank")
-    assert [program.wait(60) for program in (first, *others)] == [0, 0, 0]
+    assert [program.wait(60) for program in (first, second, third)] == [0, 0, 0]
     wait_for(lambda: not any(map(alive, closed.pids("bank"))))
     same_results(tmp_path / "run", finished)
     assert not list((tmp_path / "run").rglob(".partial-*"))

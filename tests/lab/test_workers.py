@@ -223,7 +223,10 @@ def test_what_nobody_foresaw_keeps_its_traceback(address):
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("engine", [f"{__name__}:spawned", "dask:local:2"])
+@pytest.mark.parametrize(
+    "engine",
+    [f"{__name__}:spawned", "dask:local:2", "concurrent.futures:ThreadPoolExecutor"],
+)
 def test_processes_come_to_the_same(place, finished, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     assert start(place / "tiny.py", tmp_path / "run", f"--engine={engine}") == 0
