@@ -240,7 +240,6 @@ def study(place):
     del written["forget"]
     random = {"by": "random", "size": 24, "requests": 2}
     sections = {
-        "seeds": 2,
         "model": {"name": f"{Network.__module__}:Network"},
         "methods": {
             "fine": vanilla(FINETUNE),
@@ -250,7 +249,7 @@ def study(place):
         "tuning": {
             "adopt": True,
             "seeds": (7,),
-            "grids": {"fine": {"learning_rate": (0.02, 0.05), "epochs": (1, 2)}},
+            "grids": {"fine": {"learning_rate": (0.02, 0.05)}},
             "like": {"refined": "fine"},
         },
         "cases": {
