@@ -70,6 +70,25 @@ def same_results(one, other):
             assert ours[key].tobytes() == theirs[key].tobytes(), key
 
 
+def without_times(folder):
+    """All tables, arrays and records of a run, but for their times and Orbax's files."""
+    read = {}
+    for path in kept_files(folder):
+        if "tables" in path.parts:  # the same in other words
+            continue
+        if path.suffix == ".csv":
+            read[path] = table(folder / path, TIMES)
+        elif path.suffix == ".npz":
+            read[path] = {
+                key: array.tobytes()
+                for key, array in arrays(folder / path).items()
+                if not key.endswith("seconds")
+            }
+        elif "checkpoints" not in path.parts:
+            read[path] = None
+    return read
+
+
 def random_moments():
     """A generator for when to kill; its seed is printed, and RUMJAX_TESTS_SEED repeats it."""
     drawn = np.random.SeedSequence().entropy % 2**32

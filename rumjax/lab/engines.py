@@ -18,7 +18,7 @@ from rich.console import Console
 from rumjax.errors import EngineError, InvalidInputError, JobError, RumjaxError
 from rumjax.lab import scheduling
 from rumjax.lab.cluster import ALONE, Process
-from rumjax.registry import is_import_path, resolve
+from rumjax.registry import attempt, is_import_path, resolve
 
 if TYPE_CHECKING:  # importing it takes a second, which Dask's workers do not have to wait
     from rumjax.lab.workdir import WorkDirectory
@@ -175,7 +175,8 @@ def _said(error: BaseException) -> str:
 @contextlib.contextmanager
 def _of_function(name: str) -> Iterator[Engine]:
     """Opens the engine that someone's own function returns."""
-    engine = resolve("engine", name, {}, wanted="a function that returns an executor")()
+    function = resolve("engine", name, {}, wanted="a function that returns an executor")
+    engine = attempt(f"engine {name!r}", function, {})
     if not callable(getattr(engine, "submit", None)):
         raise InvalidInputError(
             f"engine {name!r}: it returned {type(engine).__name__}, which has no submit; wanted a "

@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -141,6 +142,16 @@ def carry_out(order: Order) -> Report:
     Raises:
       RumjaxError: whatever went wrong; what nobody foresaw is a JobError.
     """
+    with _ONE_AT_A_TIME:
+        return _carried_out(order)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Threads of one process take turns: a job uses all its devices, and files bear its name."""
+
+
+def _carried_out(order: Order) -> Report:
+    """Carries a job out, as the only one in this process."""
     import jax
 
     begin = time.perf_counter()

@@ -139,7 +139,11 @@ def _connected(address: str, console: Console, least: int = 0) -> Iterator[Dask]
 
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+    except ValueError as error:  # no address; waiting for it would not help
+        raise InvalidInputError(
+            f"engine 'dask:{address}': {error}; wanted an address such as tcp://10.0.0.1:8786"
+        ) from error
+    except (OSError, TimeoutError) as error:
         raise EngineError(
             f"engine 'dask:{address}' cannot be reached ({error}); is its scheduler there?"
         ) from error

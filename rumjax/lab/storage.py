@@ -120,7 +120,7 @@ class Folder:
                 mine = leftover.name.startswith(f".partial-{self.holder}-")
                 with contextlib.suppress(FileNotFoundError):  # its writer has just finished
                     if mine or leftover.lstat().st_mtime < time.time() - A_DAY:
-                        leftover.unlink()
+                        _delete(leftover)
 
     def below(self, folder: str) -> "Folder":
         """Returns the storage of a folder below, which need not be there yet."""
@@ -168,18 +168,39 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Deletes a file, or a folder with all that is in it."""
-        path = self.path / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        _delete(self.path / name)
 
     @contextlib.contextmanager
     def saving(self, name: str) -> Iterator[epath.Path]:
-        """Gives the path of a folder in which Orbax is to save a model."""
-        yield LocalPath(self.path / name)
+        """Gives the path of a folder in which Orbax is to save a model.
 
-    loading = saving
+        The folder takes its name when that is done, and replaces another of that name: a worker
+        whose driver was killed may be saving the same model.
+        """
+        target = self.path / name
+        own, old = (
+            target.parent / f".partial-{self.holder}-{word}-{target.name}"
+            for word in ("new", "old")
+        )
+        try:
+            for leftover in (own, old):
+                _delete(leftover)
+            yield LocalPath(own)
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(old)
+            try:
+                own.rename(target)
+            except OSError:
+                if not target.exists():  # else another worker has just saved it
+                    raise
+        finally:
+            for leftover in (own, old):
+                _delete(leftover)
+
+    @contextlib.contextmanager
+    def loading(self, name: str) -> Iterator[epath.Path]:
+        """Gives the path of a folder from which Orbax is to load a model."""
+        yield LocalPath(self.path / name)
 
     def unwritten(self, name: str, error: Exception) -> WorkDirectoryError:
         """Words the error of a file that could not be written."""
@@ -187,6 +208,14 @@ class Folder:
             f"{self.path / name} could not be written ({reason(error)}); "
             "make room or choose another --workdir, and start again to go on from here"
         )
+
+
+def _delete(path: pathlib.Path) -> None:
+    """Deletes a file, or a folder with all that is in it, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Bucket:
@@ -267,6 +296,7 @@ class Bucket:
         Orbax writes to Google Cloud Storage itself. For S3 it has no means: there a model is saved
         to a local folder, whose files are put into the bucket, and last the mark that all are.
         """
+        self.delete(name)  # else Orbax keeps what is there
         if not self._copies:
             yield self.path / name
             return

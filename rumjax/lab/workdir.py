@@ -228,7 +228,6 @@ class WorkDirectory:
         target = files.checkpoint(name)
         state = {"params": variables.params, "batch_stats": variables.batch_stats}
         try:
-            self._files.delete(target)  # else Orbax keeps what is there
             with self._files.saving(target) as folder, self._manager(folder) as manager:
                 manager.save(
                     0,

@@ -1,7 +1,7 @@
 """Holds workers up where a test wants them, and what workers of a user's own code may do to them.
 
-A preload of Dask's workers: before they write a file of a folder whose gate is closed, they say
-that they are held, and wait.
+A preload of Dask's workers: before they write a file whose name begins like a closed gate, they
+say that they are held, and wait.
 """
 
 import os
@@ -26,22 +26,24 @@ class Gates:
             VARIABLE: str(place),
         }
 
-    def close(self, name):
-        """Holds up whoever is about to write a file of a folder."""
-        (self.closed / name).touch()
+    def close(self, gate):
+        """Holds up whoever is about to write a file whose name begins so."""
+        (self.closed / gate.replace("/", "+")).touch()
 
-    def open(self, name):
-        (self.closed / name).unlink()
+    def open(self, gate):
+        (self.closed / gate.replace("/", "+")).unlink()
 
-    def pids(self, name):
+    def pids(self, gate):
         """The processes that have been held up at a gate."""
-        return {int(path.name.partition("-")[2]) for path in self.held.glob(f"{name}-*")}
+        found = self.held.glob(f"{gate.replace('/', '+')}-*")
+        return {int(path.name.rpartition("-")[2]) for path in found}
 
     def wait(self, name):
-        """Waits where a gate is closed."""
-        while (self.closed / name).exists():
-            (self.held / f"{name}-{os.getpid()}").touch()
-            time.sleep(0.02)
+        """Waits before a file is written, where a gate is closed."""
+        for gate in self.closed.iterdir():
+            while name.replace("/", "+").startswith(gate.name) and gate.exists():
+                (self.held / f"{gate.name}-{os.getpid()}").touch()
+                time.sleep(0.02)
 
 
 def dask_setup(worker):
@@ -51,7 +53,7 @@ def dask_setup(worker):
     gates, writing = Gates(pathlib.Path(os.environ[VARIABLE])), WorkDirectory.writing
 
     def write(self, name):
-        gates.wait(name.partition("/")[0])
+        gates.wait(name)
         return writing(self, name)
 
     WorkDirectory.writing = write

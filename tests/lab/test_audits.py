@@ -12,7 +12,7 @@ from rich.console import Console
 from rumjax import audits
 from rumjax.audits import FORGOTTEN, IN, OUT
 from rumjax.errors import InvalidInputError
-from rumjax.lab import bank, experiment, files, jobs, pipeline
+from rumjax.lab import bank, engines, experiment, files, jobs, pipeline
 from rumjax.lab.answers import lost, reader, to_arrays
 from rumjax.lab.context import context_of, load_of_bank, stage_key
 from rumjax.lab.methods import rum_f, vanilla
@@ -24,6 +24,7 @@ from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 from rumjax.types import Outputs
 from rumjax.unlearn import run as unlearn
+from tests.runs import without_times
 from tests.tiny import SIZE, TESTS
 
 
@@ -62,11 +63,11 @@ def config(place, methods=METHODS, **sections):
     return {**found, **changed, **sections}
 
 
-def run(place, folder, **changes):
+def run(place, folder, engine=engines.HERE, **changes):
     """Runs, and says which models were made."""
     built = experiment.build(config(place, **changes))
     with WorkDirectory(folder) as work:
-        pipeline.run_experiment(built, work, console=QUIET, figures=False)
+        pipeline.run_experiment(built, work, console=QUIET, engine=engine, figures=False)
         return work.read_json("audit/models.json")
 
 
@@ -117,6 +118,16 @@ def test_a_share_that_a_model_cannot_give_is_refused(context, place):
 
 
 # What is made, and what is reused
+
+
+def test_workers_make_the_same(place, done, tmp_path):
+    folder = shutil.copytree(done[0], tmp_path / "run")
+    gone = files.audited_answers("*", "*"), files.audit("*"), files.audit_arrays("*")
+    with WorkDirectory(folder) as work:
+        work.delete(*gone)
+    assert without_times(folder) != without_times(done[0])
+    run(place, folder, engines.Here())
+    assert without_times(folder) == without_times(done[0])
 
 
 def test_an_audit_says_how_many_models_it_made(done):

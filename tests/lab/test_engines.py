@@ -145,10 +145,14 @@ def test_without_dask_its_extra_is_named(monkeypatch):
         engines.check("dask")
 
 
-def test_a_function_that_returns_no_engine_is_refused(work, console):
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [("nothing", "returned str, which has no submit"), ("wait_for", "TypeError: wait_for..")],
+)
+def test_a_function_that_returns_no_engine_is_refused(work, console, function, message):
     with (
-        pytest.raises(errors.InvalidInputError, match="returned str, which has no submit"),
-        engines.opened(f"{__name__}:nothing", work, console),
+        pytest.raises(errors.InvalidInputError, match=message),
+        engines.opened(f"{__name__}:{function}", work, console),
     ):
         pass
 
@@ -300,6 +304,11 @@ def test_a_scheduler_that_is_not_there_is_said(work, console, monkeypatch, tmp_p
         ):
             pass
     assert "waiting for" in said(console)
+    with (
+        pytest.raises(errors.InvalidInputError, match="missing port number"),
+        engines.opened("dask:tcp://nohost", work, console),
+    ):
+        pass
 
 
 def test_a_late_worker_is_waited_for_and_a_scheduler_that_is_killed_is_said(
@@ -324,46 +333,6 @@ def test_a_late_worker_is_waited_for_and_a_scheduler_that_is_killed_is_said(
         begin = time.monotonic()
     assert time.monotonic() - begin < 10
     workers.end([worker])
-
-
-def test_machines_that_start_the_same_command_work_together(tmp_path, started):
-    """The first is killed and started again, the second told to stop and started again."""
-    place = tmp_path / "run"
-
-    def process(index):
-        return started("tests.lab.chores", place, index, 2)
-
-    def workers_but(before):
-        """Processes that have done jobs, besides some."""
-        found = {int(path.name) for path in place.glob("jobs/[0-9]*")}
-        return {pid for pid in found - before if alive(pid)}
-
-    # The second waits for the first.
-    second, first = process(1), process(0)
-    wait_for(lambda: len(workers_but(set())) == 2)
-
-    # The first is killed: its worker ends with it, the second goes on with the next.
-    before = workers_but(set())
-    first.kill()
-    wait_for(lambda: not any(map(alive, before)))
-    assert second.poll() is None
-    first = process(0)
-    wait_for(lambda: len(workers_but(before)) == 2)
-
-    # The second is told to stop: its worker ends with it.
-    both = workers_but(before)
-    second.terminate()
-    assert second.wait(30) == launch.START_AGAIN
-    wait_for(lambda: len(workers_but(before) & both) == 1)
-
-    # Both end with the run.
-    second = process(1)
-    wait_for(lambda: len(workers_but(before)) == 2)
-    last = workers_but(before)
-    (place / "enough").touch()
-    assert (first.wait(30), second.wait(30)) == (0, 0)
-    wait_for(lambda: not any(map(alive, last)))
-    assert json.loads((place / files.CLUSTER).read_text())["ended"] == 0
 
 
 @pytest.mark.parametrize(

@@ -108,37 +108,37 @@ def test_a_run_comes_to_its_end_whoever_is_killed(
     work, file = tmp_path / "run", tmp_path / "scheduler.json"
     command = [f"--config={place / 'tiny.py'}", f"--workdir={work}", f"--engine=dask:{file}"]
 
-    # Of two workers, both at work on the bank, one is killed, and the other told to leave. A third
-    # one comes late, and begins anew what they had; the other ends with what it is at.
+    # Of two workers, both at work on the bank, one is killed, and the other told to leave, which
+    # it does with what it is at. A third one comes late, and takes over.
     closed.close("bank")
+    closed.close("rows/retrain")
     scheduler = programs.scheduler(file)
     one, other = programs.worker(file), programs.worker(file)
     driver = programs.start("rumjax.launch", *command)
     wait_for(lambda: closed.pids("bank") >= {one.pid, other.pid})
     kill(one)
-    late = programs.worker(file)
     other.terminate()
-    wait_for(lambda: late.pid in closed.pids("bank"))
+    late = programs.worker(file)
+    closed.open("bank")
+    assert other.wait(30) == 0
+    wait_for(lambda: late.pid in closed.pids("rows/retrain"))
     assert driver.poll() is None
-    assert not list((work / "bank").glob("0*"))
+    assert len(list((work / "bank").glob("0*"))) == 24
 
     # The driver is killed, and another one goes on with the same workers.
     kill(driver)
-    closed.close("rows")
+    closed.close("rows/finetune")
     driver = programs.start("rumjax.launch", *command)
-    closed.open("bank")
-    assert other.wait(30) == 0
-    wait_for(lambda: late.pid in closed.pids("rows"))
-    assert len(list((work / "bank").glob("0*"))) == 24
+    closed.open("rows/retrain")
+    wait_for(lambda: late.pid in closed.pids("rows/finetune"))
 
-    # The scheduler is killed: the driver says what to do, and workers leave
-    # with what they are at.
+    # The scheduler is killed: the driver says what to do, and workers leave with what they are at.
     kill(scheduler)
     assert driver.wait(30) == GONE
     assert "EngineError: the engine is gone" in said(driver)
     assert "start the same command again to go on" in said(driver)
     assert "Traceback" not in said(driver)
-    closed.open("rows")
+    closed.open("rows/finetune")
     late.wait(30)
 
     # With others of both, the same command goes on to the same results.
@@ -146,6 +146,40 @@ def test_a_run_comes_to_its_end_whoever_is_killed(
     assert start(place / "tiny.py", work, f"--engine=dask:{cluster}") == 0
     same_results(work, finished)
     assert not list(work.rglob(".partial-*"))
+
+
+def test_machines_that_start_the_same_command_make_one_run(
+    place, finished, tmp_path, programs, closed
+):
+    """The first is killed, the second told to stop, and both are started again."""
+    command = [f"--config={place / 'tiny.py'}", f"--workdir={tmp_path / 'run'}"]
+
+    def process(index):
+        variables = {"SLURM_PROCID": f"{index}", "SLURM_NTASKS": "3", "RUMJAX_HOST": "127.0.0.1"}
+        return programs.start("rumjax.launch", *command, **variables)
+
+    # Each has a worker, which is held up at the bank.
+    closed.close("bank")
+    earlier = closed.pids("bank")
+    first, second, third = map(process, range(3))
+    wait_for(lambda: len(closed.pids("bank") - earlier) == 3)
+
+    # Workers end with whoever started them, or once another first one is there.
+    before = closed.pids("bank")
+    second.terminate()
+    assert second.wait(30) == GONE
+    kill(first)
+    first, second = process(0), process(1)
+    wait_for(lambda: len(closed.pids("bank") - before) == 3)
+    wait_for(lambda: not any(map(alive, before)))
+    assert third.poll() is None
+
+    # All end with the run, and leave nothing behind.
+    closed.open("bank")
+    assert [program.wait(60) for program in (first, second, third)] == [0, 0, 0]
+    wait_for(lambda: not any(map(alive, closed.pids("bank"))))
+    same_results(tmp_path / "run", finished)
+    assert not list((tmp_path / "run").rglob(".partial-*"))
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -1,5 +1,6 @@
 """Files of a work directory are whole or absent, and what damages them is reported."""
 
+import concurrent.futures
 import contextlib
 import errno
 import json
@@ -497,3 +498,18 @@ def test_digests_see_every_bit_shape_name_and_dtype(variables):
     digests = [digest(each) for each in others]
     assert len(set(digests)) == len(others)
     assert digest(jax.tree.map(np.asarray, variables)) == digests[0]
+
+
+def test_two_workers_may_save_one_model(tmp_path, variables):
+    """A worker whose driver was killed may be saving what another one saves now."""
+
+    def save(holder):
+        with WorkDirectory(tmp_path, holder=holder, lock=False) as work:
+            for _ in range(4):
+                work.save_model("m", variables)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(save, ("one", "other")))
+    with WorkDirectory(tmp_path) as work:
+        assert digest(work.load_model("m", variables)) == digest(variables)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["m"]
