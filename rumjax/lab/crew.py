@@ -114,13 +114,16 @@ class Queue:
     def take(self, workers: int) -> tuple[Name, ...]:
         """Takes the names of the next job.
 
-        The first has a model for each device of a worker; others as many as `ENOUGH` seconds
-        allow, as far as each worker gets two jobs.
+        The first have a model for each device of a worker; others as many of one kind as `ENOUGH`
+        seconds allow, as far as each worker gets two jobs more. A kind that was not seen yet is
+        taken to be as slow as the slowest that was.
         """
         kind, names = next(iter(self.waiting.items()))
         size = self.devices
-        if kind in self.seconds:
-            size = min(int(ENOUGH / self.seconds[kind]), -(-len(names) // (2 * workers)))
+        if self.seconds:
+            seconds = self.seconds.get(kind, max(self.seconds.values()))
+            waiting = sum(map(len, self.waiting.values()))
+            size = min(int(ENOUGH / seconds), -(-waiting // (2 * workers)))
             for whole in (self.devices * SIDE_BY_SIDE, self.devices):
                 if size > whole:
                     size = size // whole * whole
