@@ -35,8 +35,9 @@ CLASSES = 3
 
 
 SLOW = (
+    "test_faults.py",
     "test_config_runs.py",
-    "test_processes.py",
+    "test_workers.py",
     "test_run_going_on.py",
     "test_tuning.py",
     "test_mesh.py",

@@ -33,6 +33,10 @@ class Gates:
     def open(self, gate):
         (self.closed / gate.replace("/", "+")).unlink()
 
+    def open_all(self):
+        for path in self.closed.iterdir():
+            path.unlink()
+
     def pids(self, gate):
         """The processes that have been held up at a gate."""
         found = self.held.glob(f"{gate.replace('/', '+')}-*")

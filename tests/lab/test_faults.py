@@ -1,35 +1,18 @@
 """Workers, the scheduler and the driver are killed, late or wrong: a run says so, or goes on."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
 from tests.lab import gates
+from tests.lab.test_engines import ROOT, alive, wait_for
 from tests.runs import same_results, start
 from tests.tiny import write_config
 
-ROOT = pathlib.Path(__file__).parents[2]
 GONE = 75
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.02)
-
-
-def alive(pid):
-    """Is there such a process, which has not ended?"""
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Programs:
@@ -82,6 +65,13 @@ def kill(program):
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory):
     return gates.Gates(tmp_path_factory.mktemp("gates"))
+
+
+@pytest.fixture(autouse=True)
+def _opened(closed):
+    """Nobody waits at the gates of a test that has failed."""
+    yield
+    closed.open_all()
 
 
 @pytest.fixture(scope="module")
