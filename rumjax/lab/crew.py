@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
@@ -41,7 +41,7 @@ class Crew:
         return self._result(self._submitted(order), order).devices
 
     def make(self, batches: Sequence[Batch]) -> None:
-        """Has batches made, each as soon as those before it are."""
+        """Has batches made, each name as soon as those are that it waits for."""
         queues = {batch: Queue(batch, len(self.devices)) for batch in batches}
         running: dict[Future[Report], tuple[Queue, Order]] = {}
         bars: dict[str, int] = defaultdict(int)
@@ -72,10 +72,9 @@ class Crew:
         """Gives every worker a job, and has another one ready for it."""
         workers = width(self.engine)
         for queue in queues.values():
-            if any(before in queues and queues[before].undone for before in queue.batch.after):
-                continue
-            while queue.waiting and len(running) < 2 * workers:
-                order = self._order(queue.batch, queue.take(workers))
+            before = [queues[batch] for batch in queue.batch.after if batch in queues]
+            while len(running) < 2 * workers and (names := queue.take(workers, before)):
+                order = self._order(queue.batch, names)
                 running[self._submitted(order)] = queue, order
 
     def _order(self, batch: Batch, names: tuple[Name, ...]) -> Order:
@@ -105,20 +104,37 @@ class Queue:
 
     def __init__(self, batch: Batch, devices: int) -> None:
         """Sorts names by kind or method, since a job's models are to be of one program."""
-        self.batch, self.devices, self.undone = batch, devices, len(batch.names)
+        self.batch, self.devices = batch, devices
+        self.left = Counter(map(seed_of, batch.names))
         self.waiting: dict[str, list[Name]] = defaultdict(list)
         self.seconds: dict[str, float] = {}
         for name in batch.names:
             self.waiting[kind_of(name)].append(name)
 
-    def take(self, workers: int) -> tuple[Name, ...]:
-        """Takes the names of the next job.
+    @property
+    def undone(self) -> int:
+        """The number of names that are waiting or at hand."""
+        return self.left.total()
+
+    def holds(self, name: Name) -> bool:
+        """Says whether a name of a later batch has to wait for this one."""
+        seed = seed_of(name)
+        of_no_seed = seed is None or self.left[None]
+        return bool(self.undone if of_no_seed else self.left[seed])
+
+    def take(self, workers: int, before: "Sequence[Queue]" = ()) -> tuple[Name, ...]:
+        """Takes the names of the next job, of those that need not wait for others; maybe none.
 
         The first have a model for each device of a worker; others as many of one kind as `ENOUGH`
         seconds allow, as far as each worker gets two jobs more. A kind that was not seen yet is
         taken to be as slow as the slowest that was.
         """
-        kind, names = next(iter(self.waiting.items()))
+        for kind, names in self.waiting.items():
+            ready = [name for name in names if not any(one.holds(name) for one in before)]
+            if ready:
+                break
+        else:
+            return ()
         size = self.devices
         if self.seconds:
             seconds = self.seconds.get(kind, max(self.seconds.values()))
@@ -128,16 +144,15 @@ class Queue:
                 if size > whole:
                     size = size // whole * whole
             size = max(size, self.devices)
-        taken, left = names[:size], names[size:]
-        if left:
-            self.waiting[kind] = left
-        else:
+        taken = ready[:size]
+        self.waiting[kind] = [name for name in names if name not in taken]
+        if not self.waiting[kind]:
             del self.waiting[kind]
         return tuple(taken)
 
     def note(self, order: Order, report: Report) -> None:
         """Notes that a job is done, and how long each of its names took."""
-        self.undone -= len(order.names)
+        self.left.subtract(map(seed_of, order.names))
         self.seconds[kind_of(order.names[0])] = max(report.seconds / len(order.names), 1e-3)
 
 
@@ -159,3 +174,9 @@ def translated(order: Order) -> Iterator[None]:
 def kind_of(name: Name) -> str:
     """Returns the kind or method of a name, empty where it has none."""
     return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def seed_of(name: Name) -> int | None:
+    """Returns the seed of a name, or the number of its model, None where it has neither."""
+    last = name[-1] if isinstance(name, tuple) else name
+    return last if isinstance(last, int) else None

@@ -51,7 +51,7 @@ class Batch:
     """units of its progress in this process; workers' progress is counted in names"""
     unit: str = "epochs"
     after: "Sequence[Batch]" = ()
-    """the batches that have to be made before this one"""
+    """batches before this one: a name waits for those of the same seed"""
     advance: progress.Advance | None = None
     """called for every name, in place of a bar"""
 

@@ -129,7 +129,7 @@ def test_what_others_need_is_made_before(employ):
     first = batch(range(5), context=context)
     beside = Batch(stage="originals", context=context, names=[0], title="Original models", total=1)
     later = Batch(
-        stage="oracles", context=context, names=[0, 1], title="Oracles", total=1, after=[first]
+        stage="oracles", context=context, names=["all"], title="Oracles", total=1, after=[first]
     )
     # What lacks nothing is not waited for.
     done = batch([], context=context)
@@ -143,6 +143,22 @@ def test_what_others_need_is_made_before(employ):
     assert stages.count("bank") == 3
     made = [name for order in engine.orders if order.stage == "bank" for name in order.names]
     assert made == list(range(5))
+
+
+def test_a_name_waits_for_those_of_its_seed():
+    references = [("reference", seed) for seed in range(3)]
+    later = [("fine", 0), ("fine", 1), ("kept", 0), ("kept", 2), "all"]
+    first, second = Queue(batch(references), 1), Queue(batch(later), 1)
+    assert second.take(1, [first]) == ()
+    (name,) = first.take(1)
+    first.note(Order(ADDRESS, "oracles", "", (name,)), Report("w", (), 1.0, ()))
+    assert name == ("reference", 0)
+    ready = [second.take(1, [first]) for _ in range(3)]
+    assert ready == [(("fine", 0),), (("kept", 0),), ()]
+    for name in first.take(1) + first.take(1):
+        first.note(Order(ADDRESS, "oracles", "", (name,)), Report("w", (), 1.0, ()))
+    rest = [second.take(1, [first]) for _ in range(4)]
+    assert rest == [(("fine", 1),), (("kept", 2),), ("all",), ()]
 
 
 def test_what_workers_say_is_said_once(employ, shown):
