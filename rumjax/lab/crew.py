@@ -129,11 +129,8 @@ class Queue:
         seconds allow, as far as each worker gets two jobs more. A kind that was not seen yet is
         taken to be as slow as the slowest that was.
         """
-        for kind, names in self.waiting.items():
-            ready = [name for name in names if not any(one.holds(name) for one in before)]
-            if ready:
-                break
-        else:
+        kind = next((kind for kind in self.waiting if self._ready(kind, before)), None)
+        if kind is None:
             return ()
         size = self.devices
         if self.seconds:
@@ -144,11 +141,15 @@ class Queue:
                 if size > whole:
                     size = size // whole * whole
             size = max(size, self.devices)
-        taken = ready[:size]
-        self.waiting[kind] = [name for name in names if name not in taken]
+        taken = self._ready(kind, before)[:size]
+        self.waiting[kind] = [name for name in self.waiting[kind] if name not in taken]
         if not self.waiting[kind]:
             del self.waiting[kind]
         return tuple(taken)
+
+    def _ready(self, kind: str, before: "Sequence[Queue]") -> list[Name]:
+        """Returns the names of a kind that need not wait for others."""
+        return [name for name in self.waiting[kind] if not any(one.holds(name) for one in before)]
 
     def note(self, order: Order, report: Report) -> None:
         """Notes that a job is done, and how long each of its names took."""
