@@ -146,7 +146,7 @@ def test_machines_that_start_the_same_command_make_one_run(
 
     def process(index):
         variables = {"SLURM_PROCID": f"{index}", "SLURM_NTASKS": "3", "RUMJAX_HOST": "127.0.0.1"}
-        return programs.start("rumjax.launch", *command, **variables)
+        return programs.start(gates.__name__, *command, **variables)
 
     # Each has a worker, which is held up at the bank.
     closed.close("bank")
