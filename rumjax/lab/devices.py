@@ -9,6 +9,10 @@ from rumjax.errors import InvalidInputError, check_count
 MOST_DEVICES = 1024
 """Devices that a CPU is split into, at most."""
 
+CORES = "RUMJAX_CORES"
+"""The environment variable that names the cores of a worker, "0,1" for instance, where several
+share a CPU."""
+
 
 def settle(devices: int, *, only_cpu: bool = False) -> None:
     """Splits the CPU into so many devices, and keeps compiled programs from one run to the next.
@@ -38,6 +42,19 @@ def settle(devices: int, *, only_cpu: bool = False) -> None:
 
 
 def settle_worker() -> None:
-    """Settles a worker: of a CPU, each core that it may use is a device, or as many as are said."""
+    """Settles a worker: of a CPU, each core that it may use is a device, or as many as are said.
+
+    It keeps to its cores only once JAX has made its threads. JAX shares sums out to as many as
+    there are cores, which decides their last bits: they are to be those of any other process.
+    """
+    import jax
+
+    named = os.environ.get(CORES, "")
+    cores = set(map(int, named.split(","))) if named else os.sched_getaffinity(0)
     said = os.environ.get("JAX_NUM_CPU_DEVICES")
-    settle(int(said or min(len(os.sched_getaffinity(0)), MOST_DEVICES)))
+    settle(int(said or min(len(cores), MOST_DEVICES)))
+    jax.local_devices()
+    if named:
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setaffinity(int(thread), cores)

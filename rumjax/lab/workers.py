@@ -24,6 +24,7 @@ from rich.console import Console
 
 from rumjax.lab import files
 from rumjax.lab.cluster import Process
+from rumjax.lab.devices import CORES
 
 HOST = "RUMJAX_HOST"
 """An environment variable: this machine's address for other machines, where it has several."""
@@ -175,21 +176,21 @@ def shares(
 ) -> list[dict[str, str]]:
     """Shares this machine out to workers: returns the environment variables of each.
 
-    A worker alone has all cores and accelerators. Several split a CPU into as many devices as it
-    has cores; of several GPUs, each sees one, and shares its memory with those that see the same.
+    A worker alone has all cores and accelerators. Several get cores of their own, as far as there
+    are enough; of several GPUs, each sees one, and shares its memory with those that see the same.
     On one of several hosts of a TPU slice, a worker has the chips of its host and no others.
-
-    Workers are not tied to cores. JAX counts those that it may use, and shares sums out to as many
-    threads, which decides their last bits; tied afterwards, its threads get in each other's way.
     """
     # A worker alone.
     if count == 1:
         return [_chips_of_host(environ) if several_hosts else {}]
 
-    # A device for each core.
-    devices = max(1, len(os.sched_getaffinity(0)) // count)
-    given = environ.get("JAX_NUM_CPU_DEVICES", f"{devices}")
-    variables = [{"JAX_NUM_CPU_DEVICES": given} for _ in range(count)]
+    # Cores: as many for each, next to each other.
+    cores = sorted(os.sched_getaffinity(0))
+    each = len(cores) // count
+    variables = []
+    for index in range(count):
+        own = cores[index * each : (index + 1) * each]
+        variables.append({CORES: ",".join(map(str, own))} if own else {})
 
     # GPUs: one for each, or several workers on one.
     numbers = [path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*")]

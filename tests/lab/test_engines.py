@@ -24,6 +24,7 @@ from rich.console import Console
 from rumjax import errors, launch
 from rumjax.lab import engines, files, scheduling, workers
 from rumjax.lab.cluster import Process
+from rumjax.lab.devices import CORES
 from rumjax.lab.workdir import WorkDirectory
 from tests.lab import chores
 
@@ -211,9 +212,10 @@ def test_a_machine_is_shared_out(count, several, environ, wanted):
     shares = workers.shares(count, several, environ)
     names = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
     variables = [dict(zip(names, one, strict=True)) if one else {} for one in wanted]
-    devices = [int(share.pop("JAX_NUM_CPU_DEVICES", 1)) for share in shares]
+    cores = [share.pop(CORES, "") for share in shares]
     assert shares == variables
-    assert count <= sum(devices) <= max(count, len(os.sched_getaffinity(0)))
+    taken = [core for own in cores if own for core in own.split(",")]
+    assert len(taken) == len(set(taken)) <= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize(
