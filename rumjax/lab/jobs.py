@@ -75,7 +75,7 @@ def make(*batches: Batch) -> None:
     while wanted:
         first = wanted.pop(0)
         names, total = list(first.names), first.total
-        while wanted and (wanted[0].stage, wanted[0].title) == (first.stage, first.title):
+        while wanted and wanted[0].stage == first.stage and wanted[0].context is first.context:
             names += wanted[0].names
             total += wanted.pop(0).total
         stage = stage_of(first.stage)
