@@ -340,7 +340,7 @@ def test_a_bank_goes_on_with_half_as_many(both_ways, recipe, data, tmp_path):
                 recipe,
                 data,
                 KEYS[0],
-                models=4,
+                models=range(4),
                 on_made=lambda each: made.extend(each.names),
                 on_arranged=lambda each: arranged.append(each.per_device),
             )

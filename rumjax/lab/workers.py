@@ -32,7 +32,7 @@ HOST = "RUMJAX_HOST"
 GONE = 75
 """The exit status of a machine that lost the first one: starting again can go on."""
 
-GRACE, PATIENCE, PERIOD, ANSWER, LOOK = 2.0, 600.0, 1.0, 5.0, 30.0
+GRACE, PATIENCE, PERIOD, ANSWER, LOOK = 2.0, 600.0, 1.0, 5.0, 5.0
 """Seconds: for a worker to leave, for the first machine to come, between two looks for it, for its
 answer, and between two looks at its file while working for it."""
 

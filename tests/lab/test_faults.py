@@ -138,37 +138,44 @@ def test_a_run_comes_to_its_end_whoever_is_killed(
     assert not list(work.rglob(".partial-*"))
 
 
-def test_machines_that_start_the_same_command_make_one_run(
-    place, finished, tmp_path, programs, closed
-):
+SMALL = """
+    config.seeds = 3
+    config.forget = {"by": "random", "size": 10}
+    config.methods = {"finetune_vanilla": vanilla(finetune)}
+"""
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_machines_that_start_the_same_command_make_one_run(place, tmp_path, programs, closed):
     """The first is killed, the second told to stop, and both are started again."""
-    command = [f"--config={place / 'tiny.py'}", f"--workdir={tmp_path / 'run'}"]
+    write_config(place, "small.py", SMALL)
+    command = [f"--config={place / 'small.py'}", f"--workdir={tmp_path / 'run'}"]
 
     def process(index):
         variables = {"SLURM_PROCID": f"{index}", "SLURM_NTASKS": "3", "RUMJAX_HOST": "127.0.0.1"}
         return programs.start(gates.__name__, *command, **variables)
 
-    # Each has a worker, which is held up at the bank.
-    closed.close("bank")
-    earlier = closed.pids("bank")
+    # Each has a worker, which is held up at an original model.
+    closed.close("dynamics")
     first, second, third = map(process, range(3))
-    wait_for(lambda: len(closed.pids("bank") - earlier) == 3)
+    wait_for(lambda: len(closed.pids("dynamics")) == 3)
 
     # Workers end with whoever started them, or once another first one is there.
-    before = closed.pids("bank")
+    before = closed.pids("dynamics")
     second.terminate()
     assert second.wait(30) == GONE
     kill(first)
     first, second = process(0), process(1)
-    wait_for(lambda: len(closed.pids("bank") - before) == 3)
+    wait_for(lambda: len(closed.pids("dynamics") - before) == 3)
     wait_for(lambda: not any(map(alive, before)))
     assert third.poll() is None
 
     # All end with the run, and leave nothing behind.
-    closed.open("bank")
+    closed.open("dynamics")
     assert [program.wait(60) for program in (first, second, third)] == [0, 0, 0]
-    wait_for(lambda: not any(map(alive, closed.pids("bank"))))
-    same_results(tmp_path / "run", finished)
+    wait_for(lambda: not any(map(alive, closed.pids("dynamics"))))
+    assert start(place / "small.py", tmp_path / "alone") == 0
+    same_results(tmp_path / "run", tmp_path / "alone")
     assert not list((tmp_path / "run").rglob(".partial-*"))
 
 
