@@ -129,10 +129,10 @@ class Queue:
         seconds allow, as far as each worker gets two jobs more. A kind that was not seen yet is
         taken to be as slow as the slowest that was.
         """
-        kind = next((kind for kind in self.waiting if self._ready(kind, before)), None)
-        if kind is None:
+        ready = next(filter(None, (self._ready(kind, before) for kind in self.waiting)), None)
+        if ready is None:
             return ()
-        size = self.devices
+        kind, size = kind_of(ready[0]), self.devices
         if self.seconds:
             seconds = self.seconds.get(kind, max(self.seconds.values()))
             waiting = sum(map(len, self.waiting.values()))
@@ -141,7 +141,7 @@ class Queue:
                 if size > whole:
                     size = size // whole * whole
             size = max(size, self.devices)
-        taken = self._ready(kind, before)[:size]
+        taken = ready[:size]
         self.waiting[kind] = [name for name in self.waiting[kind] if name not in taken]
         if not self.waiting[kind]:
             del self.waiting[kind]

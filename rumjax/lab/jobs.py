@@ -39,7 +39,7 @@ Name: TypeAlias = Any
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """What a stage of a run or of a case lacks."""
+    """Names what a stage of a run or of a case lacks."""
 
     stage: str
     """the name of its module in `rumjax.lab.stages`"""
@@ -123,7 +123,7 @@ class Order(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What became of a job; all else is in files."""
+    """Tells what became of a job; all else is in files."""
 
     worker: str
     devices: tuple[str, ...]

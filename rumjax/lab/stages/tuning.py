@@ -24,7 +24,7 @@ from rumjax.lab.grids import Setting, fingerprint, settings
 from rumjax.lab.methods import Method
 from rumjax.lab.report.tuning import options as varied_options
 from rumjax.lab.search import SEARCHES, Choice
-from rumjax.lab.sections import Selection
+from rumjax.lab.sections import Selection, Tuning
 from rumjax.lab.stages import forget_sets, oracles, originals, scores
 from rumjax.lab.trials import Trials, file_of
 from rumjax.lab.values import is_number
@@ -157,10 +157,16 @@ def searched_methods(case: Case, config: Config) -> dict[str, int]:
 # Searching
 
 
+def tuning_section(context: CaseContext) -> Tuning:
+    """Returns the section `tuning`, in a run that has one."""
+    section = context.run.config.tuning
+    assert section is not None
+    return section
+
+
 def make(context: CaseContext, names: Sequence[tuple[str, Any]], advance: progress.Advance) -> None:
     """Tries settings of methods, which are pairs of a method's name and its options."""
-    tuning = context.run.config.tuning
-    assert tuning is not None
+    tuning = tuning_section(context)
     methods = {method.name: method for method in context.case.methods}
     tried = [
         rebuilt(context.run, methods[name], options["select"], options["order"])
@@ -178,8 +184,7 @@ def score(
     A method that diverges on every seed scores −∞, so that it is never the best. What the directory
     knows is not tried again.
     """
-    place, tuning = context.place, context.run.config.tuning
-    assert tuning is not None
+    place, tuning = context.place, tuning_section(context)
     missing = []
     for method in methods:
         if place.has(file_of(tuning, method)):
@@ -206,8 +211,7 @@ def search(
     context: CaseContext, methods: Sequence[Method], advance: progress.Advance
 ) -> dict[str, Tuned]:
     """Finds the best of every method that has a grid, or whose unlearners are selected."""
-    tuning = context.run.config.tuning
-    assert tuning is not None
+    tuning = tuning_section(context)
     best: dict[str, Tuned] = {}
     for method in methods:
         if grid := tuning.grid(method.name, method.algorithm):
@@ -226,8 +230,7 @@ def best_setting(
     context: CaseContext, method: Method, grid: Mapping[str, Any], advance: progress.Advance
 ) -> Tuned:
     """Finds the setting of a grid that scores highest, the first of equals."""
-    tuning = context.run.config.tuning
-    drawn = settings(grid, method.order, draw=None if tuning is None else tuning.settings)
+    drawn = settings(grid, method.order, draw=tuning_section(context).settings)
     methods = [with_setting(context.run, method, setting) for setting in drawn]
     by_setting = score(context, methods, advance)
     best = int(np.argmax(by_setting))
