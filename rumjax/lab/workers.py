@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -94,19 +94,16 @@ def start(
             output.close()
 
 
-def end(workers: Sequence[subprocess.Popen[bytes]], grace: float = GRACE) -> None:
-    """Ends workers: they are told to, and killed if they are still there after some seconds."""
-    for worker in workers:
-        worker.terminate()
-    deadline = time.monotonic() + grace
-    for worker in workers:
-        try:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
-        if worker.stdin is not None:
-            worker.stdin.close()
+def end(worker: subprocess.Popen[bytes]) -> None:
+    """Ends a worker: it is told to, and killed if it is still there after some seconds."""
+    worker.terminate()
+    try:
+        worker.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+    if worker.stdin is not None:
+        worker.stdin.close()
 
 
 @contextlib.contextmanager
@@ -150,7 +147,7 @@ def _keep(
                 while worker.poll() is None and not over.wait(0.1):
                     pass
             finally:
-                end([worker])
+                end(worker)
             reason = _reason(worker.returncode)
         except OSError as error:
             reason = str(error)
@@ -284,7 +281,7 @@ def _work_for(work: Any, record: Mapping[str, Any], process: Process) -> None:
                 worker.wait(LOOK)
                 break
     finally:
-        end([worker])
+        end(worker)
 
 
 def _status(record: Mapping[str, Any]) -> int:

@@ -332,7 +332,7 @@ def test_a_late_worker_is_waited_for_and_a_scheduler_that_is_killed_is_said(
         assert isinstance(found, errors.EngineError)
         begin = time.monotonic()
     assert time.monotonic() - begin < 10
-    workers.end([worker])
+    workers.end(worker)
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def adopt(context: CaseContext, *, figures: bool = True) -> CaseContext:
 
 def adopted(context: CaseContext) -> CaseContext:
     """Returns the case with the settings that tuning has found, as far as it has."""
-    tuning = context.run.config.tuning
-    if tuning is None or not context.run.config.adopts:
+    if not context.run.config.adopts:
         return context
+    tuning = tuning_section(context)
     options = read_tuned(context.of(first_of(context.case)))
 
     # Methods that are like another take over its settings.
