@@ -9,6 +9,7 @@ from rumjax.lab.output import unfailing_streams
 COMMANDS = {
     "launch": "runs an experiment from images to a report",
     "tune": "searches hyper-parameters, and selections of RUM",
+    "forget": "fulfils requests to be forgotten, and certifies what was measured",
     "plan": "says what a run will take in memory and time, on devices that need not be there",
     "publish": "writes the memorization scores of a run as one small file",
 }

@@ -12,7 +12,7 @@ from rumjax.data import folders, idx, sources, tfds
 from rumjax.data.origins import Example, Register, as_examples, copies
 from rumjax.data.sources import EMBEDDED, PathLike, Source
 from rumjax.data.splits import check_same_shape, checked, stratified_split
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import PARTS, Dataset, Origin, Splits
 
@@ -31,6 +31,7 @@ def load(
     *,
     data_dir: PathLike | None = None,
     validation_fraction: float = 0.1,
+    validation_from: str = "train",
     seed: int = 0,
     train_split: str = "train",
     test_split: str = "test",
@@ -58,6 +59,9 @@ def load(
       validation_fraction: of every class's training examples, held out, see `stratified_split`.
         Ignored where the source has a validation set of its own: "fashion_mnist_mini", an "npz"
         with validation_images, and an "image_folder" with val/ beside test/.
+      validation_from: "train", or "test" for a model that was trained on all training images:
+        then V is drawn from the test images, and T is the rest of them. It does not matter where
+        the source has validation images.
       seed: of what is held out, and of what `limit` keeps.
       train_split: TFDS's name of the training split.
       test_split: TFDS's name of the test split.
@@ -106,11 +110,15 @@ def load(
     seed = check_count("data: seed", seed, least=0)
     kept = _kept(Register(source.train, origins["train"]), keep)
     chosen = {part: np.arange(origin.size) for part, origin in origins.items()}
+    whole = check_choice("data: validation_from", validation_from, ("train", "test"))
     if source.validation is None:
-        chosen["train"], chosen["validation"] = stratified_split(
-            np.asarray(source.train.labels), validation_fraction, seed=seed, keep=kept
+        chosen[whole], chosen["validation"] = stratified_split(
+            np.asarray(parts[whole].labels),
+            validation_fraction,
+            seed=seed,
+            keep=kept if whole == "train" else None,
         )
-        origins["validation"], parts["validation"] = origins["train"], source.train
+        origins["validation"], parts["validation"] = origins[whole], parts[whole]
 
     if limit is not None:
         # At random, since files come class by class; those that are kept come first.

@@ -96,10 +96,11 @@ def shaped(options: Mapping[str, Any], given: Sizes | None = None) -> Splits:
     known = sizes(options) if given is None else given
     counts = {"train": known.train, "validation": known.validation, "test": known.test}
     if known.validation is None:
-        labels = np.arange(known.train) % known.classes
+        whole = options.get("validation_from", "train")
+        labels = np.arange(counts[whole]) % known.classes
         fraction = options.get("validation_fraction", 0.1)
         stays, held_out = stratified_split(labels, fraction, seed=0)
-        counts |= {"train": len(stays), "validation": len(held_out)}
+        counts |= {whole: len(stays), "validation": len(held_out)}
     limit = options.get("limit")
     if limit is not None:
         limit = check_count("data: limit", limit)

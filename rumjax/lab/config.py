@@ -33,7 +33,10 @@ from rumjax.lab.sections import (
     Bank,
     CaseSection,
     Forget,
+    Forgetting,
     GivenScores,
+    Original,
+    Shards,
     Study,
     Tuning,
     check_seed,
@@ -90,6 +93,11 @@ class Config:
     scores: GivenScores | None = None
     audit: Audit | None = None
     measures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    original: Original | None = None
+    forgetting: Forgetting = Forgetting()
+    forgotten: str | None = None
+    reserve: int | None = None
+    sisa: Shards | None = None
     written: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The dictionary that it was read from."""
 
@@ -162,7 +170,7 @@ def read(config: Mapping[str, Any]) -> Config:
         raise InvalidInputError(
             f"the configuration lacks {', '.join(sorted(lacking))}; write for example {lines}"
         )
-    for section in set(config) - {"name", "seed", "seeds"}:
+    for section in set(config) - {"name", "seed", "seeds", "reserve", "forgotten"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
     name = config["name"]
@@ -203,6 +211,11 @@ def read(config: Mapping[str, Any]) -> Config:
         scores=scores,
         audit=call("audit", Audit, config["audit"]) if "audit" in config else None,
         measures=measures,
+        original=call("original", Original, config["original"]) if "original" in config else None,
+        forgetting=call("forgetting", Forgetting, config.get("forgetting", {})),
+        forgotten=converted("forgotten", str | None, config.get("forgotten")),
+        reserve=check_reserve(config["reserve"]) if "reserve" in config else None,
+        sisa=call("sisa", Shards, config["sisa"]) if "sisa" in config else None,
         written=config,
     )
 
@@ -217,6 +230,15 @@ def check_seeds(value: Any) -> int:
     if seeds > MOST_SEEDS:
         raise InvalidInputError(f"seeds: wanted at most {MOST_SEEDS}, got {seeds}")
     return seeds
+
+
+def check_reserve(value: Any) -> int:
+    """Returns the size of a reserve, if coins can be tossed for so many examples.
+
+    Raises:
+      InvalidInputError: it is none, or fewer than 2.
+    """
+    return check_count("reserve", converted("reserve", int, value), least=2)
 
 
 def is_absent(section: str, value: Any) -> bool:

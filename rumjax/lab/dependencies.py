@@ -7,6 +7,7 @@ from typing import Any
 
 from rumjax.errors import check_choice
 from rumjax.lab import files
+from rumjax.lab.bringing import content
 from rumjax.lab.config import Config
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.files import STAGES
@@ -159,6 +160,10 @@ def configurations(run: Run) -> dict[str, Any]:
     scored = {**bank, "models": config.bank.models} if run.needs_bank else training
     scored = {**scored, **on_demand, **given, "first_seed": run.seeds[0]}
     depends: dict[str, Any] = {"original": training | on_demand}
+    if config.original is not None:
+        brought = {"format": config.original.format, "sha256": content(config.original)}
+        depends["original"] = {**depends["original"], "original": brought}
+        scored = {**scored, "original": brought}
     if run.trains_bank:
         depends["bank"] = bank
     depends["scores"] = scored

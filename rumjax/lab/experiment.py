@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from rumjax import data, models
-from rumjax.data.origins import ANY, Register, as_examples
+from rumjax import data, forget_files, models
+from rumjax.data.origins import ANY, HASH, Register, as_examples
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.lab import files
 from rumjax.lab.building import build_method, with_augmentation
 from rumjax.lab.config import Config, read, read_forget
 from rumjax.lab.methods import FLOOR, SCORES, Method
 from rumjax.lab.options import Options, call
+from rumjax.lab.reserve import Reserve, toss, without
 from rumjax.lab.sections import CaseSection, Forget
 from rumjax.lab.values import check_distinct, check_names
 from rumjax.listings import read_listed
@@ -62,6 +63,8 @@ class Run:
     recipe: Recipe
     seeds: tuple[int, ...]
     cases: tuple[Case, ...] = ()
+    reserve: Reserve | None = None
+    """Examples that coins have left in D or out of it; None where none were tossed."""
 
     @property
     def size(self) -> int:
@@ -124,7 +127,12 @@ def build(config: Mapping[str, Any]) -> Run:
     # Read the sections; then load the data, which the model depends on.
     sections = read(config)
     splits = call("data", data.load, sections.data, keep=functools.partial(requested, sections))
-    return build_on(sections, splits, splits.train.images)
+    images, reserve = splits.train.images, None
+    if sections.reserve is not None:
+        splits, reserve = toss(splits, sections.reserve, sections.seed)
+    if sections.forgotten is not None:
+        splits = without(splits, forgotten_positions(sections.forgotten, splits))
+    return dataclasses.replace(build_on(sections, splits, images), reserve=reserve)
 
 
 def build_on(sections: Config, splits: Splits, images: AnyArray) -> Run:
@@ -161,6 +169,23 @@ def build_on(sections: Config, splits: Splits, images: AnyArray) -> Run:
     check_searches(run)
     check_audit(run)
     return run
+
+
+def forgotten_positions(path: str, splits: Splits) -> np.ndarray:
+    """Returns the positions in D of what a file says is forgotten.
+
+    Examples that it names by their SHA-256 need not be there any more, since whoever forgets them
+    may delete their files too; all copies of an image with its label are forgotten.
+
+    Raises:
+      InvalidInputError: the file cannot be read, or names other examples that are not in D.
+    """
+    parts = read_listed(path).values()
+    if all(HASH in part.examples for part in parts):
+        gone = {example for part in parts for example in part.examples[HASH]}
+        return np.flatnonzero(np.isin(data.hashes(splits.train), list(gone)))
+    named = forget_files.from_file(path, splits)
+    return np.concatenate(list(named.values()))
 
 
 def requested(config: Config, register: Register) -> np.ndarray:

@@ -44,6 +44,9 @@ FORGET_TABLE = "forget_sets.csv"
 HARDNESS = "forget_sets.json"
 BANK = "bank/bank.json"
 STABILITY = "bank/stability.json"
+RESERVE = "reserve.npz"
+FORGOTTEN = "requests/forgotten.csv"
+"""The SHA-256 of all that requests have had forgotten."""
 TUNING = "tuning.csv"
 TUNED_METHODS = "tuned_methods.py"
 AUDITED_MODELS = "audit/models.json"
@@ -134,6 +137,40 @@ ANY_FINGERPRINT = "[0-9a-f]" * 12
 
 def _five(model: int | str) -> str:
     return model if isinstance(model, str) else f"{model:05d}"
+
+
+# What requests to be forgotten leave
+
+REQUESTS = "requests"
+"""The folder of all that requests leave; the names below are relative to it."""
+BASE = "base.json"
+"""How the first model takes its images, which later ones keep."""
+SALT = "salt.json"
+LOG = "log.jsonl"
+BROUGHT = "brought"
+"""The model before the first batch."""
+CERTIFICATE, CERTIFICATE_PAGE = "certificate.json", "certificate.html"
+REFUSED, REFUSED_PAGE = "refused.json", "refused.html"
+
+
+def batch_folder(number: int | str) -> str:
+    """Returns the folder of a batch of requests."""
+    return f"batch_{number:04d}" if isinstance(number, int) else f"batch_{number}"
+
+
+def of_batch(number: int | str, name: str) -> str:
+    """Names a file of a batch: its requests, its evidence or its certificate."""
+    return f"{batch_folder(number)}/{name}"
+
+
+def candidate(number: int | str, name: str) -> str:
+    """Names a candidate of a batch, of which there are a model and a file of what came of it."""
+    return f"{batch_folder(number)}_{name}"
+
+
+def delivered(number: int | str) -> str:
+    """Names the model that a batch ends with."""
+    return f"delivered_{batch_folder(number)}"
 
 
 # What the report writes

@@ -10,7 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
 
 from rumjax.errors import InvalidInputError, check_choice
-from rumjax.lab.sections import STUDIES, Attack, Audit, Bank, GivenScores, Tuning, option
+from rumjax.lab.sections import (
+    STUDIES,
+    Attack,
+    Audit,
+    Bank,
+    Forgetting,
+    GivenScores,
+    Original,
+    Shards,
+    Tuning,
+    option,
+)
 from rumjax.lab.values import describe
 
 
@@ -32,6 +43,7 @@ class Data:
     name: str = option("fashion_mnist_mini, npz, idx, image_folder, a set of TFDS, or your own")
     data_dir: str | None = option("where the data is", default=None)
     validation_fraction: float = option("of every class, held out of D", default=0.1)
+    validation_from: str = option("held out of train, or of test", default="train")
     seed: int = option("of what is held out, and of what limit keeps", default=0)
     train_split: str = option("the name of the training split in TFDS", default="train")
     test_split: str = option("the name of the test split in TFDS", default="test")
@@ -171,6 +183,15 @@ class Sections:
     measures: Mapping[str, str] | None = option(
         "measures of your own by name, package.module:function", default=None
     )
+    original: Original | None = option("a model trained elsewhere, to start from", default=None)
+    forgetting: Forgetting | None = option("how requests are fulfilled", default=None)
+    forgotten: str | None = option(
+        "a file of examples that no model may be trained on, as forget.path", default=None
+    )
+    reserve: int | None = option(
+        "examples of D that coins put in or leave out before training, to audit by", default=None
+    )
+    sisa: Shards | None = option("shards and slices, to forget exactly", default=None)
 
 
 FORGET_OPTIONS = {
@@ -185,7 +206,10 @@ FORGET_OPTIONS = {
 
 SECTIONS = {field.name: field.metadata["about"] for field in dataclasses.fields(Sections)}
 """Every section, and what it is about."""
-OPTIONAL = ("cases", "study", "tuning", "scores", "audit", "measures")
+OPTIONAL = (
+    *("cases", "study", "tuning", "scores", "audit", "measures"),
+    *("original", "forgetting", "forgotten", "reserve", "sisa"),
+)
 REQUIRED = tuple(name for name in SECTIONS if name not in OPTIONAL)
 
 EXAMPLES = {

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from rumjax.errors import InvalidInputError, check_count, check_most, check_number
+from rumjax.errors import InvalidInputError, check_choice, check_count, check_most, check_number
 from rumjax.lab.options import Options, call
 from rumjax.lab.values import check_distinct, converted
 from rumjax.registry import resolve
@@ -31,6 +31,8 @@ MOST_MODELS = 10**6
 """Models of a bank, at most."""
 MOST_SETTINGS = 1000
 """Settings of a method that are drawn, at most."""
+FORMATS = ("auto", "orbax", "msgpack", "safetensors", "npz")
+"""Formats of checkpoints, as `rumjax.checkpoints` knows them."""
 LEAST_AUDITED = 8
 """Models of the bank, below which audits cannot be computed."""
 
@@ -72,6 +74,78 @@ class Bank:
         check_number("bank.fraction", self.fraction, most=1.0)
         check_seed("bank.seed", self.seed)
         check_most("bank.per_device", self.per_device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """The section `original`: a model that was trained elsewhere, in the place of θo."""
+
+    path: str = option("the checkpoint: a file, or a folder of Orbax's; FILE#params for a part")
+    format: str = option("auto, orbax, msgpack, safetensors or npz", default="auto")
+    accept: bool = option(
+        "takes the model although it is no better than chance, or seems to have seen V",
+        default=False,
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if not self.path.strip():
+            raise InvalidInputError("original.path: wanted a file or a folder, got ''")
+        check_choice("original.format", self.format, FORMATS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgetting:
+    """The section `forgetting`: how requests are fulfilled, and what a model must stand up to."""
+
+    budget: float = option(
+        "of retraining's epochs, what all that is trained for a batch may take together",
+        default=0.33,
+    )
+    candidates: Mapping[str, Options] | None = option(
+        "methods to choose from, as in the section methods; rumjax's own by default", default=None
+    )
+    validation_drop: float = option(
+        "by how much accuracy on V may fall, 0…1", default=0.01
+    )
+    retained_drop: float = option("by how much accuracy on R may fall, 0…1", default=0.02)
+    p_value: float = option(
+        "below which a test says that S is still fitted better than it should be", default=0.05
+    )
+    false_positive_rate: float = option(
+        "of the attack whose rate on S is measured", default=0.05
+    )
+    relearning: int = option("epochs, at most, in which S is learned again; 0 for none", default=5)
+    oracles: int = option("models retrained without S that the result is held against", default=0)
+    bins: int = option("strata of difficulty in which S is matched with V", default=5)
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        for name in ("validation_drop", "retained_drop", "p_value", "false_positive_rate"):
+            check_number(f"forgetting.{name}", getattr(self, name), most=1.0)
+        if check_number("forgetting.budget", self.budget) <= 0:
+            raise InvalidInputError(
+                "forgetting.budget: wanted a share of retraining's epochs above 0, got 0"
+            )
+        for name, least in (("relearning", 0), ("oracles", 0), ("bins", 1)):
+            check_count(f"forgetting.{name}", getattr(self, name), least=least)
+        if self.candidates is not None and not self.candidates:
+            raise InvalidInputError("forgetting.candidates: there is none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """The section `sisa`: a model of shards and slices, from which examples are taken exactly."""
+
+    shards: int = option("parts of D, with a model each", default=5)
+    slices: int = option("parts of a shard, with a checkpoint after each", default=3)
+    seed: int = option("of what lies where", default=0)
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        check_count("sisa.shards", self.shards)
+        check_count("sisa.slices", self.slices)
+        check_seed("sisa.seed", self.seed)
 
 
 @dataclasses.dataclass(frozen=True)

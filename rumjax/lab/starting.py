@@ -1,12 +1,14 @@
 """How commands on a run start: who makes its models, and which of several processes this is."""
 
 import argparse
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from rumjax.errors import InvalidInputError
+from rumjax.lab import files
 from rumjax.lab.cluster import Process, find_process
 from rumjax.lab.devices import settle
 
@@ -88,12 +90,19 @@ def on_run(
     settle(arguments.cpu_devices, only_cpu=engine != "here")
     from rumjax.lab import engines, experiment, workdir
 
+    config = {**config, **forgotten_in(place, config)}
     run = experiment.build(config)
     holder = f"share{shared[0]}" if shared else "main"
     with workdir.WorkDirectory(place, holder=holder) as work:
         console.print(f"{run.name} in {work.path}", markup=False, soft_wrap=True)
         with engines.opened(engine, work, console, process) as opened:
             return body(run, work, opened)
+
+
+def forgotten_in(place: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the option that keeps out of D what requests in a directory have had forgotten."""
+    file = pathlib.Path(place).expanduser() / files.FORGOTTEN
+    return {"forgotten": str(file)} if not config.get("forgotten") and file.is_file() else {}
 
 
 def engine_of(arguments: argparse.Namespace, process: Process) -> str:

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 
 from rumjax import ensemble, metrics
+from rumjax.audits.games import weighted_auc
 from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.answers import Answers, reader
 from rumjax.lab.context import CaseContext, load_oracle, load_original, placed, stage_key
+from rumjax.lab.difficulty import match
 from rumjax.lab.grids import fingerprint
 from rumjax.lab.making import Job, steps_of
 from rumjax.lab.methods import Method
@@ -30,13 +32,13 @@ Sets = Mapping[str, np.ndarray]
 class Criterion(NamedTuple):
     """A criterion that settings are judged by."""
 
-    judge: Callable[[Answers, Answers, Sets], float]
+    judge: Callable[[Answers, Answers, Sets, np.ndarray], float]
     """Scores a model's answers beside those of a reference, 0…1, higher is better."""
     reference: Callable[[CaseContext, int], Variables]
     """Loads the reference of a seed."""
 
 
-def against_oracle(model: Answers, oracle: Answers, sets: Sets) -> float:
+def against_oracle(model: Answers, oracle: Answers, sets: Sets, weights: np.ndarray) -> float:
     """Computes ToW against the oracle of the same seed: the paper's way, for which one retrains."""
 
     def accuracies(answers: Answers) -> metrics.Accuracies:
@@ -48,30 +50,22 @@ def against_oracle(model: Answers, oracle: Answers, sets: Sets) -> float:
     return metrics.tug_of_war(accuracies(model), accuracies(oracle))
 
 
-def on_validation(model: Answers, original: Answers, sets: Sets) -> float:
+def on_validation(
+    model: Answers, original: Answers, sets: Sets, weights: np.ndarray
+) -> float:
     """Computes (1 − |a_V − a_V(θo)|)·(1 − 2·|AUC − ½|), for which no model is retrained.
 
-    AUC is that of telling S from V by the true label's confidence. At ½ the examples of S look as
-    if never seen, as far as they are no harder than those of V: where S is atypical, an oracle
-    would be less sure of it than of V, and this criterion stops too early.
+    AUC is that of telling S from V by the true label's margin, where the examples of V weigh so
+    that they are as hard as those of S, class by class; see `rumjax.lab.difficulty`. At ½ the
+    examples of S look as if never seen.
     """
-    unseen = sets["validation"]
+    forget, unseen = sets["forget"], sets["validation"]
     drop = abs(float(model.correct[unseen].mean()) - float(original.correct[unseen].mean()))
-    margins = np.asarray(model.margins)
-    auc = area_under_curve(margins[sets["forget"]], margins[unseen])
+    margins = np.asarray(model.margins)[np.concatenate([forget, unseen])]
+    positive = np.arange(len(margins)) < len(forget)
+    every = np.concatenate([np.full(len(forget), 1 / len(forget)), weights])
+    auc = weighted_auc(margins, positive, every)
     return float((1 - drop) * (1 - 2 * abs(auc - 0.5)))
-
-
-def area_under_curve(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Computes the probability that one of `positive` exceeds one of `negative`.
-
-    Ties count half.
-    """
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
-    above = ranks.sum() - len(positive) * (len(positive) + 1) / 2
-    return float(above / (len(positive) * len(negative)))
 
 
 CRITERIA = {
@@ -108,12 +102,15 @@ class Trials:
             "test": np.arange(train, train + test),
         }
 
-        # Only one criterion asks about V, which comes after D and T.
-        self.data = context.data
+        # Only one criterion asks about V, which comes after D and T, and how hard it is.
+        self.data, self.weights = context.data, np.empty(0)
         if tuning.criterion == "validation":
             parts = context.run.data
             self.data = placed(parts.train, parts.test, parts.validation)
-            self.sets["validation"] = np.arange(train + test, len(self.data.labels))
+            unseen = np.arange(train + test, len(self.data.labels))
+            self.sets["validation"] = unseen
+            key = stage_key(tuning.seeds[0], "difficulty")
+            self.weights = match(context.run, key, self.data, forget_set, unseen).weights
 
         # Models that several trials need are loaded once.
         self.read = reader(context.run.model)
@@ -214,7 +211,8 @@ class Trials:
         """Scores a model of a seed."""
         if result.diverged is not None:
             return 0.0
-        score = self.criterion.judge(result.read, self.reference(seed), self.sets)
+        reference = self.reference(seed)
+        score = self.criterion.judge(result.read, reference, self.sets, self.weights)
         if not np.isfinite(score):
             raise InvalidInputError(
                 f"tuning.criterion: {self.tuning.criterion!r} is {score} on seed {seed}, so that "

@@ -8,6 +8,7 @@ import numpy as np
 
 from rumjax import ensemble, gradients, scores
 from rumjax.lab import files, making, progress
+from rumjax.lab.bringing import bring
 from rumjax.lab.context import Context, stage_key
 from rumjax.lab.jobs import Batch
 from rumjax.lab.making import Job
@@ -36,17 +37,20 @@ def batch(context: Context, seeds: Sequence[int] | None = None) -> Batch:
         context=context,
         names=missing,
         title="Original models",
-        total=len(missing) * run.recipe.epochs,
+        total=len(missing) * (1 if run.config.original else run.recipe.epochs),
     )
 
 
 def make(context: Context, seeds: Sequence[int], advance: progress.Advance) -> None:
-    """Trains the original models of some seeds.
+    """Trains the original models of some seeds, or takes the one that was trained elsewhere.
 
     The gradients that some proxies need are taken in too, of the model of the run's first seed
     after every epoch; that takes as long as training or longer.
     """
     run, work = context.run, context.work
+    if run.config.original is not None:
+        take(context, seeds, advance)
+        return
     steps = chain(task([], context.size), run.recipe)
     jobs = [Job(seed, stage_key(seed, "original"), steps) for seed in seeds]
 
@@ -74,6 +78,26 @@ def make(context: Context, seeds: Sequence[int], advance: progress.Advance) -> N
             losses = np.array([epoch["loss"] for epoch in made.curve])
             work.write_arrays(files.dynamics(made.job.seed), {"loss": losses, **values})
             work.save_model(files.original(made.job.seed), made.model)
+
+
+def take(context: Context, seeds: Sequence[int], advance: progress.Advance) -> None:
+    """Takes the model that was trained elsewhere for the original model of some seeds.
+
+    Its training cannot be watched: proxies are those of one look at the model as it is.
+    """
+    run, work = context.run, context.work
+    variables = bring(run, context.console).variables
+    names = ("probabilities", *gradient_proxies(context))
+    watch = jax.jit(watcher(run.model, context.size, names))
+    values = jax.tree.map(np.asarray, watch(variables, context.data))
+    dynamics = scores.TrainingDynamics(context.labels)
+    dynamics.add(values.pop("probabilities"), **values)
+    arrays = {name: score.values for name, score in dynamics.scores().items()}
+    write_examples(work, run.data)
+    for seed in seeds:
+        work.write_arrays(files.dynamics(seed), {"loss": np.empty(0, np.float32), **arrays})
+        work.save_model(files.original(seed), variables)
+        advance(f"seed {seed}")
 
 
 def gradient_proxies(context: Context) -> tuple[str, ...]:

@@ -1,0 +1,79 @@
+"""How hard examples are to a model that has seen neither S nor V, so that like meets like.
+
+A memorized forget set is harder than V: a retrained model is less sure of it. What S should look
+like is therefore V of like difficulty. A model that is trained on R for a short while, from scratch,
+has seen neither, and tells both apart by the same measure.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from rumjax import evidence
+from rumjax.forget_sets import ForgetSet
+from rumjax.lab.answers import reader
+from rumjax.lab.experiment import Run
+from rumjax.types import Dataset, Key, Task, subset
+from rumjax.unlearn import chain, run
+
+
+class Matching(NamedTuple):
+    """Which examples of V are as hard as which of S."""
+
+    forget: np.ndarray
+    """int[|S|], the stratum of each example of S"""
+    unseen: np.ndarray
+    """int[|V|], the stratum of each example of V"""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """float64[|V|], by which the strata of V weigh as those of S do; they add up to 1."""
+        count = max(self.forget.max(initial=0), self.unseen.max(initial=0)) + 1
+        wanted = np.bincount(self.forget, minlength=count)
+        there = np.bincount(self.unseen, minlength=count)
+        shares = np.where(there > 0, wanted / np.maximum(there, 1), 0.0)
+        weights = shares[self.unseen]
+        return weights / weights.sum()
+
+
+def match(
+    run_: Run,
+    key: Key,
+    data: Dataset,
+    forget_set: ForgetSet,
+    unseen: np.ndarray,
+    *,
+    examples: int | None = None,
+    bins: int = 5,
+) -> Matching:
+    """Matches S with V by class and by difficulty, for a model trained on R for an epoch.
+
+    Args:
+      run_: the run, whose recipe trains the model.
+      key: of the training.
+      data: D and whatever comes after it, V among it.
+      forget_set: S and R.
+      unseen: indices into `data` of V.
+      examples: of R that the model is trained on, at most; by default all of them.
+      bins: strata of difficulty, by class.
+    """
+    # Some of R, chosen at random, in an order that says nothing.
+    retain = forget_set.retain
+    if examples is not None and examples < len(retain):
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+        retain = np.sort(random.choice(retain, max(1, examples), replace=False))
+    task = Task(subset([], capacity=1), subset(retain, capacity=len(forget_set.retain)))
+    short = dataclasses.replace(run_.recipe, epochs=1)
+    variables = run(key, chain(task, short), None, data)
+
+    # The margin of such a model is how easy an example is.
+    margins = np.asarray(jax.jit(reader(run_.model))(variables, data).margins)
+    labels = np.asarray(data.labels)
+    forget = forget_set.forget
+    return Matching(
+        *evidence.strata(
+            labels[forget], -margins[forget], labels[unseen], -margins[unseen], bins=bins
+        )
+    )

@@ -1,0 +1,33 @@
+"""A batch of requests as sets of examples: what is to be forgotten, and what was before."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rumjax.forget_sets import ForgetSet
+
+
+class Deletion(NamedTuple):
+    """A batch of requests, as positions in D."""
+
+    number: int
+    """of the batch, from 1"""
+    requests: tuple[str, ...]
+    """the identifiers of its requests"""
+    forget: np.ndarray
+    """S, int32[|S|], ascending: what the requests name, and what of a reserve goes with it"""
+    earlier: np.ndarray
+    """int32[…], ascending: what earlier batches have had forgotten"""
+    size: int
+    """N, the number of examples of D"""
+
+    @property
+    def retain(self) -> np.ndarray:
+        """R, int32[|R|], ascending: the rest of D, without all that was ever forgotten."""
+        gone = np.concatenate([self.forget, self.earlier])
+        return np.setdiff1d(np.arange(self.size), gone).astype(np.int32)
+
+    @property
+    def forget_set(self) -> ForgetSet:
+        """S in one part, and R."""
+        return ForgetSet({"all": self.forget}, self.forget, self.retain)

@@ -1,0 +1,455 @@
+"""What can be measured of an unlearned model without a model that was retrained.
+
+Each finding is a number with an interval, with what it would be for a model that never saw S, and
+with what it was for the model before. They speak of the attacks that were run, and of no others.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rumjax import evidence
+from rumjax.errors import WorkDirectoryError
+from rumjax.lab import files, making, progress
+from rumjax.lab.answers import Answers, reader
+from rumjax.lab.bank import ModelBank
+from rumjax.lab.context import placed
+from rumjax.lab.dependencies import bank_header
+from rumjax.lab.forgetting.choosing import Chooser
+from rumjax.lab.making import Job
+from rumjax.models import predict
+from rumjax.relearn import relearn_times
+from rumjax.types import Variables
+
+COVERED = 0.1
+"""The share of V that prediction sets leave out."""
+GUESSED = 3
+"""One of so many examples of a reserve is guessed at."""
+LEAST_BANK = 8
+"""Models of a bank, below which single examples are not compared with it."""
+
+
+class Look(NamedTuple):
+    """What a model says of D, T and V."""
+
+    probabilities: np.ndarray
+    """float32[N + T + V], of the true label"""
+    margins: np.ndarray
+    """float32[N + T + V]"""
+    correct: np.ndarray
+    """bool[N + T + V]"""
+    embeddings: np.ndarray
+    """float32[N + T + V, E]"""
+
+
+class Row(NamedTuple):
+    """One line of the evidence."""
+
+    name: str
+    about: str
+    """A sentence: what was measured, and which way is worse."""
+    value: float
+    low: float
+    high: float
+    """The ends of a 95 % interval; NaN where there is none."""
+    null: float
+    """What a model that never saw S would give."""
+    before: float
+    """What the model before the batch gives."""
+    count: int
+    """The size of the sample."""
+    p_value: float | None = None
+    """Of the model that the batch ends with, where this is a test."""
+    before_p_value: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the row for a certificate."""
+        return self._asdict()
+
+
+class Evidence(NamedTuple):
+    """All that was measured of a batch."""
+
+    rows: tuple[Row, ...]
+    accuracy: dict[str, dict[str, float]]
+    """On V, R, S and T, "before" and "after"."""
+    notes: tuple[str, ...]
+    """Sentences on what was checked, and on what could not be."""
+
+    def named(self, name: str) -> Row | None:
+        """Returns the row of a name, where there is one."""
+        return next((row for row in self.rows if row.name == name), None)
+
+
+class Bench:
+    """The objects that all measurements of a batch share."""
+
+    def __init__(self, chooser: Chooser, after: Variables) -> None:
+        """Looks at the model before the batch and at the one after it."""
+        self.chooser, self.after = chooser, after
+        self.run, self.section = chooser.run, chooser.section
+        self.forget, self.retain = chooser.deletion.forget, chooser.deletion.retain
+        self.unseen = chooser.unseen
+        self.models = {"before": chooser.start, "after": after}
+        self.looks = {name: self.look(variables) for name, variables in self.models.items()}
+        self.notes: list[str] = []
+
+    def look(self, variables: Variables) -> Look:
+        """Looks at D, T and V with a model."""
+        data = self.chooser.data
+        outputs = _predict(self.run.model, variables, data.images)
+        labels = np.asarray(data.labels)
+        probabilities = np.asarray(jax.nn.softmax(outputs.logits))[np.arange(len(labels)), labels]
+        answers = self.chooser.answers(variables)
+        embeddings = np.asarray(outputs.embeddings)
+        return Look(probabilities, answers.margins, answers.correct, embeddings)
+
+
+_predict = jax.jit(predict, static_argnums=0)
+
+
+def measure(bench: Bench) -> Evidence:
+    """Measures everything that the data and the models at hand allow for."""
+    parts = (
+        by_rank,
+        by_rank_of_all,
+        by_rate,
+        by_coverage,
+        by_neighbors,
+        by_bank,
+        by_reserve,
+        by_relearning,
+        by_exposure,
+        by_oracles,
+    )
+    rows: list[Row] = []
+    console = bench.chooser.context.console
+    with progress.stage(console, "Evidence", len(parts), "measures") as advance:
+        for part in parts:
+            rows += part(bench)
+            advance(part.__name__.replace("_", " "))
+    return Evidence(tuple(rows), accuracies(bench), tuple(bench.notes))
+
+
+def accuracies(bench: Bench) -> dict[str, dict[str, float]]:
+    """Returns the accuracy on V, R, S and T, before and after."""
+    first = bench.chooser.deletion.size
+    sets = {
+        "V": bench.unseen,
+        "R": bench.retain,
+        "S": bench.forget,
+        "T": np.arange(first, bench.unseen[0] if len(bench.unseen) else first),
+    }
+    return {
+        name: {
+            when: float(np.mean(look.correct[indices])) for when, look in bench.looks.items()
+        }
+        for name, indices in sets.items()
+        if len(indices)
+    }
+
+
+def both(bench: Bench, measure_one: Any) -> tuple[Any, Any]:
+    """Returns what a function gives of the look after the batch, and of the one before."""
+    return measure_one(bench.looks["after"]), measure_one(bench.looks["before"])
+
+
+# One part of the evidence each
+
+
+def by_rank(bench: Bench) -> Iterator[Row]:
+    """Tests whether S is fitted better than V of like difficulty."""
+    matching = bench.chooser.matching
+    test = functools.partial(
+        evidence.rank_test, strata_s=matching.forget, strata_v=matching.unseen
+    )
+    after, before = both(
+        bench, lambda look: test(look.margins[bench.forget], look.margins[bench.unseen])
+    )
+    yield Row(
+        "rank, matched",
+        "probability that an example of S has a larger margin than one of V of its class and of "
+        "like difficulty; larger means that S is still fitted too well",
+        *(after.value, after.low, after.high, 0.5, before.value, after.count),
+        p_value=after.p_value,
+        before_p_value=before.p_value,
+    )
+
+
+def by_rank_of_all(bench: Bench) -> Iterator[Row]:
+    """Tests whether S is fitted better than V, as is right where S was drawn at random."""
+    after, before = both(
+        bench,
+        lambda look: evidence.rank_test(look.margins[bench.forget], look.margins[bench.unseen]),
+    )
+    yield Row(
+        "rank",
+        "the same for V as it is: exact where S is a random part of D, and not otherwise",
+        *(after.value, after.low, after.high, 0.5, before.value, after.count),
+        p_value=after.p_value,
+        before_p_value=before.p_value,
+    )
+
+
+def by_rate(bench: Bench) -> Iterator[Row]:
+    """Counts the examples of S and of R that an attack on the margin takes for seen."""
+    rate = bench.section.false_positive_rate
+    for name, indices in (("S", bench.forget), ("R", bench.retain)):
+        after, before = both(
+            bench,
+            lambda look, indices=indices: evidence.exposed(
+                look.margins[indices], look.margins[bench.unseen], rate
+            ),
+        )
+        yield Row(
+            f"rate on {name} at {rate:g}",
+            f"share of {name} whose margin is above that of all but {rate:g} of V; larger means "
+            "more exposed",
+            *(after.value, after.low, after.high, after.null, before.value, after.count),
+        )
+
+
+def by_coverage(bench: Bench) -> Iterator[Row]:
+    """Compares how often prediction sets cover the labels of S and of V."""
+    # Half of V calibrates the sets, the other half is covered by them.
+    halves = bench.unseen[::2], bench.unseen[1::2]
+    if not all(map(len, halves)):
+        return
+    after, before = both(
+        bench,
+        lambda look: evidence.coverage_difference(
+            *(look.probabilities[chosen] for chosen in (bench.forget, halves[1], halves[0])),
+            alpha=COVERED,
+        ),
+    )
+    yield Row(
+        "coverage",
+        f"how much more often prediction sets for {1 - COVERED:.0%} cover the label on S than on "
+        "V; above 0 means that S is fitted better",
+        *(after.value, after.low, after.high, after.null, before.value, after.count),
+    )
+
+
+def by_neighbors(bench: Bench) -> Iterator[Row]:
+    """Ranks how near S and V are to R in the embeddings."""
+    if not bench.looks["after"].embeddings.shape[1]:
+        bench.notes.append("The network gives no embeddings: nearness to R was not measured.")
+        return
+    sets = bench.forget, bench.retain, bench.unseen
+    after, before = both(
+        bench,
+        lambda look: evidence.neighbour_rank(*(look.embeddings[chosen] for chosen in sets)),
+    )
+    honest = after[1].value
+    yield Row(
+        "nearness to R",
+        "mean rank of the similarity between an example of S and its nearest one of R, among those "
+        "within R; above what V has means residue, below it that S was pushed out",
+        *(after[0].value, after[0].low, after[0].high, honest, before[0].value, after[0].count),
+    )
+
+
+def by_bank(bench: Bench) -> Iterator[Row]:
+    """Compares single examples with models of a bank that never saw them."""
+    # A bank of these examples, with models enough.
+    chooser = bench.chooser
+    try:
+        bank = ModelBank.open(chooser.context.work)
+    except WorkDirectoryError:
+        bench.notes.append("There is no bank of models: single examples were not compared.")
+        return
+    rows = [row for row in bank.rows() if np.isfinite(row.margins).all()]
+    header = bank_header(chooser.run)
+    if len(rows) < LEAST_BANK or bank.header != _plain(header):
+        bench.notes.append("The bank is of other data or has too few models: it was not used.")
+        return
+    shadows = np.stack([row.margins for row in rows])
+    inside = np.zeros(shadows.shape, bool)
+    inside[:, : chooser.deletion.size] = np.stack([row.member for row in rows])
+
+    # Models of the bank saw fewer examples: margins are made comparable on T, which nobody saw.
+    count = shadows.shape[1]
+    tested = np.arange(chooser.deletion.size, count)
+    forget = bench.forget
+
+    def compare(look: Look) -> tuple[np.ndarray, np.ndarray, Any]:
+        mended = evidence.standardized(look.margins[:count], tested, shadows)
+        p_values, unseen = (
+            evidence.example_p_values(mended[chosen], shadows[:, chosen], inside[:, chosen])
+            for chosen in (forget, tested)
+        )
+        group = evidence.shadow_group_test(mended[forget], shadows[:, forget], inside[:, forget])
+        return p_values, unseen, group
+
+    (p_values, unseen, group), (p_before, _, group_before) = both(bench, compare)
+    check = evidence.calibration(unseen)
+    bench.notes.append(
+        f"The bank's p-values are calibrated on T: mean {check.mean:.3f} where .5 is right, "
+        f"Kolmogorov–Smirnov p = {check.p_value:.3g} over {check.count} examples."
+    )
+    level = bench.section.p_value
+    small = evidence.proportion(int(np.sum(p_values <= level)), len(p_values), level)
+    yield Row(
+        f"p-values up to {level:g}",
+        "share of S whose margin is as large in so few models of the bank that never saw it; "
+        f"larger means more exposed; the least p-value is {np.nanmin(evidence.least_p_value(inside[:, forget])):.3g}",
+        *(small.value, small.low, small.high, level, float(np.mean(p_before <= level)), small.count),
+    )
+    yield Row(
+        "group against the bank",
+        "mean distance of S from models of the bank that never saw it, in standard deviations; "
+        "larger means that S is still fitted too well",
+        *(group.value, np.nan, np.nan, group.null, group_before.value, group.count),
+        p_value=group.p_value,
+        before_p_value=group_before.p_value,
+    )
+
+
+def by_reserve(bench: Bench) -> Iterator[Row]:
+    """Bounds ε from below by the examples that coins put in before training."""
+    reserve = bench.run.reserve
+    if reserve is None:
+        bench.notes.append(
+            "No examples were put in by coins before training (reserve): no bound on ε can be had."
+        )
+        return
+    inside = reserve.inside(bench.run.data)
+    outside = placed(reserve.outside)
+    read = jax.jit(reader(bench.run.model))
+    coins = np.arange(reserve.size) < len(inside)
+    guesses = max(2, reserve.size // GUESSED // 2 * 2)
+    bounds = {}
+    for name, variables in bench.models.items():
+        answers = Answers(*map(np.asarray, read(variables, outside)))
+        scores = np.concatenate([bench.looks[name].margins[inside], answers.margins])
+        chosen, guessed = evidence.guess(scores, guesses)
+        right = int(np.sum(coins[chosen] == (np.asarray(guessed) > 0)))
+        bounds[name] = right, evidence.epsilon_lower_bound(right, guesses, reserve.size)
+    right, bound = bounds["after"]
+    yield Row(
+        "ε, at least",
+        f"lower bound at 95 % by one run (Steinke et al., 2023): {right} of {guesses} guesses on "
+        f"{reserve.size} coins are right, δ = 1e-5; it says nothing of how large ε may be",
+        *(bound, bound, np.inf, 0.0, bounds["before"][1], guesses),
+    )
+
+
+def by_relearning(bench: Bench) -> Iterator[Row]:
+    """Compares how fast S and examples of V are learned."""
+    epochs, forget = bench.section.relearning, bench.forget
+    if not epochs:
+        return
+    # As many examples of V, of like difficulty.
+    weights, count = bench.chooser.matching.weights, len(forget)
+    random = np.random.default_rng(bench.run.config.seed)
+    enough = np.count_nonzero(weights) >= count
+    sample = bench.unseen[random.choice(len(weights), count, replace=not enough, p=weights)]
+    right = {}
+    for name, examples in (("S", forget), ("V", np.unique(sample))):
+        courses = relearn_times(
+            list(bench.models),
+            jax.numpy.stack([bench.chooser.key(f"relearn/{when}") for when in bench.models]),
+            list(bench.models.values()),
+            examples,
+            bench.chooser.data,
+            model=bench.run.model,
+            epochs=epochs,
+            target=1.0,
+            **bench.run.config.gentle_sgd,
+        )
+        for when, course in zip(bench.models, courses, strict=True):
+            shares = course.accuracies[: epochs + 1]
+            right[name, when] = round(len(examples) * float(np.mean(shares))), len(examples)
+    after, before = (
+        evidence.difference(*right["S", when], *right["V", when]) for when in ("after", "before")
+    )
+    yield Row(
+        "relearning",
+        f"mean accuracy on S while it is learned again for {epochs} epochs, less that on as many "
+        "examples of V of like difficulty; above 0 means that S comes back faster",
+        *(after.value, after.low, after.high, 0.0, before.value, after.count),
+    )
+
+
+def by_exposure(bench: Bench) -> Iterator[Row]:
+    """Counts the examples of R and V that became more exposed."""
+    before, after = bench.looks["before"], bench.looks["after"]
+    # The threshold is fixed on V by the model before.
+    rate = bench.section.false_positive_rate
+    threshold = float(np.quantile(before.margins[bench.unseen], 1 - rate))
+    for name, indices in (("R", bench.retain), ("V", bench.unseen)):
+        moved = evidence.more_exposed(before.margins[indices], after.margins[indices], threshold)
+        yield Row(
+            f"more exposed in {name}",
+            f"share of {name} whose margin came above the threshold of the model before; how many "
+            f"fell below it: {moved.less}",
+            *(moved.share.value, moved.share.low, moved.share.high, np.nan, 0.0, len(indices)),
+            p_value=moved.p_value,
+        )
+
+
+def by_oracles(bench: Bench) -> Iterator[Row]:
+    """Holds the margin on S against that of models retrained without it."""
+    count, chooser = bench.section.oracles, bench.chooser
+    if not count:
+        bench.notes.append("No models were retrained without S to be held against.")
+        return
+    steps, place = chooser.retraining_steps(), chooser.place
+    total = count * bench.run.recipe.epochs
+    number = chooser.deletion.number
+    jobs = [
+        Job(index, chooser.key(f"oracle/{index}"), steps, which="oracle")
+        for index in range(count)
+        if not place.has(_oracle_file(number, index))
+    ]
+    context = bench.chooser.context
+    with progress.stage(context.console, "Oracles", total, "epochs") as advance:
+        for made in making.make(_on(context, chooser.data), jobs, advance):
+            answers = chooser.answers(made.model)
+            statistic = float(np.mean(answers.margins[bench.forget]))
+            place.write_json(_oracle_file(number, made.job.seed), {"margin": statistic})
+    retrained = np.array(
+        [place.read_json(_oracle_file(number, index))["margin"] for index in range(count)]
+    )
+    after, before = both(bench, lambda look: float(np.mean(look.margins[bench.forget])))
+    low, high = np.quantile(retrained, [0.025, 0.975])
+    yield Row(
+        "margin against oracles",
+        f"mean margin on S; {count} models retrained without it have {low:.3f} to {high:.3f}",
+        *(after, np.nan, np.nan, float(np.mean(retrained)), before, count),
+        p_value=evidence.group_statistic_p_value(after, retrained),
+        before_p_value=evidence.group_statistic_p_value(before, retrained),
+    )
+
+
+def _oracle_file(number: int, index: int) -> str:
+    return files.of_batch(number, f"oracle_{index}.json")
+
+
+def _on(context: Any, data: Any) -> Any:
+    """Returns the context with D, T and V in the place of D and T."""
+    import dataclasses
+
+    return dataclasses.replace(context, placed=lambda: data)
+
+
+def _plain(header: Any) -> Any:
+    import json
+
+    return json.loads(json.dumps(header))
+
+
+def read(held: Any) -> Evidence:
+    """Returns the evidence that a file holds."""
+    rows = (
+        Row(**{name: np.nan if value is None and name in FLOATS else value for name, value in row.items()})
+        for row in held["rows"]
+    )
+    return Evidence(tuple(rows), held["accuracy"], tuple(held["notes"]))
+
+
+FLOATS = ("value", "low", "high", "null", "before")
+"""The numbers of a row that JSON writes as null where they are not finite."""

@@ -1,0 +1,496 @@
+"""The story of requests to be forgotten: read this first.
+
+    requests ─► batch ─► candidates within a budget ─► evidence ─► gate ─► certificate
+
+The log says what became of each request. Everything that it speaks of is written before the line
+that does, so that whoever kills the program finds a log, a model and a certificate that agree; the
+same command goes on where it stopped. What was forgotten once is retained by no later batch.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from rumjax.data import hashes
+from rumjax.errors import DamagedFileError, InvalidInputError
+from rumjax.lab import files, jobs
+from rumjax.lab.context import Context, context_of, load_original
+from rumjax.lab.experiment import Run
+from rumjax.lab.forgetting import canonical, delivering, findings, gate
+from rumjax.lab.forgetting.choosing import RETRAIN, Choice, Chooser, choose
+from rumjax.lab.forgetting.deletion import Deletion
+from rumjax.lab.forgetting.ledger import Entry, Ledger
+from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
+from rumjax.lab.pipeline import open_context
+from rumjax.lab.stages import originals
+from rumjax.lab.workdir import WorkDirectory, digest
+from rumjax.types import Variables
+
+REFUSED = 3
+"""The exit status where the gate lets no model pass."""
+
+
+class Batch(NamedTuple):
+    """A batch of requests, as it was received."""
+
+    deletion: Deletion
+    received: Mapping[str, Any]
+    """What its file says; see `receive`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Office:
+    """The objects that the batches of a work directory share."""
+
+    context: Context
+    place: WorkDirectory
+    """The directory of requests."""
+    log: Ledger
+    example_hashes: np.ndarray
+    """str[N], the SHA-256 of every example of D."""
+    or_retrain: bool
+    key: str | None
+    """The file of the key that certificates are signed with."""
+
+    @property
+    def run(self) -> Run:
+        """The run whose model is to forget."""
+        return self.context.run
+
+    @property
+    def console(self) -> Console:
+        """Where progress is shown."""
+        return self.context.console
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what the outcome of a batch depends on besides its requests."""
+        section = dataclasses.asdict(self.run.config.forgetting)
+        return {"forgetting": canonical.plain(section), "or_retrain": self.or_retrain}
+
+
+def fulfil(
+    run: Run,
+    work: WorkDirectory,
+    path: str,
+    console: Console,
+    *,
+    or_retrain: bool = False,
+    key: str | None = None,
+) -> int:
+    """Has forgotten what requests name, and says what became of them.
+
+    Args:
+      run: from `rumjax.lab.experiment.build`.
+      work: the directory, which keeps the log and every model that was delivered.
+      path: of the table of requests.
+      console: where progress is shown.
+      or_retrain: whether a model that the gate refuses is followed by one that is retrained.
+      key: the file of an Ed25519 key that certificates are signed with.
+
+    Returns:
+      The exit status: 0, or `REFUSED` where the gate let no model pass.
+
+    Raises:
+      RumjaxError: says what went wrong and what to do about it.
+    """
+    # All requests are read, and all their examples found, before anything is trained.
+    requests = read_requests(path)
+    check_parts(run)
+    office = open_office(run, work, console, or_retrain=or_retrain, key=key)
+    waiting = unfulfilled(office, requests)
+    positions = locate(waiting, office.run.data, forgotten_before(office, None))
+    warn(office, waiting, positions)
+
+    # A batch that was begun is finished first; then what else has been received is the next one.
+    status = 0
+    begun = open_batch(office)
+    if begun is not None:
+        status = finish(office, begun)
+        waiting = [request for request in waiting if request.id not in begun.received["ids"]]
+    elif not waiting:
+        console.print("all requests are fulfilled already; nothing is to be done")
+    if waiting and not status:
+        refused = refused_before(office, waiting)
+        if refused is not None:
+            return say_refused(office, refused)
+        status = finish(office, receive(office, waiting, positions))
+    return status
+
+
+def check_parts(run: Run) -> None:
+    """Checks that there is validation data, which everything is held against.
+
+    Raises:
+      InvalidInputError: there is none.
+    """
+    if not len(run.data.validation.labels):
+        raise InvalidInputError(
+            "requests: the model is judged on validation images that it never saw, and there are "
+            "none; set data.validation_fraction, with data.validation_from=test for a model that "
+            "was trained on all training images"
+        )
+
+
+def open_office(
+    run: Run, work: WorkDirectory, console: Console, *, or_retrain: bool, key: str | None
+) -> Office:
+    """Opens the directory of requests, with the model that is delivered or the one to begin with.
+
+    Raises:
+      RumjaxError: the log is damaged, or there is no model to begin with.
+    """
+    # The first model's images are normalized as they were then, whatever D has lost since.
+    place, log = work.below(files.REQUESTS), Ledger(work)
+    if not place.has(files.BASE):
+        context = open_context(run, work, console)
+        jobs.make(originals.batch(context, [run.config.seed]))
+        place.save_model(files.BROUGHT, load_original(context, run.config.seed))
+        place.write_json(files.BASE, {"mean": run.model.mean, "std": run.model.std})
+    run = normalized(run, place)
+    check_network(run, place, log)
+    context = context_of(run, work, console)
+    office = Office(context, place, log, hashes(run.data.train), or_retrain, key)
+    delivering.reconcile(place, log)
+    return office
+
+
+def normalized(run: Run, place: WorkDirectory) -> Run:
+    """Returns the run with images normalized as the first model has them."""
+    base = place.read_json(files.BASE, missing={}, keys=("mean", "std"))
+    model = dataclasses.replace(run.model, mean=tuple(base["mean"]), std=tuple(base["std"]))
+    recipe = dataclasses.replace(run.recipe, model=model)
+    return dataclasses.replace(run, model=model, recipe=recipe)
+
+
+def check_network(run: Run, place: WorkDirectory, log: Ledger) -> None:
+    """Checks that the configuration's network is that of the model that is delivered.
+
+    Raises:
+      InvalidInputError: it is another one.
+    """
+    delivered = verified(log)
+    name = files.delivered(delivered[-1]) if delivered else files.BROUGHT
+    try:
+        load(run, place, name)
+    except DamagedFileError as error:
+        raise InvalidInputError(
+            f"requests: the delivered model in {place.path} does not fit the configuration's "
+            f"network, or is damaged; the network must be that of the first batch ({error})"
+        ) from error
+
+
+def load(run: Run, place: WorkDirectory, name: str) -> Variables:
+    """Loads a model of the network of a run."""
+    like = jax.eval_shape(run.model.init, jax.random.key(0), run.data.train.images[:1])
+    return place.load_model(name, like)
+
+
+# What was asked for
+
+
+def unfulfilled(office: Office, requests: Sequence[Request]) -> list[Request]:
+    """Returns the requests that no batch has fulfilled.
+
+    Raises:
+      InvalidInputError: one that was fulfilled names other examples now.
+    """
+    done = {}
+    for number in verified(office.log):
+        received = office.place.read_json(files.of_batch(number, "requests.json"), keys=("named",))
+        done |= received["named"]
+    changed = [
+        request.id
+        for request in requests
+        if request.id in done and done[request.id] != canonical.plain(request.examples)
+    ]
+    if changed:
+        raise InvalidInputError(
+            f"requests: {', '.join(changed[:5])} were fulfilled before, and name other examples "
+            "now; give what is new an identifier of its own"
+        )
+    return [request for request in requests if request.id not in done]
+
+
+def verified(log: Ledger) -> list[int]:
+    """Lists the batches that ended with a model that was delivered, in their order."""
+    return [entry.batch for entry in log.entries if entry.state == "verified"]
+
+
+def forgotten_before(office: Office, number: int | None) -> list[str]:
+    """Returns the SHA-256 of what was forgotten before a batch, or by now."""
+    return [
+        value
+        for batch in verified(office.log)
+        if number is None or batch < number
+        for value in office.place.read_json(files.of_batch(batch, "requests.json"))["sha256"]
+    ]
+
+
+def earlier_positions(office: Office, number: int | None) -> np.ndarray:
+    """Returns the positions in D of what was forgotten before a batch, int32[…], ascending.
+
+    An example whose file is gone has none. Of several copies, it is the one in the row that was
+    named, if that is still there.
+    """
+    rows = {row: i for i, row in enumerate(office.run.data.origin("train").rows.tolist())}
+    by_hash: dict[str, list[int]] = {}
+    for position, value in enumerate(office.example_hashes.tolist()):
+        by_hash.setdefault(value, []).append(position)
+    gone: set[int] = set()
+    for batch in verified(office.log):
+        if number is not None and batch >= number:
+            continue
+        received = office.place.read_json(files.of_batch(batch, "requests.json"))
+        for row, value in zip(received["rows"], received["sha256"], strict=True):
+            alike = [one for one in by_hash.get(value, []) if one not in gone]
+            there = rows.get(row)
+            if there in alike:
+                gone.add(there)
+            elif alike:
+                gone.add(alike[0])
+    return np.array(sorted(gone), np.int32)
+
+
+def warn(
+    office: Office, requests: Iterable[Request], positions: Mapping[str, np.ndarray]
+) -> None:
+    """Points out deadlines that have passed, and copies of images that stay in D."""
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    late = [one.id for one in requests if one.deadline is not None and one.deadline < now]
+    if late:
+        say(office, f"the deadline of {len(late)} requests has passed: {', '.join(late[:5])}")
+    chosen = np.concatenate([np.empty(0, np.int32), *positions.values()])
+    every = np.concatenate([chosen, earlier_positions(office, None)])
+    left = copies_left(office.run.data, np.unique(every))
+    for position, copies in list(left.items())[:5]:
+        rows = office.run.data.origin("train").rows
+        others = ", ".join(str(row) for row in rows[copies[:5]])
+        say(
+            office,
+            f"row {rows[position]} is to be forgotten, and its image stays in D in rows {others}: "
+            "the model goes on learning from it; name those rows too if they are meant",
+        )
+    if len(left) > 5:
+        say(office, f"so it is with {len(left) - 5} others")
+
+
+def say(office: Office, text: str) -> None:
+    """Prints a line as it is."""
+    office.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def receive(
+    office: Office, requests: Sequence[Request], positions: Mapping[str, np.ndarray]
+) -> Batch:
+    """Makes a batch of requests, and logs that they were received.
+
+    Raises:
+      InvalidInputError: with all that was forgotten before, nothing would be retained.
+    """
+    # What coins put in before training goes with the first batch.
+    number = max((entry.batch for entry in office.log.entries), default=0) + 1
+    forget = np.unique(np.concatenate(list(positions.values())))
+    earlier = earlier_positions(office, None)
+    if office.run.reserve is not None:
+        inside = office.run.reserve.inside(office.run.data)
+        forget = np.union1d(forget, np.setdiff1d(inside, earlier))
+    size = len(office.example_hashes)
+    if len(forget) + len(earlier) >= size:
+        raise InvalidInputError(
+            f"requests: with them, all {size} examples of D would be forgotten, and nothing "
+            "retained; train a model on other data instead"
+        )
+    rows = office.run.data.origin("train").rows
+    received = {
+        "number": number,
+        "ids": [request.id for request in requests],
+        "named": {request.id: request.examples for request in requests},
+        "received": {request.id: request.received for request in requests},
+        "deadlines": {request.id: request.deadline for request in requests},
+        "counts": {name: len(some) for name, some in positions.items()},
+        "rows": rows[forget].tolist(),
+        "sha256": office.example_hashes[forget].tolist(),
+        "settings": office.settings(),
+    }
+    office.place.write_json(files.of_batch(number, "requests.json"), canonical.plain(received))
+    office.place.write_json(files.of_batch(number, "config.json"), office.run.config.written)
+    failed = failed_last(office)
+    if failed is not None:
+        again = sorted(set(failed.requests) & {request.id for request in requests})
+        if again:
+            office.log.append("superseded", failed.batch, again, by=number)
+    office.log.append("received", number, received["ids"], examples=len(forget))
+    return batch_of(office, number)
+
+
+def batch_of(office: Office, number: int) -> Batch:
+    """Returns a batch that was received."""
+    received = office.place.read_json(files.of_batch(number, "requests.json"), keys=("sha256",))
+    rows = {row: i for i, row in enumerate(office.run.data.origin("train").rows.tolist())}
+    forget = np.array([rows.get(row, -1) for row in received["rows"]], np.int32)
+    if (forget < 0).any() or (office.example_hashes[forget] != received["sha256"]).any():
+        raise InvalidInputError(
+            f"requests: batch {number} was begun with other images in D; put them back until it "
+            "is finished"
+        )
+    earlier = earlier_positions(office, number)
+    size = len(office.example_hashes)
+    deletion = Deletion(number, tuple(received["ids"]), np.sort(forget), earlier, size)
+    return Batch(deletion, received)
+
+
+def open_batch(office: Office) -> Batch | None:
+    """Returns the batch that was begun and neither finished nor refused, if there is one."""
+    entries = office.log.entries
+    last = max((entry.batch for entry in entries), default=0)
+    states = {entry.state for entry in entries if entry.batch == last}
+    if not last or states & {"verified", "failed", "superseded"}:
+        return None
+    return batch_of(office, last)
+
+
+def failed_last(office: Office) -> Entry | None:
+    """Returns the line of the last batch, if the gate has refused it."""
+    last = max((entry.batch for entry in office.log.entries), default=0)
+    entries = office.log.of_batch(last)
+    return entries[-1] if entries and entries[-1].state == "failed" else None
+
+
+def refused_before(office: Office, requests: Sequence[Request]) -> Entry | None:
+    """Returns the line of the last batch, if the same was tried, by the same settings, and refused."""
+    failed = failed_last(office)
+    if failed is None:
+        return None
+    name = files.of_batch(failed.batch, "requests.json")
+    received = office.place.read_json(name, keys=("ids", "settings"))
+    same = set(received["ids"]) == {request.id for request in requests}
+    return failed if same and received["settings"] == office.settings() else None
+
+
+# What becomes of it
+
+
+def finish(office: Office, batch: Batch) -> int:
+    """Unlearns a batch, measures what came of it, and delivers it or says why not."""
+    number, place = batch.deletion.number, office.place
+    say(
+        office,
+        f"batch {number}: {len(batch.deletion.requests)} requests, {len(batch.deletion.forget)} "
+        f"examples to forget, {len(batch.deletion.retain)} retained, "
+        f"{len(batch.deletion.earlier)} forgotten before",
+    )
+    start = start_of(office, number)
+    chooser = Chooser(office.context, place, batch.deletion, start)
+
+    # Choose among candidates; where the gate refuses the best, retrain if that is wanted.
+    choice = choose_once(office, chooser, retrain=False)
+    outcome = weigh(office, chooser, choice)
+    if not outcome.passed and office.or_retrain and choice.name != RETRAIN:
+        say(office, f"{choice.name} did not pass: {'; '.join(outcome.missed)}; retraining")
+        choice = choose_once(office, chooser, retrain=True)
+        outcome = weigh(office, chooser, choice)
+
+    # Deliver the model with its certificate, or keep the old one and say by what it failed.
+    case = delivering.Delivery(
+        office.context, place, office.log, batch.deletion, batch.received, choice, outcome, start
+    )
+    document = delivering.deliver(case, office.example_hashes, key=office.key)
+    if not outcome.passed:
+        entry = office.log.append(
+            "failed",
+            number,
+            batch.deletion.requests,
+            certificate=document["content_sha256"],
+            bounds=[bound.as_dict() for bound in outcome.bounds],
+        )
+        return say_refused(office, entry)
+    office.log.append(
+        "verified",
+        number,
+        batch.deletion.requests,
+        model=digest(outcome.model),
+        certificate=document["content_sha256"],
+        level=document["level"],
+    )
+    delivering.reconcile(place, office.log)
+    place.delete(files.checkpoint(files.candidate(number, "*")))
+    page = place.path / files.of_batch(number, files.CERTIFICATE_PAGE)
+    say(office, f"batch {number} is done by {choice.name}; see {page}")
+    return 0
+
+
+def start_of(office: Office, number: int) -> Variables:
+    """Loads the model that a batch goes on from: the last one that was delivered before it.
+
+    Raises:
+      DamagedFileError: it is not the one that the log speaks of.
+    """
+    before = [entry for entry in office.log.entries if entry.state == "verified"]
+    before = [entry for entry in before if entry.batch < number]
+    if not before:
+        return load(office.run, office.place, files.BROUGHT)
+    last = before[-1]
+    variables = load(office.run, office.place, files.delivered(last.batch))
+    if digest(variables) != last.details["model"]:
+        raise DamagedFileError(
+            f"the model of batch {last.batch} in {office.place.path} is not the one that the log "
+            "speaks of; put it back from a backup"
+        )
+    return variables
+
+
+def choose_once(office: Office, chooser: Chooser, *, retrain: bool) -> Choice:
+    """Chooses how a batch is unlearned, unless that was done before the program was stopped."""
+    number = chooser.deletion.number
+    name = files.of_batch(number, "retraining.json" if retrain else "choice.json")
+    kept = office.place.read_json(name)
+    if kept is not None and office.place.has_model(files.candidate(number, kept["name"])):
+        return Choice(**{**kept, "tried": tuple(kept["tried"])})
+    choice = choose(chooser, retrain=retrain)
+    office.place.write_json(name, canonical.plain(choice))
+    return choice
+
+
+def weigh(office: Office, chooser: Chooser, choice: Choice) -> delivering.Outcome:
+    """Measures the model that a batch ends with, and holds it against the bounds."""
+    number, place = chooser.deletion.number, office.place
+    model = load(office.run, place, files.candidate(number, choice.name))
+    of_model = digest(model)
+    done = [entry for entry in office.log.of_batch(number) if entry.state == "unlearned"]
+    if not done or done[-1].details["model"] != of_model:
+        office.log.append(
+            "unlearned", number, chooser.deletion.requests, model=of_model, method=choice.name
+        )
+    name = files.of_batch(number, f"evidence_{choice.name}.json")
+    kept = place.read_json(name)
+    if kept is None or kept["model"] != of_model:
+        bench = findings.Bench(chooser, model)
+        kept = {"model": of_model, "evidence": canonical.plain(findings.measure(bench))}
+        kept["time"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        place.write_json(name, kept)
+    evidence = findings.read(kept["evidence"])
+    limits = gate.bounds(office.run.config.forgetting, evidence, exact=choice.name == RETRAIN)
+    return delivering.Outcome(model, evidence, limits, kept["time"])
+
+
+def say_refused(office: Office, entry: Entry) -> int:
+    """Says which bounds were missed, and returns the exit status."""
+    for bound in entry.details["bounds"]:
+        if not bound["holds"]:
+            say(
+                office,
+                f"not delivered: {bound['name']} is {bound['measured']:.4g}, wanted "
+                f"{bound['kind']} {bound['limit']:g}, missed by {bound['missed_by']:.4g}",
+            )
+    page = office.place.path / files.of_batch(entry.batch, files.REFUSED_PAGE)
+    say(
+        office,
+        f"the model before batch {entry.batch} stays the delivered one; see {page}. Raise "
+        "forgetting.budget, name other candidates, set other bounds, or give --or-retrain",
+    )
+    return REFUSED

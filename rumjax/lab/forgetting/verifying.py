@@ -1,0 +1,215 @@
+"""Checks a certificate against the directory that it speaks of, down to the bits of the model."""
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from rumjax import checkpoints
+from rumjax.data import hashes
+from rumjax.errors import InvalidInputError, RumjaxError
+from rumjax.lab import experiment, files
+from rumjax.lab.context import context_of
+from rumjax.lab.experiment import Run
+from rumjax.lab.forgetting import canonical, certificate, delivering
+from rumjax.lab.forgetting.choosing import Chooser, replay
+from rumjax.lab.forgetting.fulfilling import Office, batch_of, load, normalized, start_of
+from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
+from rumjax.lab.workdir import WorkDirectory, digest
+
+
+class Check(NamedTuple):
+    """One thing that was checked."""
+
+    name: str
+    problem: str | None
+    """What is wrong, or None."""
+    skipped: str | None = None
+    """Why it could not be checked, or None."""
+
+
+def directory_of(path: str) -> pathlib.Path:
+    """Returns the work directory that a certificate lies in.
+
+    Raises:
+      InvalidInputError: the certificate lies elsewhere, or there is none.
+    """
+    file = pathlib.Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise InvalidInputError(f"--verify: there is no file {path}")
+    if len(file.parents) < 3 or file.parents[1].name != files.REQUESTS:
+        raise InvalidInputError(
+            f"--verify: {path} does not lie in a work directory, in "
+            f"{files.REQUESTS}/{files.batch_folder('NNNN')}; name the directory by --workdir"
+        )
+    return file.parents[2]
+
+
+def verify(path: str, work: WorkDirectory, console: Console) -> list[Check]:
+    """Checks a certificate, and prints what came of each check.
+
+    Args:
+      path: of the certificate.
+      work: the directory that it speaks of.
+      console: where the checks are printed.
+
+    Returns:
+      The checks, of which some may have been skipped.
+
+    Raises:
+      InvalidInputError: the file is no certificate.
+    """
+    try:
+        document = canonical.parsed(pathlib.Path(path).expanduser().read_text())
+        number = int(document["batch"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"--verify: {path} is no certificate ({error})") from error
+    checks = []
+    for check in _checks(document, number, work):
+        said = check.problem or (f"not checked: {check.skipped}" if check.skipped else "holds")
+        console.print(f"{check.name}: {said}", markup=False, highlight=False, soft_wrap=True)
+        checks.append(check)
+    return checks
+
+
+def _checks(document: dict[str, Any], number: int, work: WorkDirectory) -> Iterator[Check]:
+    """Yields the checks one by one, those that cost little first."""
+    # The document, and the log that it is a part of.
+    own = certificate.problems(document)
+    yield Check("certificate", "; ".join(own) or None)
+    text = work.read_text(LOG)
+    broken = check_chain(text, head=document.get("log_head"))
+    yield Check("log", "; ".join(broken) or None)
+    if own or broken:
+        return
+    yield _checked("entry in the log", lambda: _entry(document, number, Ledger(work)))
+
+    # The configuration of the batch, without which there is neither a network nor images.
+    place = work.below(files.REQUESTS)
+    try:
+        config = place.read_json(files.of_batch(number, "config.json"), missing={}, keys=("data",))
+        run = normalized(experiment.build(config), place)
+    except RumjaxError as error:
+        yield Check("images and network", None, skipped=str(error))
+        return
+    yield _checked("examples", lambda: _examples(document, number, place))
+    yield _checked("delivered model", lambda: _delivered(document, number, run, place))
+    yield _checked("model before", lambda: _before(document, number, run, work))
+    yield _checked("model in its own format", lambda: _exported(document, number, run, place))
+    if document["versions"] != delivering.versions():
+        yield Check("model made again", None, skipped="other versions than when it was made")
+    elif document["hardware"] != canonical.plain(delivering.hardware()):
+        yield Check("model made again", None, skipped="another machine than it was made on")
+    else:
+        yield _checked("model made again", lambda: _again(document, number, run, work))
+
+
+def _checked(name: str, look: Callable[[], str | None]) -> Check:
+    """Returns a check, whose problem may be an error that it raises."""
+    try:
+        said = look()
+    except RumjaxError as error:
+        said = str(error)
+    if said is not None and said.startswith(SKIPPED):
+        return Check(name, None, skipped=said.removeprefix(SKIPPED))
+    return Check(name, said)
+
+
+SKIPPED = "skipped: "
+
+
+def _entry(document: dict[str, Any], number: int, log: Ledger) -> str | None:
+    """Looks for the line that says that the certificate was written."""
+    entries = [entry for entry in log.of_batch(number) if entry.state in ("verified", "failed")]
+    if not entries:
+        return f"the log says nothing of a result of batch {number}"
+    kept = entries[-1].details["certificate"]
+    return None if kept == document["content_sha256"] else "the log speaks of another certificate"
+
+
+def _examples(document: dict[str, Any], number: int, place: WorkDirectory) -> str | None:
+    """Compares the salted hashes with those of the examples that were named."""
+    received = place.read_json(files.of_batch(number, "requests.json"), keys=("sha256",))
+    salt = delivering.salt_of(place)
+    named = [certificate.salted(value, salt) for value in received["sha256"]]
+    if sorted(named) != sorted(document["examples"]):
+        return "they are not those of the requests"
+    return None
+
+
+def _delivered(
+    document: dict[str, Any], number: int, run: Run, place: WorkDirectory
+) -> str | None:
+    """Compares the digest of the model that was delivered."""
+    if not document["passed"]:
+        return f"{SKIPPED}the model was refused"
+    if not place.has_model(files.delivered(number)):
+        return "it is not there"
+    found = digest(load(run, place, files.delivered(number)))
+    return None if found == document["delivered"] else "its bytes are others"
+
+
+def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
+    """Compares the digest of the model that the batch began with."""
+    office = _office(run, work)
+    try:
+        found = digest(start_of(office, number))
+    except RumjaxError:
+        return f"{SKIPPED}it is not there any more, or was changed"
+    return None if found == document["original"] else "its bytes are others"
+
+
+def _exported(
+    document: dict[str, Any], number: int, run: Run, place: WorkDirectory
+) -> str | None:
+    """Compares the model in the format of the checkpoint that it came in."""
+    if run.config.original is None or not document["passed"]:
+        return f"{SKIPPED}there is none"
+    folder = pathlib.Path(place.path) / files.batch_folder(number)
+    written = sorted(folder.glob(f"{delivering.MODEL}*"))
+    if not written:
+        return "it is not there"
+    part = run.config.original.path.partition("#")[2]
+    path = f"{written[0]}#{part}" if part else str(written[0])
+    read = checkpoints.load_variables(path, run.model, run.data.train.images[:1])
+    same = digest(read) == document["delivered"]
+    # A format of fewer bits than float32 rounds.
+    if not same and not _is_close(read, load(run, place, files.delivered(number))):
+        return "its bytes are others"
+    return None
+
+
+def _is_close(one: Any, other: Any) -> bool:
+    import jax
+
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    halves = np.finfo(np.float16).eps
+    return all(
+        np.allclose(np.asarray(a), np.asarray(b), rtol=8 * halves, atol=1e-6) for a, b in pairs
+    ) and not all(
+        np.asarray(a).dtype == np.float32 and np.array_equal(np.float16(a), np.asarray(a)) is False
+        for a in jax.tree.leaves(one)
+    )
+
+
+def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
+    """Makes the model once more, and compares it bit by bit."""
+    office = _office(run, work)
+    try:
+        start = start_of(office, number)
+        batch = batch_of(office, number)
+    except RumjaxError as error:
+        return f"{SKIPPED}{error}"
+    steps = dict(document["steps"])
+    chooser = Chooser(office.context, office.place, batch.deletion, start)
+    made = replay(chooser, steps.pop("name"), steps)
+    return None if digest(made) == document["delivered"] else "its bytes are others"
+
+
+def _office(run: Run, work: WorkDirectory) -> Office:
+    """Opens the directory of requests to be read."""
+    context = context_of(run, work, Console(quiet=True))
+    place, log = work.below(files.REQUESTS), Ledger(work)
+    return Office(context, place, log, hashes(run.data.train), False, None)
