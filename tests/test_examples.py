@@ -9,6 +9,7 @@ ROOMS = (
     "rumjax.data",
     "rumjax.ensemble",
     "rumjax.errors",
+    "rumjax.evidence",
     "rumjax.forget_sets",
     "rumjax.metrics",
     "rumjax.models",
