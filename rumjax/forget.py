@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from rumjax.errors import InvalidInputError
-from rumjax.launch import argument_parser, configuration, guarded, parse
 from rumjax.lab.devices import settle
+from rumjax.launch import argument_parser, configuration, guarded, parse
 
 REFUSED = 3
 """The exit status where no model kept the bounds."""

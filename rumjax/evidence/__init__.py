@@ -8,7 +8,7 @@ are examples that the model never saw, θu is the unlearned model, shadows are o
 
 from rumjax.evidence.conformal import coverage_difference
 from rumjax.evidence.exposure import Exposure, more_exposed
-from rumjax.evidence.findings import Finding, proportion
+from rumjax.evidence.findings import Finding, difference, proportion
 from rumjax.evidence.group import (
     GroupTest,
     group_statistic_p_value,
@@ -38,6 +38,7 @@ __all__ = [
     "calibration",
     "ceiling",
     "coverage_difference",
+    "difference",
     "epsilon_lower_bound",
     "example_p_values",
     "exposed",

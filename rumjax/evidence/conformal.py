@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from rumjax.errors import InvalidInputError, check_share
-from rumjax.evidence.findings import Finding, check_scores
+from rumjax.evidence.findings import Finding, check_scores, difference
 
 
 def coverage_difference(
@@ -46,14 +46,8 @@ def coverage_difference(
     position = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
     quantile = scores[position - 1] if position <= len(scores) else np.inf
 
-    # The difference; each end is as far as the ends of both shares together.
-    (ours_at, ours_low, ours_high), (theirs_at, theirs_low, theirs_high) = (
-        _covered(probabilities, quantile) for probabilities in (ours, theirs)
-    )
-    value = ours_at - theirs_at
-    low = value - math.hypot(ours_at - ours_low, theirs_high - theirs_at)
-    high = value + math.hypot(ours_high - ours_at, theirs_at - theirs_low)
-    return Finding(value, low, high, 0.0, len(ours))
+    covered = [int(np.sum(1 - side <= quantile)) for side in (ours, theirs)]
+    return difference(covered[0], len(ours), covered[1], len(theirs))
 
 
 def _check_probabilities(what: str, values: np.ndarray) -> np.ndarray:
@@ -66,12 +60,3 @@ def _check_probabilities(what: str, values: np.ndarray) -> np.ndarray:
     if probabilities.min() < 0 or probabilities.max() > 1 + 1e-6:
         raise InvalidInputError(f"{what}: some are outside 0…1; wanted softmax probabilities")
     return probabilities
-
-
-def _covered(probabilities: np.ndarray, quantile: float) -> tuple[float, float, float]:
-    """Returns the share of sets with the true label, and the ends of its Wilson interval."""
-    from scipy import stats
-
-    covered = int(np.sum(1 - probabilities <= quantile))
-    ends = stats.binomtest(covered, len(probabilities)).proportion_ci(method="wilson")
-    return covered / len(probabilities), float(ends.low), float(ends.high)

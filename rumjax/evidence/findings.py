@@ -1,5 +1,6 @@
 """One measured number with its interval, and intervals of shares."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,46 @@ def proportion(successes: int, trials: int, null: float) -> Finding:
 
     ends = stats.binomtest(successes, trials).proportion_ci(method="exact")
     return Finding(successes / trials, float(ends.low), float(ends.high), null, trials)
+
+
+def difference(ours: int, of_ours: int, theirs: int, of_theirs: int) -> Finding:
+    """Returns the difference of two shares, whose null value is 0.
+
+    The interval is Newcombe's at 95 % (Statistics in Medicine 1998, method 10), of two score
+    intervals.
+
+    Args:
+      ours: examples of S that something is true of.
+      of_ours: examples of S.
+      theirs: examples of V that it is true of.
+      of_theirs: examples of V.
+
+    Raises:
+      InvalidInputError: no examples, or more successes than there are.
+
+    Examples:
+      >>> finding = difference(9, 10, 50, 100)
+      >>> round(finding.value, 2), finding.low > 0, finding.null
+      (0.4, True, 0.0)
+    """
+    from scipy import stats
+
+    ends = []
+    for successes, trials in ((ours, of_ours), (theirs, of_theirs)):
+        proportion(successes, trials, 0.0)  # which checks them
+        score = stats.binomtest(int(successes), int(trials)).proportion_ci(method="wilson")
+        ends.append((successes / trials, float(score.low), float(score.high)))
+
+    # Each end is as far as the ends of both shares together.
+    (at, low, high), (their_at, their_low, their_high) = ends
+    value = at - their_at
+    return Finding(
+        value,
+        value - math.hypot(at - low, their_high - their_at),
+        value + math.hypot(high - at, their_at - their_low),
+        0.0,
+        int(of_ours),
+    )
 
 
 def check_scores(what: str, values: np.ndarray, *, size: int | None = None) -> np.ndarray:

@@ -105,16 +105,12 @@ class Forgetting:
     candidates: Mapping[str, Options] | None = option(
         "methods to choose from, as in the section methods; rumjax's own by default", default=None
     )
-    validation_drop: float = option(
-        "by how much accuracy on V may fall, 0…1", default=0.01
-    )
+    validation_drop: float = option("by how much accuracy on V may fall, 0…1", default=0.01)
     retained_drop: float = option("by how much accuracy on R may fall, 0…1", default=0.02)
     p_value: float = option(
         "below which a test says that S is still fitted better than it should be", default=0.05
     )
-    false_positive_rate: float = option(
-        "of the attack whose rate on S is measured", default=0.05
-    )
+    false_positive_rate: float = option("of the attack whose rate on S is measured", default=0.05)
     relearning: int = option("epochs, at most, in which S is learned again; 0 for none", default=5)
     oracles: int = option("models retrained without S that the result is held against", default=0)
     bins: int = option("strata of difficulty in which S is matched with V", default=5)

@@ -50,9 +50,7 @@ def against_oracle(model: Answers, oracle: Answers, sets: Sets, weights: np.ndar
     return metrics.tug_of_war(accuracies(model), accuracies(oracle))
 
 
-def on_validation(
-    model: Answers, original: Answers, sets: Sets, weights: np.ndarray
-) -> float:
+def on_validation(model: Answers, original: Answers, sets: Sets, weights: np.ndarray) -> float:
     """Computes (1 − |a_V − a_V(θo)|)·(1 − 2·|AUC − ½|), for which no model is retrained.
 
     AUC is that of telling S from V by the true label's margin, where the examples of V weigh so

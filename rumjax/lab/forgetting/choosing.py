@@ -7,13 +7,13 @@ counted in gradients of single examples, as a share of those that retraining tak
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from rumjax.errors import DivergenceError, InvalidInputError
+from rumjax.errors import InvalidInputError
 from rumjax.lab import files, progress
 from rumjax.lab.answers import Answers, reader
 from rumjax.lab.building import build_method, refinement
@@ -29,7 +29,7 @@ from rumjax.lab.rescoring import holdout_scores
 from rumjax.lab.trials import on_validation
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.refine import rum as rum_steps
-from rumjax.types import Dataset, Scores, Variables, task
+from rumjax.types import Scores, Variables, task
 from rumjax.unlearn import Step, chain
 
 RETRAIN = "retrain"
@@ -85,6 +85,11 @@ class Chooser:
     def key(self, name: str) -> jax.Array:
         """Returns the key of something that is trained for the batch."""
         return stage_key(self.run.config.seed, f"forget/{self.deletion.number}/{name}")
+
+    @property
+    def looking(self) -> Context:
+        """The context with D, T and V as its data, which models are then compiled for once."""
+        return dataclasses.replace(self.context, placed=lambda: self.data)
 
     @property
     def matched_examples(self) -> int:
@@ -212,9 +217,7 @@ def attempt(
     """Makes a candidate, saves it, and says how good it is; None stands for one that diverged."""
     start = None if name == RETRAIN else chooser.start
     job = Job(chooser.run.config.seed, chooser.key(name), steps, start, which=name)
-    # Only D, T and V are looked at; the model begins where the one before has ended.
-    context = dataclasses.replace(chooser.context, placed=lambda: chooser.data)
-    made = next(make_models(context, [job], advance, name, diverging="noted"))
+    made = next(make_models(chooser.looking, [job], advance, name, diverging="noted"))
     answers = None if made.diverged else chooser.answers(made.model)
     score = None
     if answers is not None and np.isfinite(answers.margins).all():
@@ -350,13 +353,6 @@ def replay(chooser: Chooser, name: str, options: Mapping[str, Any]) -> Variables
     steps = rebuilt_steps(chooser, name, options)
     start = None if name == RETRAIN else chooser.start
     job = Job(chooser.run.config.seed, chooser.key(name), steps, start, which=name)
-    context = dataclasses.replace(chooser.context, placed=lambda: chooser.data)
-    made = next(_models(context, job))
-    if made is None:
-        raise DivergenceError(f"{name} diverged")
-    return made
-
-
-def _models(context: Context, job: Job) -> Iterator[Variables]:
-    for made in make_models(context, [job], lambda _: None, job.which):
-        yield made.model
+    (made,) = make_models(chooser.looking, [job], lambda _: None, name)
+    model: Variables = made.model
+    return model

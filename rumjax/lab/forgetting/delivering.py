@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from rumjax.lab.forgetting.ledger import Ledger
 
 import rumjax
 from rumjax import checkpoints
 from rumjax.lab import files
 from rumjax.lab.context import Context
-from rumjax.lab.forgetting import canonical, certificate, page, signing
+from rumjax.lab.forgetting import certificate, page, signing
 from rumjax.lab.forgetting.choosing import RETRAIN, Choice
 from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.findings import Evidence
 from rumjax.lab.forgetting.gate import Bound
-from rumjax.lab.forgetting.ledger import Ledger
 from rumjax.lab.workdir import WorkDirectory, digest
 from rumjax.types import Variables
 
@@ -225,9 +225,7 @@ def derived(work: WorkDirectory) -> list[str]:
         files.EXAMPLES,
     )
     own = [name for pattern in patterns for name in work.names(pattern)]
-    own += [
-        f"cases/{name}" for name in ("*",) if work.names(f"cases/{name}")
-    ]
+    own += [f"cases/{name}" for name in ("*",) if work.names(f"cases/{name}")]
     requests = work.below(files.REQUESTS)
     brought = files.checkpoint(files.BROUGHT)
     earlier = [brought, *requests.names(files.checkpoint(files.delivered("[0-9]*")))]

@@ -5,7 +5,7 @@ with what it was for the model before. They speak of the attacks that were run, 
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from rumjax.lab.answers import Answers, reader
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.context import placed
 from rumjax.lab.dependencies import bank_header
+from rumjax.lab.forgetting import canonical
 from rumjax.lab.forgetting.choosing import Chooser
 from rumjax.lab.making import Job
 from rumjax.models import predict
@@ -144,9 +145,7 @@ def accuracies(bench: Bench) -> dict[str, dict[str, float]]:
         "T": np.arange(first, bench.unseen[0] if len(bench.unseen) else first),
     }
     return {
-        name: {
-            when: float(np.mean(look.correct[indices])) for when, look in bench.looks.items()
-        }
+        name: {when: float(np.mean(look.correct[indices])) for when, look in bench.looks.items()}
         for name, indices in sets.items()
         if len(indices)
     }
@@ -163,9 +162,7 @@ def both(bench: Bench, measure_one: Any) -> tuple[Any, Any]:
 def by_rank(bench: Bench) -> Iterator[Row]:
     """Tests whether S is fitted better than V of like difficulty."""
     matching = bench.chooser.matching
-    test = functools.partial(
-        evidence.rank_test, strata_s=matching.forget, strata_v=matching.unseen
-    )
+    test = functools.partial(evidence.rank_test, strata_s=matching.forget, strata_v=matching.unseen)
     after, before = both(
         bench, lambda look: test(look.margins[bench.forget], look.margins[bench.unseen])
     )
@@ -243,7 +240,7 @@ def by_neighbors(bench: Bench) -> Iterator[Row]:
         bench,
         lambda look: evidence.neighbour_rank(*(look.embeddings[chosen] for chosen in sets)),
     )
-    honest = after[1].value
+    honest = after[1].value  # random examples have .5, and hard ones less, however unseen
     yield Row(
         "nearness to R",
         "mean rank of the similarity between an example of S and its nearest one of R, among those "
@@ -263,7 +260,7 @@ def by_bank(bench: Bench) -> Iterator[Row]:
         return
     rows = [row for row in bank.rows() if np.isfinite(row.margins).all()]
     header = bank_header(chooser.run)
-    if len(rows) < LEAST_BANK or bank.header != _plain(header):
+    if len(rows) < LEAST_BANK or bank.header != canonical.plain(header):
         bench.notes.append("The bank is of other data or has too few models: it was not used.")
         return
     shadows = np.stack([row.margins for row in rows])
@@ -291,12 +288,14 @@ def by_bank(bench: Bench) -> Iterator[Row]:
         f"Kolmogorov–Smirnov p = {check.p_value:.3g} over {check.count} examples."
     )
     level = bench.section.p_value
+    least = float(np.nanmin(evidence.least_p_value(inside[:, forget])))
     small = evidence.proportion(int(np.sum(p_values <= level)), len(p_values), level)
     yield Row(
         f"p-values up to {level:g}",
         "share of S whose margin is as large in so few models of the bank that never saw it; "
-        f"larger means more exposed; the least p-value is {np.nanmin(evidence.least_p_value(inside[:, forget])):.3g}",
-        *(small.value, small.low, small.high, level, float(np.mean(p_before <= level)), small.count),
+        f"larger means more exposed; the least that a p-value can be is {least:.3g}",
+        *(small.value, small.low, small.high, level, float(np.mean(p_before <= level))),
+        small.count,
     )
     yield Row(
         "group against the bank",
@@ -342,6 +341,7 @@ def by_relearning(bench: Bench) -> Iterator[Row]:
     epochs, forget = bench.section.relearning, bench.forget
     if not epochs:
         return
+    # A mean over epochs varies less than a share does: intervals are too wide rather than narrow.
     # As many examples of V, of like difficulty.
     weights, count = bench.chooser.matching.weights, len(forget)
     random = np.random.default_rng(bench.run.config.seed)
@@ -361,8 +361,8 @@ def by_relearning(bench: Bench) -> Iterator[Row]:
             **bench.run.config.gentle_sgd,
         )
         for when, course in zip(bench.models, courses, strict=True):
-            shares = course.accuracies[: epochs + 1]
-            right[name, when] = round(len(examples) * float(np.mean(shares))), len(examples)
+            mean = float(np.mean(course.accuracies[1:] or course.accuracies))
+            right[name, when] = round(len(examples) * mean), len(examples)
     after, before = (
         evidence.difference(*right["S", when], *right["V", when]) for when in ("after", "before")
     )
@@ -384,9 +384,10 @@ def by_exposure(bench: Bench) -> Iterator[Row]:
         moved = evidence.more_exposed(before.margins[indices], after.margins[indices], threshold)
         yield Row(
             f"more exposed in {name}",
-            f"share of {name} whose margin came above the threshold of the model before; how many "
-            f"fell below it: {moved.less}",
-            *(moved.share.value, moved.share.low, moved.share.high, np.nan, 0.0, len(indices)),
+            f"share of {name} whose margin came above the threshold of the model before, that of "
+            f"all but {rate:g} of V; {moved.fallen.value:.4f} fell below it",
+            *(moved.risen.value, moved.risen.low, moved.risen.high, moved.risen.null),
+            *(0.0, len(indices)),
             p_value=moved.p_value,
         )
 
@@ -407,7 +408,7 @@ def by_oracles(bench: Bench) -> Iterator[Row]:
     ]
     context = bench.chooser.context
     with progress.stage(context.console, "Oracles", total, "epochs") as advance:
-        for made in making.make(_on(context, chooser.data), jobs, advance):
+        for made in making.make(chooser.looking, jobs, advance):
             answers = chooser.answers(made.model)
             statistic = float(np.mean(answers.margins[bench.forget]))
             place.write_json(_oracle_file(number, made.job.seed), {"margin": statistic})
@@ -429,23 +430,15 @@ def _oracle_file(number: int, index: int) -> str:
     return files.of_batch(number, f"oracle_{index}.json")
 
 
-def _on(context: Any, data: Any) -> Any:
-    """Returns the context with D, T and V in the place of D and T."""
-    import dataclasses
-
-    return dataclasses.replace(context, placed=lambda: data)
-
-
-def _plain(header: Any) -> Any:
-    import json
-
-    return json.loads(json.dumps(header))
-
-
 def read(held: Any) -> Evidence:
     """Returns the evidence that a file holds."""
     rows = (
-        Row(**{name: np.nan if value is None and name in FLOATS else value for name, value in row.items()})
+        Row(
+            **{
+                name: np.nan if value is None and name in FLOATS else value
+                for name, value in row.items()
+            }
+        )
         for row in held["rows"]
     )
     return Evidence(tuple(rows), held["accuracy"], tuple(held["notes"]))

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from rich.console import Console
+from rumjax.lab.forgetting.ledger import Entry, Ledger
+from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
 
 from rumjax.data import hashes
 from rumjax.errors import DamagedFileError, InvalidInputError
@@ -24,8 +26,6 @@ from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, delivering, findings, gate
 from rumjax.lab.forgetting.choosing import RETRAIN, Choice, Chooser, choose
 from rumjax.lab.forgetting.deletion import Deletion
-from rumjax.lab.forgetting.ledger import Entry, Ledger
-from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
 from rumjax.lab.pipeline import open_context
 from rumjax.lab.stages import originals
 from rumjax.lab.workdir import WorkDirectory, digest
@@ -256,9 +256,7 @@ def earlier_positions(office: Office, number: int | None) -> np.ndarray:
     return np.array(sorted(gone), np.int32)
 
 
-def warn(
-    office: Office, requests: Iterable[Request], positions: Mapping[str, np.ndarray]
-) -> None:
+def warn(office: Office, requests: Iterable[Request], positions: Mapping[str, np.ndarray]) -> None:
     """Points out deadlines that have passed, and copies of images that stay in D."""
     now = datetime.datetime.now(datetime.UTC).isoformat()
     late = [one.id for one in requests if one.deadline is not None and one.deadline < now]

@@ -1,11 +1,11 @@
 """Removes what has seen forgotten examples and is not needed to serve the delivered model."""
 
 from rich.console import Console
+from rumjax.lab.forgetting.ledger import Ledger
 
 from rumjax.errors import InvalidInputError
 from rumjax.lab import files
 from rumjax.lab.forgetting.delivering import derived
-from rumjax.lab.forgetting.ledger import Ledger
 from rumjax.lab.workdir import WorkDirectory
 
 

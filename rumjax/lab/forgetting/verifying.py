@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
+from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
 
 from rumjax import checkpoints
 from rumjax.data import hashes
@@ -16,7 +17,6 @@ from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, certificate, delivering
 from rumjax.lab.forgetting.choosing import Chooser, replay
 from rumjax.lab.forgetting.fulfilling import Office, batch_of, load, normalized, start_of
-from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
 from rumjax.lab.workdir import WorkDirectory, digest
 
 
@@ -139,9 +139,7 @@ def _examples(document: dict[str, Any], number: int, place: WorkDirectory) -> st
     return None
 
 
-def _delivered(
-    document: dict[str, Any], number: int, run: Run, place: WorkDirectory
-) -> str | None:
+def _delivered(document: dict[str, Any], number: int, run: Run, place: WorkDirectory) -> str | None:
     """Compares the digest of the model that was delivered."""
     if not document["passed"]:
         return f"{SKIPPED}the model was refused"
@@ -161,9 +159,7 @@ def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory
     return None if found == document["original"] else "its bytes are others"
 
 
-def _exported(
-    document: dict[str, Any], number: int, run: Run, place: WorkDirectory
-) -> str | None:
+def _exported(document: dict[str, Any], number: int, run: Run, place: WorkDirectory) -> str | None:
     """Compares the model in the format of the checkpoint that it came in."""
     if run.config.original is None or not document["passed"]:
         return f"{SKIPPED}there is none"
