@@ -2,7 +2,7 @@
 
 64 seeds give an original model each, which remembers everything, and two oracles for each of two
 forget sets, which never saw it: the most memorized images, and a random part of D. A bank of 64
-models is there to compare single examples with. `benchmarks/evidence.py` reads what this run leaves.
+models is there to compare single examples with. `benchmarks/evidence.py` reads what this leaves.
 
     python -m rumjax.launch --config=evidence.py
 """

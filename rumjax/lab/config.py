@@ -94,7 +94,7 @@ class Config:
     audit: Audit | None = None
     measures: Mapping[str, str] = dataclasses.field(default_factory=dict)
     original: Original | None = None
-    forgetting: Forgetting = Forgetting()
+    forgetting: Forgetting = dataclasses.field(default_factory=Forgetting)
     forgotten: str | None = None
     reserve: int | None = None
     sisa: Shards | None = None

@@ -1,8 +1,8 @@
 """How hard examples are to a model that has seen neither S nor V, so that like meets like.
 
 A memorized forget set is harder than V: a retrained model is less sure of it. What S should look
-like is therefore V of like difficulty. A model that is trained on R for a short while, from scratch,
-has seen neither, and tells both apart by the same measure.
+like is therefore V of like difficulty. A model that is trained on R for a short while, from
+scratch, has seen neither, and tells easy from hard in both by the same measure.
 """
 
 import dataclasses

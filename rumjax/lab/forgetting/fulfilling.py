@@ -360,7 +360,7 @@ def failed_last(office: Office) -> Entry | None:
 
 
 def refused_before(office: Office, requests: Sequence[Request]) -> Entry | None:
-    """Returns the line of the last batch, if the same was tried, by the same settings, and refused."""
+    """Returns the line of the last batch, if it asked for the same, by the same settings."""
     failed = failed_last(office)
     if failed is None:
         return None

@@ -25,7 +25,7 @@ def purge(work: WorkDirectory, console: Console) -> list[str]:
     last = log.last("verified")
     if last is None:
         raise InvalidInputError(
-            f"--purge: no request in {work.path} is fulfilled yet, so that there is no model to keep"
+            f"--purge: no request in {work.path} is fulfilled yet, so that no model would be left"
         )
     kept = f"{files.REQUESTS}/{files.checkpoint(files.delivered(last.batch))}"
     doomed = [name for name in derived(work) if name != kept]
