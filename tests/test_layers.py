@@ -21,6 +21,7 @@ LIBRARY = {
     "data": "errors archives registry types",
     "models": "errors registry types mesh platforms rows",
     "checks": "errors types models",
+    "checkpoints": "errors archives registry types mesh platforms rows models",
     "training": "errors types mesh data models",
     "gradients": "errors types mesh models checks",
     "unlearn.base": "errors types models checks rows",
@@ -95,12 +96,12 @@ COMMANDS = ("launch", "tune", "publish", "plan", "__main__")
 """the commands, lowest first, which may import everything before them"""
 
 ONLY = {
-    "orbax": {"lab.workdir"},
+    "orbax": {"checkpoints", "lab.workdir"},
     "etils": {"lab.storage"},
     "fsspec": {"lab.storage"},
     "ml_collections": {"launch", "lab.settings", "configs"},
     "tensorflow_datasets": {"data"},
-    "flax": {"models", "gradients"},
+    "flax": {"models", "checkpoints", "gradients"},
     "optax": {"training", "gradients", "unlearn"},
     "sklearn": {"metrics", "audits"},
     "matplotlib": {"lab.report"},

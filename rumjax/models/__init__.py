@@ -1,5 +1,8 @@
 """Networks, and `Model`, which wraps them and any Flax module of your own."""
 
+import importlib
+from typing import Any
+
 from rumjax.models.cnn import Cnn
 from rumjax.models.conv import Conv, convolution
 from rumjax.models.model import Model
@@ -18,7 +21,19 @@ __all__ = [
     "build",
     "channel_statistics",
     "convolution",
+    "load_variables",
     "margins",
     "predict",
     "require_embeddings",
+    "save_variables",
 ]
+
+_CHECKPOINTS = ("load_variables", "save_variables")
+"""Names of `rumjax.checkpoints`, which knows this package and is imported when it is used."""
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what reads and writes checkpoints when it is first used."""
+    if name not in _CHECKPOINTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("rumjax.checkpoints"), name)
