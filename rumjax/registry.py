@@ -15,7 +15,12 @@ _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def resolve(
-    what: str, name: str, table: Mapping[str, Entry], *, wanted: str = "a function or a class"
+    what: str,
+    name: str,
+    table: Mapping[str, Entry],
+    *,
+    wanted: str = "a function or a class",
+    accepts: Callable[[Any], bool] = callable,
 ) -> Entry | Callable[..., Any]:
     """Returns the entry of a table, or imports "package.module:attribute".
 
@@ -24,10 +29,11 @@ def resolve(
       name: a key of the table; or anything with a colon, which is imported.
       table: what rumjax itself has, by name.
       wanted: what an import has to lead to, for messages.
+      accepts: tests whether it does.
 
     Raises:
       InvalidInputError: an unknown name, with the nearest one; an import path that leads nowhere,
-        with the nearest attribute; or an attribute that cannot be called.
+        with the nearest attribute; or an attribute that is not accepted.
 
     Examples:
       >>> resolve("number type", "int", {"int": int, "float": float})
@@ -36,7 +42,7 @@ def resolve(
       <class 'fractions.Fraction'>
     """
     if isinstance(name, str) and (":" in name or not table):
-        return _imported(what, name, wanted)
+        return _imported(what, name, wanted, accepts)
     try:
         return table[check_choice(what, name, table)]
     except InvalidInputError as error:
@@ -53,8 +59,10 @@ def is_import_path(name: str) -> bool:
     return _IMPORT_PATH.fullmatch(name) is not None
 
 
-def _imported(what: str, name: str, wanted: str) -> Callable[..., Any]:
-    """Imports what "package.module:attribute" names, and checks that it can be called."""
+def _imported(
+    what: str, name: str, wanted: str, accepts: Callable[[Any], bool]
+) -> Callable[..., Any]:
+    """Imports what "package.module:attribute" names, and checks that it is accepted."""
     # The module.
     path, _, attribute = name.partition(":")
     if not is_import_path(name):
@@ -69,13 +77,13 @@ def _imported(what: str, name: str, wanted: str) -> Callable[..., Any]:
             "install the package, or put its folder on PYTHONPATH"
         ) from error
 
-    # Its attribute, which must be callable.
+    # Its attribute, which must be accepted.
     if not hasattr(module, attribute):
         near = difflib.get_close_matches(attribute, dir(module), n=1)
         hint = f"did you mean {near[0]!r}?" if near else "name one that it defines"
         raise InvalidInputError(f"{what} {name!r}: {path} has no attribute {attribute!r}; {hint}")
     entry = getattr(module, attribute)
-    if not callable(entry):
+    if not accepts(entry):
         raise InvalidInputError(f"{what} {name!r}: wanted {wanted}, got {type(entry).__name__}")
     imported: Callable[..., Any] = entry
     return imported

@@ -31,6 +31,8 @@ from rumjax.types import AnyArray, Splits
 
 ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
 """Scores that are made only where something in the run uses them."""
+NORMALIZATION = ("mean", "std", "pixels")
+"""Options of the section `model` that replace the statistics of D."""
 LEAST_ORACLES = 3
 """Seeds, below which audits cannot compare distributions."""
 
@@ -141,19 +143,19 @@ def build_on(sections: Config, splits: Splits, images: AnyArray) -> Run:
     Args:
       sections: the configuration.
       splits: the data.
-      images: those by which the model's input is normalized, uint8[N, H, W, C].
+      images: those by which the model's input is normalized where the configuration gives no
+        numbers, uint8[N, H, W, C].
 
     Raises:
       InvalidInputError: as `build`, but for the data.
     """
-    mean, std = models.channel_statistics(np.asarray(images))
+    given = {name: sections.model[name] for name in NORMALIZATION if name in sections.model}
     model = call(
         "model",
         models.build,
-        sections.model,
+        {name: value for name, value in sections.model.items() if name not in given},
         num_classes=splits.num_classes,
-        mean=mean,
-        std=std,
+        **models.normalization_of(np.asarray(images), **given),
     )
     run = Run(
         name=sections.name,

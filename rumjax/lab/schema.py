@@ -55,7 +55,17 @@ class Data:
 class Network:
     """The section `model`: arguments of `rumjax.models.build`."""
 
-    name: str = option("cnn, resnet18, resnet50, vgg16, or package.module:attribute of your own")
+    name: str = option(
+        "cnn, resnet18, resnet34, resnet50, vgg16, vit_ti4, vit_s4, or package.module:attribute of "
+        "your own"
+    )
+    mean: float | Sequence[float] | None = option(
+        "taken from pixels, of each channel; that of D by default", default=None
+    )
+    std: float | Sequence[float] | None = option(
+        "that pixels are divided by, of each channel; that of D by default", default=None
+    )
+    pixels: str = option("the scale of mean and std: 0-1, or 0-255 without D's", default="0-1")
     bfloat16: bool = option("computes in bfloat16", default=False)
     options: Mapping[str, Any] | None = option("arguments of the network", default=None)
 

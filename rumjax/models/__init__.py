@@ -1,15 +1,19 @@
-"""Networks, and `Model`, which wraps them and any Flax module of your own."""
+"""Networks, and `Model`, which wraps them and any network of your own."""
 
 import importlib
 from typing import Any
 
 from rumjax.models.cnn import Cnn
 from rumjax.models.conv import Conv, convolution
+from rumjax.models.function_pairs import from_functions
 from rumjax.models.model import Model
+from rumjax.models.nnx_modules import from_nnx
+from rumjax.models.pixels import channel_statistics, normalization_of
 from rumjax.models.predictions import margins, predict, require_embeddings
 from rumjax.models.resnet import ResNet
 from rumjax.models.vgg import Vgg16
-from rumjax.models.zoo import MODELS, build, channel_statistics
+from rumjax.models.vit import ViT
+from rumjax.models.zoo import MODELS, build
 
 __all__ = [
     "MODELS",
@@ -18,11 +22,15 @@ __all__ = [
     "Model",
     "ResNet",
     "Vgg16",
+    "ViT",
     "build",
     "channel_statistics",
     "convolution",
+    "from_functions",
+    "from_nnx",
     "load_variables",
     "margins",
+    "normalization_of",
     "predict",
     "require_embeddings",
     "save_variables",

@@ -157,7 +157,7 @@ def check_variables(
         names = [f"{name} is missing" for name in missing[:1]]
         names += [f"{name} is not the model's" for name in surplus[:1]]
         raise InvalidInputError(
-            f"{what}: they are not those of {type(model.module).__name__}: "
+            f"{what}: they are not those of {model.name}: "
             f"{' and '.join(names)}; {len(missing)} are missing in all, and {len(surplus)} too many"
         )
 
@@ -168,7 +168,7 @@ def check_variables(
         if np.shape(leaf) != (*lead, *like.shape) or not hasattr(leaf, "dtype"):
             raise InvalidInputError(
                 f"{what}: {name} has shape {list(np.shape(leaf))}, but "
-                f"{[*lead, *like.shape]} in {type(model.module).__name__} on images "
+                f"{[*lead, *like.shape]} in {model.name} on images "
                 f"{list(images.shape[1:])}"
             )
         leaves.append(leaf if leaf.dtype == like.dtype else jnp.asarray(leaf, like.dtype))

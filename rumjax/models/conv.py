@@ -146,14 +146,14 @@ def _windows_times(
         images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     # Slicing one axis after the other, not both at once, makes for the faster gradient.
     columns = [
-        _shifted(column, height, strides[0], 1) for column in _shifted(images, width, strides[1], 2)
+        shifts(column, height, strides[0], 1) for column in shifts(images, width, strides[1], 2)
     ]
     taps = [column[row] for row in range(height) for column in columns]
     windows = jnp.concatenate(taps, axis=-1) if len(taps) > 1 else taps[0]
     return product(windows, kernel.reshape(-1, features))
 
 
-def _shifted(array: Array, taps: int, stride: int, axis: int) -> list[Array]:
+def shifts(array: Array, taps: int, stride: int, axis: int) -> list[Array]:
     """Returns the slice of every tap of a window along an axis, for all positions of the window."""
     extent = (array.shape[axis] - taps) // stride * stride + 1
     return [lax.slice_in_dim(array, tap, tap + extent, stride, axis) for tap in range(taps)]

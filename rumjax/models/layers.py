@@ -52,14 +52,14 @@ def _exchange(method: Any, args: Any, kwargs: Any, context: nn.module.Intercepto
         return method(*args, **kwargs)
 
     # Fields of a module are frozen, so it must not keep what it is given.
-    object.__setattr__(layer, FIELD, _convolve)
+    object.__setattr__(layer, FIELD, convolve)
     try:
         return method(*args, **kwargs)
     finally:
         object.__setattr__(layer, FIELD, None)
 
 
-def _convolve(
+def convolve(
     images: Array,
     kernel: Array,
     strides: tuple[int, int],

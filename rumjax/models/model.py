@@ -25,7 +25,8 @@ class Model:
     The module is any Flax Linen module whose `__call__` takes a batch of images and returns
     `Outputs`, a pair of logits and embeddings, or logits alone. A module that trains in another way
     than it predicts has a flag, an argument or a field, called `train`, `training`, `is_training`,
-    `deterministic` or `use_running_average` for instance; see `rumjax.models.modes.FLAGS`.
+    `deterministic` or `use_running_average` for instance; see `rumjax.models.modes.FLAGS`. Networks
+    of other libraries come by `rumjax.models.from_nnx` and `rumjax.models.from_functions`.
 
     Raises:
       InvalidInputError: no instance of a Linen module, one that cannot be hashed, or means and
@@ -53,7 +54,9 @@ class Model:
         # A module, and numbers, which JAX can tell from others.
         if not isinstance(self.module, nn.Module):
             raise InvalidInputError(
-                f"model: wanted an instance of a Flax Linen module, got {shown(self.module)}"
+                f"model: wanted an instance of a Flax Linen module, got {shown(self.module)}; "
+                "rumjax.models.from_nnx makes one of an NNX class, and "
+                "rumjax.models.from_functions one of a pair (init, apply)"
             )
         for name, least in (("mean", -np.inf), ("std", float(np.finfo(np.float32).tiny))):
             numbers = check_number(f"model, {name}", getattr(self, name), least=least)
@@ -70,7 +73,7 @@ class Model:
             hash(self.module)
         except TypeError as error:
             raise InvalidInputError(
-                f"model: {self._name} cannot be hashed ({error}); let its fields be numbers, "
+                f"model: {self.name} cannot be hashed ({error}); let its fields be numbers, "
                 "strings, tuples and functions"
             ) from error
 
@@ -107,7 +110,7 @@ class Model:
             variables = module.init(rngs, one, **mode)
         if unknown := set(variables) - COLLECTIONS:
             raise InvalidInputError(
-                f"{self._name} has variables of {sorted(unknown)}; "
+                f"{self.name} has variables of {sorted(unknown)}; "
                 "only params and batch_stats are kept"
             )
         return Variables(variables.get("params", {}), variables.get("batch_stats", {}))
@@ -148,13 +151,13 @@ class Model:
                 )
         except InvalidRngError as error:
             raise InvalidInputError(
-                f"{self._name} draws random numbers: give apply a key, and call them 'dropout'"
+                f"{self.name} draws random numbers: give apply a key, and call them 'dropout'"
                 if train
-                else f"{self._name} draws random numbers outside of training: {FLAGLESS}"
+                else f"{self.name} draws random numbers outside of training: {FLAGLESS}"
             ) from error
         except ModifyScopeVariableError as error:
             raise InvalidInputError(
-                f"{self._name} changes its batch statistics outside of training: {FLAGLESS}"
+                f"{self.name} changes its batch statistics outside of training: {FLAGLESS}"
             ) from error
         batch_stats = updated.get("batch_stats", variables.batch_stats)
         return self._outputs(returned, len(images)), batch_stats
@@ -179,22 +182,23 @@ class Model:
         return (scaled - mean.reshape(1, 1, 1, -1)) / std.reshape(1, 1, 1, -1)
 
     @property
-    def _name(self) -> str:
-        """The module in messages."""
-        return type(self.module).__name__
+    def name(self) -> str:
+        """The name of the network, for messages."""
+        # Modules that wrap another's network say what it is called.
+        return getattr(self.module, "network_name", type(self.module).__name__)
 
     def _outputs(self, returned: Any, batch: int) -> Outputs:
         """Returns what the module returned as float32 `Outputs`, if it is in order."""
         pair = returned if isinstance(returned, tuple) else (returned, jnp.zeros((batch, 0)))
         if len(pair) != 2 or any(_leading(output) != (batch,) for output in pair):
             raise InvalidInputError(
-                f"{self._name} must return logits [B, K], alone or with embeddings [B, E]; "
+                f"{self.name} must return logits [B, K], alone or with embeddings [B, E]; "
                 f"on {batch} images it returned {jax.tree.map(jnp.shape, returned)}"
             )
         logits, embeddings = (output.astype(jnp.float32) for output in pair)
         if self.num_classes not in (None, logits.shape[-1]):
             raise InvalidInputError(
-                f"{self._name} returned logits of {logits.shape[-1]} classes, "
+                f"{self.name} returned logits of {logits.shape[-1]} classes, "
                 f"the data has {self.num_classes}"
             )
         return Outputs(logits, embeddings)
@@ -224,7 +228,7 @@ def _signature(model: Model, shape: tuple[int, ...], dtype: str) -> Signature:
     images = jax.ShapeDtypeStruct((2, *shape), dtype)
     if flags := unknown_flags(model.module):
         raise InvalidInputError(
-            f"{model._name}: its __call__ takes {flags[0]!r}, and nothing says whether that means "
+            f"{model.name}: its __call__ takes {flags[0]!r}, and nothing says whether that means "
             "training; call it 'train' if it does, or else make it a field"
         )
 
@@ -238,7 +242,7 @@ def _signature(model: Model, shape: tuple[int, ...], dtype: str) -> Signature:
         for what, works in {"batch statistics": moved, "dropout": drops}.items():
             if works and not any(works):
                 raise InvalidInputError(
-                    f"{model._name} has {what} that training does not use: {FLAGLESS}"
+                    f"{model.name} has {what} that training does not use: {FLAGLESS}"
                 )
 
         # Prediction has no key to draw by, and cannot change statistics.
@@ -252,10 +256,10 @@ def _signature(model: Model, shape: tuple[int, ...], dtype: str) -> Signature:
         raise
     except Exception as error:
         raise InvalidInputError(
-            f"{model._name} does not work on images {dtype}{list(images.shape)}: "
+            f"{model.name} does not work on images {dtype}{list(images.shape)}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    _check_forms(model._name, variables, trained, outputs)
+    _check_forms(model.name, variables, trained, outputs)
     return Signature(variables, outputs.logits.shape[-1], outputs.embeddings.shape[-1])
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,33 @@ FLAGS = {
 """Names of flags, and the value that means training."""
 
 
+def flags(*, train: bool) -> dict[str, bool]:
+    """Returns the value of every flag of `FLAGS`, in training or out of it."""
+    return {name: training if train else not training for name, training in FLAGS.items()}
+
+
+def flag_arguments(
+    function: Callable[..., Any], *, train: bool, any_name: bool = True
+) -> dict[str, bool]:
+    """Returns the flags that a function takes by name, with their values.
+
+    Args:
+      function: a `__call__` of a class, or any other.
+      train: whether it is to train.
+      any_name: passes `train` to a function that takes arguments of any name.
+
+    Examples:
+      >>> flag_arguments(lambda images, is_training: images, train=True)
+      {'is_training': True}
+    """
+    parameters = inspect.signature(function).parameters
+    arguments = {name: value for name, value in flags(train=train).items() if name in parameters}
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if takes_any and any_name and not arguments:
+        arguments = {"train": train}
+    return arguments
+
+
 def in_mode(module: nn.Module, *, train: bool) -> tuple[nn.Module, dict[str, bool]]:
     """Puts a module into training or evaluation.
 
@@ -37,17 +64,12 @@ def in_mode(module: nn.Module, *, train: bool) -> tuple[nn.Module, dict[str, boo
       >>> in_mode(Network(), train=True)[1]
       {'deterministic': False}
     """
-    values = {name: training if train else not training for name, training in FLAGS.items()}
-    parameters = inspect.signature(type(module).__call__).parameters
-
-    # Arguments, by the names that the module has, or `train` where it takes any name.
-    arguments = {name: value for name, value in values.items() if name in parameters}
-    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     # Linen's chain of layers hands everything on to the first of them, which takes no flag.
-    if anything and not arguments and not isinstance(module, nn.Sequential):
-        arguments = {"train": train}
+    chain = isinstance(module, nn.Sequential)
+    arguments = flag_arguments(type(module).__call__, train=train, any_name=not chain)
 
     # Fields that hold a flag, unless an argument of that name goes before.
+    values = flags(train=train)
     fields = {
         field.name: values[field.name]
         for field in dataclasses.fields(module)
@@ -71,10 +93,14 @@ def unknown_flags(module: nn.Module) -> list[str]:
     moved, arguments = in_mode(module, train=True)
     if arguments or moved is not module:
         return []
-    parameters = inspect.signature(type(module).__call__).parameters
+    return booleans(type(module).__call__)
+
+
+def booleans(function: Callable[..., Any]) -> list[str]:
+    """Returns the names of the arguments of a function that are booleans."""
     return [
         name
-        for name, parameter in parameters.items()
+        for name, parameter in inspect.signature(function).parameters.items()
         if isinstance(parameter.default, bool)
         or str(parameter.annotation).removeprefix("<class '").startswith("bool")
     ]

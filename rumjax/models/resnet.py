@@ -1,6 +1,6 @@
-"""ResNet with the CIFAR stem (He et al., CVPR 2016): 3×3 first convolution, no max-pool.
+"""ResNet (He et al., CVPR 2016) with the CIFAR stem, a 3×3 convolution, or that for ImageNet.
 
-Layer by layer as torchvision's, but for the stem: explicit padding of 1, a bottleneck's stride in
+Layer by layer as torchvision's, but for the CIFAR stem: explicit padding, a bottleneck's stride in
 its 3×3 convolution, He-normal kernels by fan out, the last layer uniform in ±1/√(fan in). Only its
 bias, there uniform too, starts at 0.
 """
@@ -11,12 +11,20 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rumjax.models.conv import Conv, Dense
+from rumjax.errors import check_choice
+from rumjax.models.conv import Conv, Dense, shifts
 from rumjax.models.norm import BatchNorm
+from rumjax.platforms import platform
 from rumjax.types import Array, Outputs
 
-STAGES = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
+STAGES = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+}
 """Blocks of every stage, and whether they are bottlenecks."""
+STEMS = ("cifar", "imagenet")
+"""What comes before the blocks: a 3×3 convolution; or 7×7 of stride 2, and a max-pool."""
 PADS = ((1, 1), (1, 1))
 """Padding of a 3×3 convolution."""
 
@@ -69,13 +77,21 @@ class ResNet(nn.Module):
     depths: tuple[int, ...]
     bottleneck: bool
     width: int = 64
+    stem: str = "cifar"
+    """one of `STEMS`; that for ImageNet leaves a quarter of height and width"""
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Outputs:
         """Maps float[B, H, W, C] to logits and pooled features."""
-        hidden = Conv(self.width, padding=PADS, dtype=self.dtype)(images)
-        hidden = nn.relu(batch_norm(train, self.dtype)(hidden))
+        large = check_choice("stem of a ResNet", self.stem, STEMS) == "imagenet"
+        if large:
+            first = Conv(self.width, (7, 7), (2, 2), ((3, 3), (3, 3)), dtype=self.dtype)
+        else:
+            first = Conv(self.width, padding=PADS, dtype=self.dtype)
+        hidden = nn.relu(batch_norm(train, self.dtype)(first(images)))
+        if large:
+            hidden = max_pool(hidden)
 
         # Every stage but the first begins by halving the resolution.
         block = Bottleneck if self.bottleneck else BasicBlock
@@ -85,6 +101,20 @@ class ResNet(nn.Module):
                 hidden = block(self.width * 2**stage, stride, self.dtype)(hidden, train)
         hidden = hidden.astype(jnp.float32).mean(axis=(1, 2))
         return Outputs(classifier(self.num_classes)(hidden), hidden)
+
+
+def max_pool(images: Array) -> Array:
+    """Returns maxima of 3×3 pixels, two apart and padded by 1, [B, H, W, C] to [B, ⌈H/2⌉, …].
+
+    For CPU and GPU it compares slices, since the gradient of a windowed maximum is slow there.
+    """
+    if platform() == "tpu":
+        return nn.max_pool(images, (3, 3), (2, 2), PADS)
+    padded = jnp.pad(images, ((0, 0), *PADS, (0, 0)), constant_values=-jnp.inf)
+    for axis in (1, 2):
+        shifted = shifts(padded, 3, 2, axis)
+        padded = jnp.maximum(jnp.maximum(shifted[0], shifted[1]), shifted[2])
+    return padded
 
 
 def shortcut(images: Array, hidden: Array, stride: int, train: bool, dtype: Any) -> Array:

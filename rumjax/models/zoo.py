@@ -1,4 +1,4 @@
-"""Models by name, those of rumjax and anyone's own, and the statistics that normalize images."""
+"""Models by name, those of rumjax and anyone's own."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -7,13 +7,17 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.models.cnn import Cnn
+from rumjax.models.factories import Factory
+from rumjax.models.function_pairs import from_factory, from_pair, is_pair
 from rumjax.models.model import Model
-from rumjax.models.resnet import STAGES, ResNet
+from rumjax.models.nnx_modules import from_nnx, is_nnx_factory, is_nnx_instance
+from rumjax.models.pixels import normalization
+from rumjax.models.resnet import STAGES, STEMS, ResNet
 from rumjax.models.vgg import Vgg16
+from rumjax.models.vit import SIZES, ViT
 from rumjax.registry import resolve
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -23,27 +27,37 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         for name, (depths, bottleneck) in STAGES.items()
     },
     "vgg16": Vgg16,
+    **{name: partial(ViT, dim=dim, heads=heads) for name, (dim, heads) in SIZES.items()},
 }
 """Factories of Flax modules by name, called with `num_classes`."""
+
+WANTED = (
+    "a Flax module class, a function that returns a module or a pair (init, apply), or such a pair"
+)
 
 
 def build(
     name: str,
     num_classes: int,
     *,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    pixels: str = "0-1",
     bfloat16: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Model:
     """Builds a model by name.
 
     Args:
-      name: "cnn", "resnet18", "resnet50", "vgg16"; or "package.module:attribute" for a Flax module
-        class of your own, or a function that returns a module, called with `num_classes`.
+      name: "cnn", "resnet18", "resnet34", "resnet50", "vgg16", "vit_ti4", "vit_s4"; or
+        "package.module:attribute" of your own: a Flax module class, Linen's or NNX's, or a function
+        that returns an instance, called with `num_classes` and, of NNX, with `rngs`; or a pair
+        (init, apply), or a function that returns one. See `from_nnx` and `from_functions`.
       num_classes: K.
-      mean: of each channel, for normalization, on the scale of 0…1 if images are uint8.
-      std: of each channel.
+      mean: of each channel, or one number for all, that is taken away; 0 by default.
+      std: of each channel, or one number for all, that is divided by; 1 by default.
+      pixels: the scale of both, "0-1" or "0-255". With "0-255" and neither mean nor std, the
+        network gets pixels of 0…255.
       bfloat16: computes in bfloat16, passed on as `dtype`; parameters and statistics stay float32.
       options: further arguments of the module, for example {"width": 16} of a ResNet.
 
@@ -54,82 +68,88 @@ def build(
     Examples:
       >>> build("resnet18", 10, mean=(0.5,), std=(0.25,), options={"width": 16}).module.width
       16
+      >>> build("cnn", 10, mean=51, std=255, pixels="0-255").mean
+      (0.2,)
     """
     # The factory and its arguments.
-    factory = resolve("model", name, MODELS, wanted="a Flax module class or a function")
+    factory = resolve("model", name, MODELS, wanted=WANTED, accepts=_is_network)
     arguments = dict(options or {}) | ({"dtype": jnp.bfloat16} if bfloat16 else {})
     if "num_classes" in arguments:
         raise InvalidInputError("model.options.num_classes: this is that of the data; leave it out")
     # Lists, as configurations have them, would make the model unhashable.
     arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     if name in MODELS:
-        arguments = {option: _size(option, value) for option, value in arguments.items()}
-    arguments["num_classes"] = check_count("num_classes", num_classes, least=2)
+        arguments = {option: _checked(option, value) for option, value in arguments.items()}
+    num_classes = check_count("num_classes", num_classes, least=2)
 
-    # The module.
-    try:
-        # Apart from the call, so that a TypeError inside a factory keeps its traceback.
-        inspect.signature(factory).bind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"model {name!r}: {error}") from error
+    # The module and its normalization.
+    module = _module(name, factory, arguments, num_classes)
+    scaled = normalization(mean, std, pixels)
+    return Model(module, *scaled, num_classes)
+
+
+def _is_network(entry: Any) -> bool:
+    """Tests whether `build` can make a model of something that was imported."""
+    return callable(entry) or is_pair(entry)
+
+
+def _module(name: str, factory: Any, arguments: dict[str, Any], num_classes: int) -> nn.Module:
+    """Makes a Linen module of whatever a name leads to.
+
+    Raises:
+      InvalidInputError: see `build`.
+    """
+    # What is there already.
+    if is_pair(factory) or isinstance(factory, nn.Module):
+        if arguments:
+            raise InvalidInputError(
+                f"model {name!r}: it is made already and takes no options, got "
+                f"{', '.join(arguments)}; name the function that makes it"
+            )
+        return factory if isinstance(factory, nn.Module) else from_pair(factory)
+
+    # Apart from the call, so that a TypeError inside a factory keeps its traceback.
+    arguments["num_classes"] = num_classes
+    nnx = name not in MODELS and (is_nnx_instance(factory) or is_nnx_factory(factory))
+    if not (nnx and is_nnx_instance(factory)):
+        try:
+            inspect.signature(factory).bind(**arguments, **({"rngs": None} if nnx else {}))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"model {name!r}: {error}") from error
+    if nnx:
+        return from_nnx(factory, **arguments)
     module = factory(**arguments)
-    if not isinstance(module, nn.Module):
-        raise InvalidInputError(f"model {name!r}: {type(module).__name__} is no Flax Linen module")
-    if not np.all(np.isfinite(mean)) or not np.all(np.asarray(std) > 0):
-        raise InvalidInputError(f"mean {mean} and std {std}: wanted numbers, those of std positive")
-    return Model(module, tuple(map(float, mean)), tuple(map(float, std)), num_classes)
+    if is_pair(module):
+        return from_factory(Factory.of(factory, arguments))
+    if isinstance(module, nn.Module):
+        return module
+    if is_nnx_instance(module):
+        raise InvalidInputError(
+            f"model {name!r}: it makes an NNX module without `rngs`, so that all seeds would start "
+            "alike; let it take `rngs` and hand it on"
+        )
+    raise InvalidInputError(
+        f"model {name!r}: {type(module).__name__} is no Flax Linen module, no NNX module and no "
+        "pair (init, apply)"
+    )
 
 
-def _size(option: str, value: Any) -> Any:
+COUNTS = ("hidden", "width", "patch", "dim", "heads", "depth")
+"""Options of rumjax's networks that are whole numbers, and those that are several."""
+SEVERAL = ("widths", "depths")
+
+
+def _checked(option: str, value: Any) -> Any:
     """Returns the value of an option of rumjax's models, whole numbers where these are wanted."""
     where = f"model.options.{option}"
-    if option in ("hidden", "width"):
+    if option in COUNTS:
         return check_count(where, value)
-    if option in ("widths", "depths"):
+    if option in SEVERAL:
         if not isinstance(value, tuple):
             raise InvalidInputError(
                 f"{where}: wanted several whole numbers, like (16, 32), got {value!r}"
             )
         return tuple(check_count(where, one) for one in value)
+    if option == "stem":
+        return check_choice(where, value, STEMS)
     return value
-
-
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation of each channel of uint8[N, H, W, C], scaled to 0…1.
-
-    They are exact to the last rounding, from histograms in whole numbers, without a copy of the
-    images. The standard deviation of a constant channel is given as 1, so that it normalizes to 0.
-
-    Raises:
-      InvalidInputError: not uint8[N, H, W, C], or empty.
-
-    Examples:
-      >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
-      >>> channel_statistics(images)
-      ((0.5,), (0.5,))
-    """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
-        raise InvalidInputError(
-            f"images: wanted some of uint8[N, H, W, C], got {images.dtype}{list(images.shape)}"
-        )
-    moments = [_moments(images[..., channel]) for channel in range(images.shape[-1])]
-    mean = tuple(total / (255 * count) for count, total, _ in moments)
-    variances = (count * squares - total**2 for count, total, squares in moments)
-    std = tuple(
-        variance**0.5 / (255 * count) if variance else 1.0
-        for variance, (count, _, _) in zip(variances, moments, strict=True)
-    )
-    return mean, std
-
-
-def _moments(channel: np.ndarray) -> tuple[int, int, int]:
-    """Returns number, sum and sum of squares of uint8 values, in Python's whole numbers."""
-    counts = np.zeros(256, np.int64)
-    for block in np.array_split(channel, -(-len(channel) // 1000)):
-        counts += np.bincount(block.ravel(), minlength=256)
-    levels = list(enumerate(counts.tolist()))
-    return (
-        sum(n for _, n in levels),
-        sum(value * n for value, n in levels),
-        sum(value**2 * n for value, n in levels),
-    )

@@ -262,7 +262,7 @@ def check_models(what: str, steps: Sequence[Step], data: Dataset) -> None:
                 and int(data.labels.max()) < width
             ):
                 raise InvalidInputError(
-                    f"{what}, {step.name}: {type(model.module).__name__} returns logits of "
+                    f"{what}, {step.name}: {model.name} returns logits of "
                     f"{classes} classes and embeddings of {width}, and the labels are below "
                     f"{width}; return logits first, or say Model(module, num_classes={classes})"
                 )

@@ -39,7 +39,7 @@ def kind_of(annotation):
     ("record", "function", "given_by_the_run"),
     [
         (schema.Data, data.load, ("keep",)),
-        (schema.Network, models.build, ("num_classes", "mean", "std")),
+        (schema.Network, models.build, ("num_classes",)),
         (schema.Training, recipe, ("model",)),
     ],
 )
