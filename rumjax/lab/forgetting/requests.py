@@ -61,10 +61,11 @@ def locate(
 
     # The one position of every example, or why it has none.
     problems: dict[str, list[str]] = collections.defaultdict(list)
-    positions: dict[str, list[int]] = {}
+    positions: dict[str, set[int]] = {}
     by_position: dict[int, list[str]] = collections.defaultdict(list)
     for request in requests:
-        own = positions[request.id] = []
+        own: set[int] = set()
+        positions[request.id] = own
         for names in request.named():
             shown = f"{' = '.join(repr(name) for _, name in names)} of request {request.id!r}"
             try:
@@ -75,7 +76,7 @@ def locate(
             if position in gone:
                 problems["forgotten already, by an earlier batch"].append(shown)
             if position not in own:
-                own.append(position)
+                own.add(position)
                 by_position[position].append(shown)
 
     # Each in one request, and something must be left.

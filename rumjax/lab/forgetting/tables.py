@@ -123,11 +123,12 @@ def read_requests(path: str | os.PathLike[str]) -> list[Request]:
     requests, contradictions = _joined(lines)
     problems += contradictions
     if problems:
+        problems.sort(key=lambda problem: int(problem.split()[1].rstrip(":")))
         more = f"\n  and {len(problems) - MOST_LISTED} more" if len(problems) > MOST_LISTED else ""
         listed = "".join(f"\n  {problem}" for problem in problems[:MOST_LISTED])
         raise InvalidInputError(
-            f"{where}: {len(problems)} mistakes in {total} lines; mend them, nothing was started:"
-            f"{listed}{more}"
+            f"{where}: mistakes in {len(problems)} of {total} lines; mend them, nothing was "
+            f"started:{listed}{more}"
         )
     if not requests:
         raise InvalidInputError(f"{where} names no request; there must be a line for each example")
@@ -308,7 +309,7 @@ def _line(where: str, cells: Mapping[str, Any]) -> _Line:
     listed = cells.get(EXAMPLES) or []
     if not isinstance(listed, list):
         raise ValueError(f"examples: wanted a list, got {shown(listed)}")
-    named = [one if isinstance(one, dict) else {ANY: one} for one in listed]
+    named = [one if isinstance(one, dict) else {"example": one} for one in listed]
     examples = [_names(_cells(one, KINDS)) for one in named]
     if own := _names(cells):
         examples.append(own)
@@ -386,7 +387,8 @@ def _joined(lines: Sequence[_Line]) -> tuple[list[Request], list[str]]:
         # Each name once, and which of them are of one example.
         groups = [names for line in (first, *others) for names in line.examples]
         examples = list(dict.fromkeys(pair for names in groups for pair in names))
-        same = {tuple(map(examples.index, names)) for names in groups if len(names) > 1}
+        places = {pair: place for place, pair in enumerate(examples)}
+        same = {tuple(places[pair] for pair in names) for names in groups if len(names) > 1}
         deadline = first.deadline.isoformat() if first.deadline else None
         requests.append(
             Request(
