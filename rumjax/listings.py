@@ -175,15 +175,7 @@ def _of_columns(file: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> dict[st
 
 def _of_text(file: pathlib.Path) -> dict[str, Listed]:
     """Returns the parts of a text with an example a line, or of a table with a header."""
-    content = file.read_bytes()
-    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        text = content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(
-            f"forget set: {file} cannot be read as text ({reason(error)}); save it as UTF-8, or "
-            "give .npy or .npz"
-        ) from error
+    text = decoded(f"forget set: {file}", file.read_bytes())
     kept = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if kept and kept[0].lower().startswith("sep="):
         del kept[0]  # Excel's own line
@@ -217,6 +209,25 @@ def _of_text(file: pathlib.Path) -> dict[str, Listed]:
             "separators of thousands"
         )
     return {UNNAMED: Listed({ANY: as_examples(f"forget set: {file}", examples)})}
+
+
+def decoded(where: str, content: bytes) -> str:
+    """Returns the text of a file, in UTF-8 or as spreadsheets write it.
+
+    Raises:
+      InvalidInputError: it is no text, or in another encoding.
+
+    Examples:
+      >>> decoded("mine", "row".encode("utf-16"))
+      'row'
+    """
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"{where} cannot be read as text ({reason(error)}); save it as UTF-8"
+        ) from error
 
 
 def _bare(line: str) -> str:

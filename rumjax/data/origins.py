@@ -306,22 +306,33 @@ def _is_end_of(path: str, longer: str) -> bool:
 
 def _reasons(splits: Splits, register: Register, missing: Sequence[Example], kind: str) -> str:
     """Says for each reason which examples are not in D because of it, and what to do."""
-    held_out = Register(splits.validation, splits.origin("validation"))
-    tested = Register(splits.test, splits.origin("test"))
-    size = register.origin.size
+    why = Absence(splits, register)
     by_reason: dict[str, list[str]] = collections.defaultdict(list)
     for example in missing:
-        row = register.row_of(example, kind)
+        by_reason[why.of(example, kind)].append(repr(example))
+    return "; ".join(f"{_listing(names)} ({reason})" for reason, names in by_reason.items())
+
+
+class Absence:
+    """Says why examples are not in D."""
+
+    def __init__(self, splits: Splits, register: Register) -> None:
+        """Knows where else an example may be; `register` is that of D."""
+        self.register = register
+        self.held_out = Register(splits.validation, splits.origin("validation"))
+        self.tested = Register(splits.test, splits.origin("test"))
+
+    def of(self, example: Example, kind: str = ANY) -> str:
+        """Returns the reason for which an example that `register` does not find is not in D."""
+        row = self.register.row_of(example, kind)
+        size = self.register.origin.size
         if row is None:
-            reason = _reason_of_name(str(example), register, held_out, tested)
-        elif not 0 <= row < size:
-            reason = f"outside 0…{size - 1}, the rows of the source's training images"
-        elif held_out.origin.part == "train" and held_out.find(row):
-            reason = HELD_OUT
-        else:
-            reason = "left out by limit"
-        by_reason[reason].append(repr(example))
-    return "; ".join(f"{_listing(names)} ({why})" for why, names in by_reason.items())
+            return _reason_of_name(str(example), self.register, self.held_out, self.tested)
+        if not 0 <= row < size:
+            return f"outside 0…{size - 1}, the rows of the source's training images"
+        if self.held_out.origin.part == "train" and self.held_out.find(row):
+            return HELD_OUT
+        return "left out by limit"
 
 
 def _reason_of_name(name: str, register: Register, held_out: Register, tested: Register) -> str:

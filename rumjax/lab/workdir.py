@@ -159,6 +159,25 @@ class WorkDirectory:
         with self.writing(name) as file:
             file.write(text.encode(errors="backslashreplace"))  # names of files may be any bytes
 
+    def read_bytes(self, name: str, *, missing: bytes = b"") -> bytes:
+        """Reads a file as it is.
+
+        Args:
+          name: of the file.
+          missing: returned where there is none.
+
+        Raises:
+          WorkDirectoryError: it cannot be read.
+        """
+        try:
+            return self._files.read(name)
+        except FileNotFoundError:
+            return missing
+        except OSError as error:
+            raise WorkDirectoryError(
+                f"{self.path / name} cannot be read ({reason(error)})"
+            ) from error
+
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, with null for what is not finite, which JSON cannot say."""
         self.write_text(name, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
