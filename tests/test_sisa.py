@@ -17,7 +17,6 @@ from rumjax.training import Sgd
 from rumjax.types import Dataset, Task, subset
 from rumjax.unlearn import finetune, retrain
 
-
 KEY = jax.random.key(3)
 SIZE, SHARDS, SLICES, EPOCHS = 60, 3, 3, 4
 PLAN = sisa.plan(SIZE, shards=SHARDS, slices=SLICES, seed=1)
