@@ -17,6 +17,7 @@ ROOMS = (
     "rumjax.registry",
     "rumjax.relearn",
     "rumjax.scores",
+    "rumjax.sisa",
     "rumjax.unlearn",
 )
 SHOWN_ELSEWHERE = {"Epoch", "Made", "Measured", "OnEpoch", "Result", "Work"}

@@ -36,6 +36,7 @@ LIBRARY = {
     "evidence": "errors metrics audits",
     "ensemble": "errors types platforms rows models checks training unlearn.base",
     "relearn": "errors types checks models training unlearn ensemble",
+    "sisa": "errors archives types checks models training unlearn.base ensemble",
     "": "errors types mesh data models metrics unlearn refine forget_sets scores",
 }
 """the partial order of the library's rooms; "" is rumjax/__init__.py"""
