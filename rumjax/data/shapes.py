@@ -97,7 +97,8 @@ def shaped(options: Mapping[str, Any], given: Sizes | None = None) -> Splits:
     counts = {"train": known.train, "validation": known.validation, "test": known.test}
     if known.validation is None:
         whole = options.get("validation_from", "train")
-        labels = np.arange(counts[whole]) % known.classes
+        size = known.test if whole == "test" else known.train
+        labels = np.arange(size) % known.classes
         fraction = options.get("validation_fraction", 0.1)
         stays, held_out = stratified_split(labels, fraction, seed=0)
         counts |= {whole: len(stays), "validation": len(held_out)}

@@ -19,7 +19,7 @@ from rumjax.evidence.matching import strata
 from rumjax.evidence.one_run import ceiling, epsilon_lower_bound, guess
 from rumjax.evidence.ranks import RankTest, rank_p_values, rank_test
 from rumjax.evidence.rates import exposed
-from rumjax.evidence.residue import neighbour_rank
+from rumjax.evidence.residue import nearest_similarities, neighbour_rank
 from rumjax.evidence.single_examples import (
     Calibration,
     calibration,
@@ -46,6 +46,7 @@ __all__ = [
     "guess",
     "least_p_value",
     "more_exposed",
+    "nearest_similarities",
     "neighbour_rank",
     "proportion",
     "rank_p_values",

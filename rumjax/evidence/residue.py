@@ -86,6 +86,30 @@ def neighbour_rank(
     return ours, _ranked(unseen[_sampled(len(unseen), most, random)], retain, reference)
 
 
+def nearest_similarities(embeddings: np.ndarray, retain_embeddings: np.ndarray) -> np.ndarray:
+    """Returns the greatest cosine of each example with one of R, float32[n].
+
+    Args:
+      embeddings: float[n, E].
+      retain_embeddings: of R, float[n_R, E], by the same model.
+
+    Raises:
+      InvalidInputError: no examples, different sizes, or numbers that are not finite.
+
+    Examples:
+      >>> nearest_similarities(np.array([[1.0, 1.0]]), np.array([[2.0, 2.0], [0.0, 1.0]]))
+      array([1.], dtype=float32)
+    """
+    ours = _directions("embeddings", embeddings)
+    retain = _directions("retain_embeddings", retain_embeddings)
+    if ours.shape[1] != retain.shape[1]:
+        raise InvalidInputError(
+            f"embeddings: of {ours.shape[1]} numbers each, R's of {retain.shape[1]}; take both "
+            "from the same model"
+        )
+    return _nearness(ours, retain)
+
+
 def _directions(what: str, embeddings: np.ndarray, *, least: int = 1) -> np.ndarray:
     """Returns embeddings of length 1, or 0 where all numbers are 0, float32[n, E].
 

@@ -15,7 +15,6 @@ from rumjax.evidence import rank_test
 from rumjax.lab.answers import Answers, reader
 from rumjax.lab.context import placed
 from rumjax.lab.experiment import Run
-from rumjax.lab.sections import Original
 from rumjax.types import Dataset, Variables
 
 LEVEL = 1e-3
@@ -30,16 +29,20 @@ class Brought(NamedTuple):
     """What its reader chose and left unread."""
 
 
-def content(original: Original) -> str:
+def content(checkpoint: str) -> str:
     """Returns a SHA-256 over the files of a checkpoint and their names.
+
+    Args:
+      checkpoint: its path, which may be followed by # and a part of it.
 
     Raises:
       InvalidInputError: there is no such file or folder.
     """
-    path = pathlib.Path(original.path.partition("#")[0]).expanduser()
+    name, _, part = checkpoint.partition("#")
+    path = pathlib.Path(name).expanduser()
     if not path.exists():
         raise InvalidInputError(f"original.path: there is no file or folder {path}")
-    total = hashlib.sha256(original.path.partition("#")[2].encode())
+    total = hashlib.sha256(part.encode())
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
         total.update(os.fsencode(file.relative_to(path)))
@@ -111,7 +114,7 @@ def check_known(run: Run, variables: Variables, console: Console) -> None:
 
     # What it was trained on cannot stand for images never seen.
     if not len({"V", "T"} - set(answers)):
-        seen = rank_test(answers["V"].margins, answers["T"].margins)
+        seen = rank_test(*(np.asarray(answers[name].margins) for name in ("V", "T")))
         if seen.p_value < LEVEL:
             raise InvalidInputError(
                 f"original: it fits V better than T (area {seen.value:.3f}, p = {seen.p_value:.1g})"

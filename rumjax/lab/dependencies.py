@@ -161,7 +161,7 @@ def configurations(run: Run) -> dict[str, Any]:
     scored = {**scored, **on_demand, **given, "first_seed": run.seeds[0]}
     depends: dict[str, Any] = {"original": training | on_demand}
     if config.original is not None:
-        brought = {"format": config.original.format, "sha256": content(config.original)}
+        brought = {"format": config.original.format, "sha256": content(config.original.path)}
         depends["original"] = {**depends["original"], "original": brought}
         scored = {**scored, "original": brought}
     if run.trains_bank:

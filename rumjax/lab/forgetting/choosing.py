@@ -45,8 +45,10 @@ class Choice(NamedTuple):
     """What a batch is unlearned by, and what choosing it took."""
 
     name: str
-    options: Any
+    form: Any
     """the JSON-like form of the method"""
+    steps: tuple[dict[str, Any], ...]
+    """what each step was, with all its numbers"""
     gradients: int
     """of single examples, that the method takes"""
     spent: int
@@ -198,13 +200,26 @@ def choose(chooser: Chooser, *, retrain: bool = False) -> Choice:
     best = max(sound, key=lambda one: one["score"])
     return Choice(
         name=best["name"],
-        options=best["options"],
+        form=best["options"],
+        steps=described(best["options"], plan[best["name"]][1]),
         gradients=best["gradients"],
         spent=spent,
         retraining=chooser.retraining,
         seconds=sum(one["seconds"] for one in tried),
         tried=tuple(tried),
     )
+
+
+def described(form: Mapping[str, Any], steps: tuple[Step, ...]) -> tuple[dict[str, Any], ...]:
+    """Returns what a certificate says of the steps of a method."""
+    listed = []
+    for step in steps:
+        part = step.name if step.name in form["select"] else "all"
+        options = dict(form["select"][part])
+        algorithm = options.pop("algorithm", RETRAIN)
+        size = int(step.task.forget.size)
+        listed.append({"name": part, "algorithm": algorithm, "options": options, "examples": size})
+    return tuple(listed)
 
 
 def attempt(
@@ -269,13 +284,13 @@ def candidates(chooser: Chooser) -> list[Method]:
     )
 
 
-def own_candidates(chooser: Chooser, epochs: int) -> dict[str, Options]:
+def own_candidates(chooser: Chooser, epochs: int) -> Mapping[str, Options]:
     """Writes rumjax's own candidates, the most promising first, each of so many epochs in all."""
     rate = chooser.run.config.training.get("learning_rate", 0.1)
     salun = {"algorithm": "salun", "learning_rate": rate / 2, "mask_fraction": 0.5}
     neggrad_plus = {"algorithm": "neggrad_plus", "learning_rate": rate / 5, "beta": 0.95}
     finetune = {"algorithm": "finetune", "learning_rate": rate}
-    whole = {
+    whole: dict[str, Options] = {
         "salun": vanilla({**salun, "epochs": epochs}),
         "neggrad_plus": vanilla({**neggrad_plus, "epochs": epochs}),
         "finetune": vanilla({**finetune, "epochs": epochs}),
@@ -341,17 +356,13 @@ def retraining_options(chooser: Chooser) -> dict[str, Any]:
     return {"strategy": RETRAIN, "select": {"all": dict(chooser.run.config.training)}}
 
 
-def rebuilt_steps(chooser: Chooser, name: str, options: Mapping[str, Any]) -> tuple[Step, ...]:
-    """Returns the steps that a batch was unlearned by, of what its certificate writes."""
-    if name == RETRAIN:
-        return chooser.retraining_steps()
-    return chooser.steps(build(chooser, name, options))
-
-
-def replay(chooser: Chooser, name: str, options: Mapping[str, Any]) -> Variables:
+def replay(chooser: Chooser, name: str, form: Mapping[str, Any]) -> Variables:
     """Makes the model of a batch once more, by the method and the key that it was made by."""
-    steps = rebuilt_steps(chooser, name, options)
-    start = None if name == RETRAIN else chooser.start
+    start: Variables | None
+    if name == RETRAIN:
+        steps, start = chooser.retraining_steps(), None
+    else:
+        steps, start = chooser.steps(build(chooser, name, form)), chooser.start
     job = Job(chooser.run.config.seed, chooser.key(name), steps, start, which=name)
     (made,) = make_models(chooser.looking, [job], lambda _: None, name)
     model: Variables = made.model

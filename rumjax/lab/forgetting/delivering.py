@@ -2,23 +2,32 @@
 
 import pathlib
 import platform
-import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rumjax.lab.forgetting.ledger import Ledger
 
 import rumjax
 from rumjax import checkpoints
+from rumjax.evidence import proportion
 from rumjax.lab import files
+from rumjax.lab.config import Config
 from rumjax.lab.context import Context
 from rumjax.lab.forgetting import certificate, page, signing
 from rumjax.lab.forgetting.choosing import RETRAIN, Choice
 from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.findings import Evidence
-from rumjax.lab.forgetting.gate import Bound
+from rumjax.lab.forgetting.ledger import Ledger
+from rumjax.lab.forgetting.records import (
+    CopiesRecord,
+    CostRecord,
+    DataRecord,
+    EvidenceRecord,
+    GateRecord,
+    ModelRecord,
+    RequestRecord,
+)
 from rumjax.lab.workdir import WorkDirectory, digest
 from rumjax.types import Variables
 
@@ -27,10 +36,9 @@ MODEL = "model"
 POINTER = "delivered.json"
 """Which model is the delivered one, for other programs; made of the log."""
 NOT_TESTED = (
-    "whether an attack that was not run tells S from examples never seen",
-    "whether anything else that was made of the examples, a copy of the model elsewhere for "
-    "example, still holds them",
-    "what the model does on images of another kind than V and T",
+    "attacks that were not run",
+    "copies of the examples, of the model and of what was made from them, outside the directory",
+    "images of another kind than V and T",
 )
 
 
@@ -39,19 +47,9 @@ class Outcome(NamedTuple):
 
     model: Variables
     evidence: Evidence
-    bounds: tuple[Bound, ...]
+    gate: GateRecord
     time: str
     """When it was measured."""
-
-    @property
-    def passed(self) -> bool:
-        """Says whether all bounds are kept."""
-        return all(bound.holds for bound in self.bounds)
-
-    @property
-    def missed(self) -> list[str]:
-        """The bounds that are not kept, as sentences."""
-        return [str(bound) for bound in self.bounds if not bound.holds]
 
 
 class Delivery(NamedTuple):
@@ -65,6 +63,8 @@ class Delivery(NamedTuple):
     choice: Choice
     outcome: Outcome
     before: Variables
+    copies: CopiesRecord
+    """Images like forgotten ones that stay in D."""
 
     @property
     def folder(self) -> pathlib.Path:
@@ -81,7 +81,7 @@ def deliver(
       The certificate.
     """
     # The model is there before anything speaks of it.
-    place, number, passed = delivery.place, delivery.deletion.number, delivery.outcome.passed
+    place, number, passed = delivery.place, delivery.deletion.number, delivery.outcome.gate.passed
     notes: tuple[str, ...] = ()
     if passed:
         place.save_model(files.delivered(number), delivery.outcome.model)
@@ -123,6 +123,12 @@ def export(delivery: Delivery) -> tuple[str, ...]:
     )
 
 
+def exported(delivery_folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the model of a batch in the user's format, if there is one in its folder."""
+    written = sorted(delivery_folder.glob(f"{MODEL}*"))
+    return written[0] if written else None
+
+
 def remove(path: pathlib.Path) -> None:
     """Deletes a file or a folder."""
     import shutil
@@ -138,61 +144,97 @@ def describe(
 ) -> dict[str, Any]:
     """Returns the certificate of a batch."""
     run, deletion, choice = delivery.context.run, delivery.deletion, delivery.choice
-    outcome, received = delivery.outcome, delivery.received
+    outcome, evidence = delivery.outcome, delivery.outcome.evidence
     salt = salt_of(delivery.place)
-    gone = np.concatenate([deletion.forget, deletion.earlier])
-    before = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
-    after = np.setdiff1d(before, gone)
+    made = ModelRecord(digest(outcome.model), f"made by {choice.name}")
+    before = ModelRecord(digest(delivery.before), "the model that was delivered before")
+    kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
     exact = choice.name == RETRAIN
-    brought = run.config.original is not None
     return certificate.certificate(
         batch=deletion.number,
-        time=outcome.time,
-        requests=[
-            {
-                "id": name,
-                "received": received["received"][name],
-                "deadline": received["deadlines"][name],
-                "examples": received["counts"][name],
-            }
-            for name in deletion.requests
-        ],
-        examples=[certificate.salted(value, salt) for value in received["sha256"]],
-        data_before=certificate.manifest(example_hashes[before]),
-        data_after=certificate.manifest(example_hashes[after]),
-        original=digest(delivery.before),
-        delivered=digest(outcome.model),
-        passed=outcome.passed,
-        recipe={
-            "known": not brought,
-            "about": "the original model was trained elsewhere; the recipe is the one given"
-            if brought
-            else "the original model was trained by it",
-            **run.config.training,
-        },
-        network=run.config.model,
-        steps={"name": choice.name, **choice.options},
+        issued=outcome.time,
+        requests=requested(delivery, salt),
+        data_before=data_record("D", example_hashes[kept], salt),
+        data_after=data_record("R", example_hashes[deletion.retain], salt),
+        copies=delivery.copies,
+        original=before,
+        delivered=made if outcome.gate.passed else before,
+        candidate=None if outcome.gate.passed else made,
+        recipe=recipe_of(run.config),
+        steps=choice.steps,
         seeds={"seed": run.config.seed, "key": f"forget/{deletion.number}/{choice.name}"},
         versions=versions(),
         hardware=hardware(),
-        cost={
-            "gradients": choice.gradients,
-            "gradients_of_everything_trained": choice.spent,
-            "gradients_of_retraining": choice.retraining,
-            "share_of_retraining": choice.spent / choice.retraining,
-            "seconds": choice.seconds,
-        },
-        candidates=choice.tried,
+        cost=CostRecord(
+            seconds=choice.seconds,
+            share_of_retraining=choice.spent / choice.retraining,
+            budget=run.config.forgetting.budget,
+            note=f"{choice.spent} gradients of single examples for all that was trained, "
+            f"{choice.gradients} of them for the model delivered; retraining takes "
+            f"{choice.retraining}; of {len(choice.tried)} candidates",
+        ),
         touched=touched(delivery),
         level="A" if exact else "B" if run.config.forgetting.oracles else "C",
-        evidence=[row.as_dict() for row in outcome.evidence.rows],
-        accuracy=outcome.evidence.accuracy,
-        gate=[bound.as_dict() for bound in outcome.bounds],
-        notes=[*outcome.evidence.notes, *notes],
-        derived=derived(delivery.context.work),
-        not_tested=list(NOT_TESTED),
+        evidence=[
+            *accuracy_records(evidence),
+            *(record for row in evidence.rows for record in row.records()),
+        ],
+        gate=outcome.gate,
+        calibration=evidence.calibration,
+        derived=[{"path": path, "what": what} for path, what in derived(delivery.context.work)],
+        not_tested=[*evidence.not_tested, *NOT_TESTED, *notes],
         log_head=delivery.log.head,
     )
+
+
+def requested(delivery: Delivery, salt: str) -> list[RequestRecord]:
+    """Returns the requests of a batch, and what of a reserve goes with them."""
+    received = delivery.received
+    records = []
+    for name in delivery.deletion.requests:
+        examples = tuple(certificate.salted(value, salt) for value in received["hashes"][name])
+        times = received["received"][name], received["deadlines"][name]
+        records.append(RequestRecord(name, *times, examples, len(examples)))
+    own = {value for values in received["hashes"].values() for value in values}
+    others = [value for value in received["sha256"] if value not in own]
+    if others:
+        salted = tuple(certificate.salted(value, salt) for value in others)
+        time = min(received["received"].values())
+        records.append(RequestRecord("audit reserve", time, None, salted, len(salted)))
+    return records
+
+
+def data_record(name: str, hashes: np.ndarray, salt: str) -> DataRecord:
+    """Returns what a certificate says of a set of examples."""
+    return DataRecord(name, len(hashes), certificate.manifest(hashes.tolist(), salt))
+
+
+def recipe_of(config: Config) -> dict[str, Any]:
+    """Returns the recipe of the configuration, and whether θo was trained by it."""
+    about = "the original model was trained by it"
+    if config.original is not None:
+        about = "given by the configuration; the original model was trained elsewhere"
+    return {"about": about, "model": config.model, **config.training}
+
+
+def accuracy_records(evidence: Evidence) -> list[EvidenceRecord]:
+    """Returns the accuracies as evidence, with Clopper and Pearson's intervals."""
+    records = []
+    for name, accuracy in evidence.accuracy.items():
+        share = proportion(round(accuracy["after"] * accuracy["size"]), int(accuracy["size"]), 0.0)
+        ends, size = (share.low, share.high, None, accuracy["before"]), int(accuracy["size"])
+        records.append(
+            EvidenceRecord(f"accuracy on {name}", accuracy["after"], *ends, size, MEANINGS[name])
+        )
+    return records
+
+
+MEANINGS = {
+    "V": "validation images, which no model saw",
+    "R": "the training images that are retained",
+    "S": "the images to be forgotten; a model that never saw them is right on some of them",
+    "T": "test images, which no model saw",
+}
 
 
 def touched(delivery: Delivery) -> dict[str, str]:
@@ -205,31 +247,38 @@ def touched(delivery: Delivery) -> dict[str, str]:
     }
 
 
-def derived(work: WorkDirectory) -> list[str]:
-    """Lists what lies in the directory and has seen the examples, besides models delivered.
+def derived(work: WorkDirectory) -> list[tuple[str, str]]:
+    """Lists what lies in the directory and has seen the examples, and what it is.
 
-    These are models that were trained on D, and what was computed from them.
+    The model that is delivered is not among it.
     """
-    patterns = (
-        files.checkpoint(files.original("*")),
-        files.checkpoint(files.bank_model("*")),
-        files.checkpoint(files.oracle("*", "*")),
-        files.checkpoint(files.unlearned("*", "*")),
-        "bank/*",
-        "dynamics/*",
-        "margins/*",
-        "audit/*",
-        "tuning/*",
-        files.SCORES,
-        files.FORGET_SETS,
-        files.EXAMPLES,
-    )
-    own = [name for pattern in patterns for name in work.names(pattern)]
-    own += [f"cases/{name}" for name in ("*",) if work.names(f"cases/{name}")]
+    found = [(name, what) for pattern, what in DERIVED for name in work.names(pattern)]
     requests = work.below(files.REQUESTS)
-    brought = files.checkpoint(files.BROUGHT)
-    earlier = [brought, *requests.names(files.checkpoint(files.delivered("[0-9]*")))]
-    return own + [f"{files.REQUESTS}/{name}" for name in earlier if requests.has(name)]
+    last = Ledger(work).last("verified")
+    current = None if last is None else files.checkpoint(files.delivered(last.batch))
+    models = [*requests.names(files.checkpoint("*"))]
+    return found + [
+        (f"{files.REQUESTS}/{name}", "an earlier model, or a candidate")
+        for name in models
+        if name != current
+    ]
+
+
+DERIVED = (
+    (files.checkpoint("*"), "a model that was trained on D"),
+    ("bank/*", "answers of models that were trained on parts of D"),
+    ("dynamics/*", "scores of the original model's training"),
+    ("margins/*", "answers of models"),
+    ("audit/*", "answers of models, and findings"),
+    ("rows/*", "measures of models"),
+    ("tuning/*", "settings that were tried"),
+    ("cases/*", "forget sets of a study, with their models"),
+    (files.SCORES, "scores of D"),
+    (files.FORGET_SETS, "forget sets"),
+    (files.FORGET_TABLE, "forget sets"),
+    (files.EXAMPLES, "names and hashes of D"),
+)
+"""What a run leaves that was made from D, by pattern."""
 
 
 def versions() -> dict[str, str]:
@@ -252,7 +301,7 @@ def salt_of(place: WorkDirectory) -> str:
     """Returns the salt of the directory's hashes, which stays in it."""
     kept = place.read_json(files.SALT)
     if kept is None:
-        kept = {"salt": secrets.token_hex(16)}
+        kept = {"salt": certificate.new_salt()}
         place.write_json(files.SALT, kept)
     return str(kept["salt"])
 

@@ -20,6 +20,7 @@ from rumjax.lab.context import placed
 from rumjax.lab.dependencies import bank_header
 from rumjax.lab.forgetting import canonical
 from rumjax.lab.forgetting.choosing import Chooser
+from rumjax.lab.forgetting.records import EvidenceRecord
 from rumjax.lab.making import Job
 from rumjax.models import predict
 from rumjax.relearn import relearn_times
@@ -29,6 +30,8 @@ COVERED = 0.1
 """The share of V that prediction sets leave out."""
 GUESSED = 3
 """One of so many examples of a reserve is guessed at."""
+NEAR = 1e-3
+"""The share of V that is as near to R as a near copy is."""
 LEAST_BANK = 8
 """Models of a bank, below which single examples are not compared with it."""
 
@@ -60,15 +63,22 @@ class Row(NamedTuple):
     """What a model that never saw S would give."""
     before: float
     """What the model before the batch gives."""
-    count: int
-    """The size of the sample."""
+    size: int
+    """Of the sample."""
     p_value: float | None = None
     """Of the model that the batch ends with, where this is a test."""
     before_p_value: float | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the row for a certificate."""
-        return self._asdict()
+    def records(self) -> list[EvidenceRecord]:
+        """Returns the row for a certificate, and its p-value as another."""
+        ends = (self.low, self.high, self.null, self.before)
+        number = EvidenceRecord(self.name, self.value, *ends, self.size, self.about)
+        if self.p_value is None:
+            return [number]
+        name = f"p-value of {self.name}"
+        note = "0.5 on average for what was never seen; small where more is remembered"
+        tested = (None, None, 0.5, self.before_p_value)
+        return [number, EvidenceRecord(name, self.p_value, *tested, self.size, note)]
 
 
 class Evidence(NamedTuple):
@@ -76,9 +86,13 @@ class Evidence(NamedTuple):
 
     rows: tuple[Row, ...]
     accuracy: dict[str, dict[str, float]]
-    """On V, R, S and T, "before" and "after"."""
-    notes: tuple[str, ...]
-    """Sentences on what was checked, and on what could not be."""
+    """On V, R, S and T, "before" and "after", with the "size" of the set."""
+    calibration: tuple[dict[str, Any], ...]
+    """How measures did on examples that no model has seen."""
+    near_copies: int | None
+    """Examples of S that are nearer to one of R than images of V are; None without embeddings."""
+    not_tested: tuple[str, ...]
+    """Sentences on what could not be measured."""
 
     def named(self, name: str) -> Row | None:
         """Returns the row of a name, where there is one."""
@@ -96,7 +110,8 @@ class Bench:
         self.unseen = chooser.unseen
         self.models = {"before": chooser.start, "after": after}
         self.looks = {name: self.look(variables) for name, variables in self.models.items()}
-        self.notes: list[str] = []
+        self.calibration: list[dict[str, Any]] = []
+        self.not_tested: list[str] = []
 
     def look(self, variables: Variables) -> Look:
         """Looks at D, T and V with a model."""
@@ -104,9 +119,8 @@ class Bench:
         outputs = _predict(self.run.model, variables, data.images)
         labels = np.asarray(data.labels)
         probabilities = np.asarray(jax.nn.softmax(outputs.logits))[np.arange(len(labels)), labels]
-        answers = self.chooser.answers(variables)
-        embeddings = np.asarray(outputs.embeddings)
-        return Look(probabilities, answers.margins, answers.correct, embeddings)
+        margins, correct = map(np.asarray, self.chooser.answers(variables))
+        return Look(probabilities, margins, correct, np.asarray(outputs.embeddings))
 
 
 _predict = jax.jit(predict, static_argnums=0)
@@ -132,7 +146,13 @@ def measure(bench: Bench) -> Evidence:
         for part in parts:
             rows += part(bench)
             advance(part.__name__.replace("_", " "))
-    return Evidence(tuple(rows), accuracies(bench), tuple(bench.notes))
+    return Evidence(
+        tuple(rows),
+        accuracies(bench),
+        tuple(bench.calibration),
+        near_copies(bench),
+        tuple(bench.not_tested),
+    )
 
 
 def accuracies(bench: Bench) -> dict[str, dict[str, float]]:
@@ -144,11 +164,26 @@ def accuracies(bench: Bench) -> dict[str, dict[str, float]]:
         "S": bench.forget,
         "T": np.arange(first, bench.unseen[0] if len(bench.unseen) else first),
     }
-    return {
-        name: {when: float(np.mean(look.correct[indices])) for when, look in bench.looks.items()}
-        for name, indices in sets.items()
-        if len(indices)
-    }
+    found = {}
+    for name, indices in sets.items():
+        if len(indices):
+            shares = {
+                when: float(np.mean(look.correct[indices])) for when, look in bench.looks.items()
+            }
+            found[name] = {"size": len(indices), **shares}
+    return found
+
+
+def near_copies(bench: Bench) -> int | None:
+    """Counts the examples of S that are nearer to one of R than all but a thousandth of V is."""
+    embeddings = bench.looks["before"].embeddings
+    if not embeddings.shape[1]:
+        return None
+    ours, theirs = (
+        evidence.nearest_similarities(embeddings[chosen], embeddings[bench.retain])
+        for chosen in (bench.forget, bench.unseen)
+    )
+    return int(np.sum(ours > np.quantile(theirs, 1 - NEAR)))
 
 
 def both(bench: Bench, measure_one: Any) -> tuple[Any, Any]:
@@ -205,7 +240,7 @@ def by_rate(bench: Bench) -> Iterator[Row]:
             f"rate on {name} at {rate:g}",
             f"share of {name} whose margin is above that of all but {rate:g} of V; larger means "
             "more exposed",
-            *(after.value, after.low, after.high, after.null, before.value, after.count),
+            *(after.value, after.low, after.high, rate, before.value, after.count),
         )
 
 
@@ -218,8 +253,10 @@ def by_coverage(bench: Bench) -> Iterator[Row]:
     after, before = both(
         bench,
         lambda look: evidence.coverage_difference(
-            *(look.probabilities[chosen] for chosen in (bench.forget, halves[1], halves[0])),
-            alpha=COVERED,
+            look.probabilities[bench.forget],
+            look.probabilities[halves[1]],
+            look.probabilities[halves[0]],
+            COVERED,
         ),
     )
     yield Row(
@@ -233,7 +270,7 @@ def by_coverage(bench: Bench) -> Iterator[Row]:
 def by_neighbors(bench: Bench) -> Iterator[Row]:
     """Ranks how near S and V are to R in the embeddings."""
     if not bench.looks["after"].embeddings.shape[1]:
-        bench.notes.append("The network gives no embeddings: nearness to R was not measured.")
+        bench.not_tested.append("how near S is to R, since the network gives no embeddings")
         return
     sets = bench.forget, bench.retain, bench.unseen
     after, before = both(
@@ -256,12 +293,12 @@ def by_bank(bench: Bench) -> Iterator[Row]:
     try:
         bank = ModelBank.open(chooser.context.work)
     except WorkDirectoryError:
-        bench.notes.append("There is no bank of models: single examples were not compared.")
+        bench.not_tested.append("single examples, since there is no bank of models")
         return
     rows = [row for row in bank.rows() if np.isfinite(row.margins).all()]
     header = bank_header(chooser.run)
     if len(rows) < LEAST_BANK or bank.header != canonical.plain(header):
-        bench.notes.append("The bank is of other data or has too few models: it was not used.")
+        bench.not_tested.append("single examples, since the bank is of other data or too small")
         return
     shadows = np.stack([row.margins for row in rows])
     inside = np.zeros(shadows.shape, bool)
@@ -283,9 +320,14 @@ def by_bank(bench: Bench) -> Iterator[Row]:
 
     (p_values, unseen, group), (p_before, _, group_before) = both(bench, compare)
     check = evidence.calibration(unseen)
-    bench.notes.append(
-        f"The bank's p-values are calibrated on T: mean {check.mean:.3f} where .5 is right, "
-        f"Kolmogorov–Smirnov p = {check.p_value:.3g} over {check.count} examples."
+    bench.calibration.append(
+        {
+            "name": "p-values against the bank, on T",
+            "statistic": check.statistic,
+            "p_value": check.p_value,
+            "count": check.count,
+            "note": f"Kolmogorov–Smirnov against uniform; the mean is {check.mean:.3f}",
+        }
     )
     level = bench.section.p_value
     least = float(np.nanmin(evidence.least_p_value(inside[:, forget])))
@@ -311,8 +353,8 @@ def by_reserve(bench: Bench) -> Iterator[Row]:
     """Bounds ε from below by the examples that coins put in before training."""
     reserve = bench.run.reserve
     if reserve is None:
-        bench.notes.append(
-            "No examples were put in by coins before training (reserve): no bound on ε can be had."
+        bench.not_tested.append(
+            "a lower bound on ε, since no coins were tossed before training (reserve)"
         )
         return
     inside = reserve.inside(bench.run.data)
@@ -396,7 +438,7 @@ def by_oracles(bench: Bench) -> Iterator[Row]:
     """Holds the margin on S against that of models retrained without it."""
     count, chooser = bench.section.oracles, bench.chooser
     if not count:
-        bench.notes.append("No models were retrained without S to be held against.")
+        bench.not_tested.append("the difference from models retrained without S")
         return
     steps, place = chooser.retraining_steps(), chooser.place
     total = count * bench.run.recipe.epochs
@@ -432,17 +474,13 @@ def _oracle_file(number: int, index: int) -> str:
 
 def read(held: Any) -> Evidence:
     """Returns the evidence that a file holds."""
-    rows = (
-        Row(
-            **{
-                name: np.nan if value is None and name in FLOATS else value
-                for name, value in row.items()
-            }
-        )
-        for row in held["rows"]
-    )
-    return Evidence(tuple(rows), held["accuracy"], tuple(held["notes"]))
+    rows = []
+    for row in held["rows"]:
+        # Numbers that are not finite are null in JSON.
+        unknown = {name: np.nan for name in FLOATS if row[name] is None}
+        rows.append(Row(**row | unknown))
+    return Evidence(**held | {"rows": tuple(rows)})
 
 
 FLOATS = ("value", "low", "high", "null", "before")
-"""The numbers of a row that JSON writes as null where they are not finite."""
+"""The numbers of a row."""

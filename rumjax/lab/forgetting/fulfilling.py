@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from rich.console import Console
-from rumjax.lab.forgetting.ledger import Entry, Ledger
-from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
 
 from rumjax.data import hashes
 from rumjax.errors import DamagedFileError, InvalidInputError
 from rumjax.lab import files, jobs
+from rumjax.lab.bringing import content
 from rumjax.lab.context import Context, context_of, load_original
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, delivering, findings, gate
 from rumjax.lab.forgetting.choosing import RETRAIN, Choice, Chooser, choose
 from rumjax.lab.forgetting.deletion import Deletion
+from rumjax.lab.forgetting.ledger import Entry, Ledger
+from rumjax.lab.forgetting.records import CopiesRecord
+from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
 from rumjax.lab.pipeline import open_context
 from rumjax.lab.stages import originals
 from rumjax.lab.workdir import WorkDirectory, digest
@@ -199,7 +201,7 @@ def unfulfilled(office: Office, requests: Sequence[Request]) -> list[Request]:
     Raises:
       InvalidInputError: one that was fulfilled names other examples now.
     """
-    done = {}
+    done: dict[str, Any] = {}
     for number in verified(office.log):
         received = office.place.read_json(files.of_batch(number, "requests.json"), keys=("named",))
         done |= received["named"]
@@ -310,7 +312,7 @@ def receive(
         "named": {request.id: request.examples for request in requests},
         "received": {request.id: request.received for request in requests},
         "deadlines": {request.id: request.deadline for request in requests},
-        "counts": {name: len(some) for name, some in positions.items()},
+        "hashes": {name: office.example_hashes[some].tolist() for name, some in positions.items()},
         "rows": rows[forget].tolist(),
         "sha256": office.example_hashes[forget].tolist(),
         "settings": office.settings(),
@@ -388,25 +390,36 @@ def finish(office: Office, batch: Batch) -> int:
     # Choose among candidates; where the gate refuses the best, retrain if that is wanted.
     choice = choose_once(office, chooser, retrain=False)
     outcome = weigh(office, chooser, choice)
-    if not outcome.passed and office.or_retrain and choice.name != RETRAIN:
-        say(office, f"{choice.name} did not pass: {'; '.join(outcome.missed)}; retraining")
+    if not outcome.gate.passed and office.or_retrain and choice.name != RETRAIN:
+        for line in gate.missed(outcome.gate):
+            say(office, f"{choice.name}: {line}")
+        say(office, "the model is retrained, as --or-retrain says")
         choice = choose_once(office, chooser, retrain=True)
         outcome = weigh(office, chooser, choice)
 
     # Deliver the model with its certificate, or keep the old one and say by what it failed.
     case = delivering.Delivery(
-        office.context, place, office.log, batch.deletion, batch.received, choice, outcome, start
+        office.context,
+        place,
+        office.log,
+        batch.deletion,
+        batch.received,
+        choice,
+        outcome,
+        start,
+        copies(office, batch, outcome),
     )
     document = delivering.deliver(case, office.example_hashes, key=office.key)
-    if not outcome.passed:
+    if not outcome.gate.passed:
         entry = office.log.append(
             "failed",
             number,
             batch.deletion.requests,
             certificate=document["content_sha256"],
-            bounds=[bound.as_dict() for bound in outcome.bounds],
+            missed=gate.missed(outcome.gate),
         )
         return say_refused(office, entry)
+    exported = delivering.exported(case.folder)
     office.log.append(
         "verified",
         number,
@@ -414,6 +427,7 @@ def finish(office: Office, batch: Batch) -> int:
         model=digest(outcome.model),
         certificate=document["content_sha256"],
         level=document["level"],
+        exported=None if exported is None else content(str(exported)),
     )
     delivering.reconcile(place, office.log)
     place.delete(files.checkpoint(files.candidate(number, "*")))
@@ -472,19 +486,28 @@ def weigh(office: Office, chooser: Chooser, choice: Choice) -> delivering.Outcom
         kept["time"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         place.write_json(name, kept)
     evidence = findings.read(kept["evidence"])
-    limits = gate.bounds(office.run.config.forgetting, evidence, exact=choice.name == RETRAIN)
-    return delivering.Outcome(model, evidence, limits, kept["time"])
+    verdict = gate.judge(office.run.config.forgetting, evidence, exact=choice.name == RETRAIN)
+    return delivering.Outcome(model, evidence, verdict, kept["time"])
+
+
+def copies(office: Office, batch: Batch, outcome: delivering.Outcome) -> CopiesRecord:
+    """Counts the images that stay in D although they are like forgotten ones, and says so."""
+    left = copies_left(office.run.data, batch.deletion.forget)
+    near = outcome.evidence.near_copies
+    if near:
+        say(
+            office,
+            f"{near} examples to forget are nearer to one that is retained than images of V are, "
+            "in the embeddings of the model before: these may be copies that were cropped or saved "
+            "anew",
+        )
+    return CopiesRecord(len(left), near, "nearest cosine, above all but a thousandth of V")
 
 
 def say_refused(office: Office, entry: Entry) -> int:
     """Says which bounds were missed, and returns the exit status."""
-    for bound in entry.details["bounds"]:
-        if not bound["holds"]:
-            say(
-                office,
-                f"not delivered: {bound['name']} is {bound['measured']:.4g}, wanted "
-                f"{bound['kind']} {bound['limit']:g}, missed by {bound['missed_by']:.4g}",
-            )
+    for line in entry.details["missed"]:
+        say(office, f"not delivered: {line}")
     page = office.place.path / files.of_batch(entry.batch, files.REFUSED_PAGE)
     say(
         office,

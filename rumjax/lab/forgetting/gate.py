@@ -1,69 +1,52 @@
 """The bounds that a model must keep to be delivered, which are set before it is made."""
 
-from typing import NamedTuple
-
 from rumjax.lab.forgetting.findings import Evidence
+from rumjax.lab.forgetting.records import BoundRecord, GateRecord
 from rumjax.lab.sections import Forgetting
 
 TESTS = ("rank, matched", "group against the bank", "margin against oracles")
-"""The tests whose p-values are bounds."""
+"""The tests whose p-values are bounded."""
 
 
-class Bound(NamedTuple):
-    """A bound, and what was measured."""
-
-    name: str
-    measured: float
-    limit: float
-    kind: str
-    """Whether what is measured must be "at least" or "at most" the limit."""
-
-    @property
-    def holds(self) -> bool:
-        """Says whether the bound is kept."""
-        return self.by <= 0
-
-    @property
-    def by(self) -> float:
-        """By how much the bound is missed; not above 0 where it is kept."""
-        if self.kind == "at least":
-            return self.limit - self.measured
-        return self.measured - self.limit
-
-    def as_dict(self) -> dict[str, object]:
-        """Returns the bound for a certificate."""
-        return {**self._asdict(), "holds": self.holds, "missed_by": max(0.0, self.by)}
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.measured:.4g}, wanted {self.kind} {self.limit:g}"
-
-
-def bounds(section: Forgetting, evidence: Evidence, *, exact: bool = False) -> tuple[Bound, ...]:
-    """Returns the bounds of a batch with what was measured.
+def judge(section: Forgetting, evidence: Evidence, *, exact: bool = False) -> GateRecord:
+    """Holds what was measured of a batch against the bounds.
 
     Args:
       section: the limits.
       evidence: what was measured.
-      exact: whether the model was retrained without S: then tests on S are no bounds, since one in
-        twenty of them fails by chance.
+      exact: whether the model was retrained without S: then tests on S are not bounded, since some
+        of them fail by chance.
     """
-    accuracy = evidence.accuracy
-    kept = [
-        Bound(
-            f"accuracy on {name}, loss",
-            accuracy[name]["before"] - accuracy[name]["after"],
-            limit,
-            "at most",
-        )
-        for name, limit in (("V", section.validation_drop), ("R", section.retained_drop))
-        if name in accuracy
+    # How much accuracy was lost.
+    limits = {"V": section.validation_drop, "R": section.retained_drop}
+    bounds = []
+    for name, limit in limits.items():
+        if name in evidence.accuracy:
+            accuracy = evidence.accuracy[name]
+            loss = accuracy["before"] - accuracy["after"]
+            bounds.append(_at_most(f"loss of accuracy on {name}", limit, loss))
+
+    # Whether S is still fitted better than it should be.
+    for name in () if exact else TESTS:
+        row = evidence.named(name)
+        if row is not None and row.p_value is not None:
+            bounds.append(_at_least(f"p-value of {name}", section.p_value, row.p_value))
+    return GateRecord(all(bound.passed for bound in bounds), tuple(bounds))
+
+
+def missed(gate: GateRecord) -> list[str]:
+    """Says of each bound that is not kept by how much it is missed."""
+    return [
+        f"{bound.name} is {bound.value:.4g}, wanted {bound.rule} {bound.bound:g}, missed by "
+        f"{bound.missed_by:.4g}"
+        for bound in gate.bounds
+        if not bound.passed
     ]
-    if exact:
-        return tuple(kept)
-    rows = filter(None, map(evidence.named, TESTS))
-    tests = [
-        Bound(f"p-value of {row.name}", row.p_value, section.p_value, "at least")
-        for row in rows
-        if row.p_value is not None
-    ]
-    return (*kept, *tests)
+
+
+def _at_most(name: str, limit: float, value: float) -> BoundRecord:
+    return BoundRecord(name, "at most", limit, value, value <= limit, max(0.0, value - limit))
+
+
+def _at_least(name: str, limit: float, value: float) -> BoundRecord:
+    return BoundRecord(name, "at least", limit, value, value >= limit, max(0.0, limit - value))

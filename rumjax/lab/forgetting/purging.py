@@ -1,11 +1,10 @@
 """Removes what has seen forgotten examples and is not needed to serve the delivered model."""
 
 from rich.console import Console
-from rumjax.lab.forgetting.ledger import Ledger
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab import files
 from rumjax.lab.forgetting.delivering import derived
+from rumjax.lab.forgetting.ledger import Ledger
 from rumjax.lab.workdir import WorkDirectory
 
 
@@ -27,8 +26,7 @@ def purge(work: WorkDirectory, console: Console) -> list[str]:
         raise InvalidInputError(
             f"--purge: no request in {work.path} is fulfilled yet, so that no model would be left"
         )
-    kept = f"{files.REQUESTS}/{files.checkpoint(files.delivered(last.batch))}"
-    doomed = [name for name in derived(work) if name != kept]
+    doomed = [path for path, _ in derived(work)]
     if not doomed:
         console.print("there is nothing to purge")
         return []

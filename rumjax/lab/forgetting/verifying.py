@@ -4,9 +4,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
-from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
 
 from rumjax import checkpoints
 from rumjax.data import hashes
@@ -17,6 +15,7 @@ from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, certificate, delivering
 from rumjax.lab.forgetting.choosing import Chooser, replay
 from rumjax.lab.forgetting.fulfilling import Office, batch_of, load, normalized, start_of
+from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
 from rumjax.lab.workdir import WorkDirectory, digest
 
 
@@ -62,9 +61,9 @@ def verify(path: str, work: WorkDirectory, console: Console) -> list[Check]:
       InvalidInputError: the file is no certificate.
     """
     try:
-        document = canonical.parsed(pathlib.Path(path).expanduser().read_text())
+        document = certificate.read(pathlib.Path(path).expanduser().read_text())
         number = int(document["batch"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(f"--verify: {path} is no certificate ({error})") from error
     checks = []
     for check in _checks(document, number, work):
@@ -79,8 +78,8 @@ def _checks(document: dict[str, Any], number: int, work: WorkDirectory) -> Itera
     # The document, and the log that it is a part of.
     own = certificate.problems(document)
     yield Check("certificate", "; ".join(own) or None)
-    text = work.read_text(LOG)
-    broken = check_chain(text, head=document.get("log_head"))
+    head = document.get("log_head")
+    broken = check_chain(work.read_bytes(LOG), head=head if isinstance(head, str) else None)
     yield Check("log", "; ".join(broken) or None)
     if own or broken:
         return
@@ -134,19 +133,20 @@ def _examples(document: dict[str, Any], number: int, place: WorkDirectory) -> st
     received = place.read_json(files.of_batch(number, "requests.json"), keys=("sha256",))
     salt = delivering.salt_of(place)
     named = [certificate.salted(value, salt) for value in received["sha256"]]
-    if sorted(named) != sorted(document["examples"]):
+    written = [value for request in document["requests"] for value in request["examples"]]
+    if sorted(named) != sorted(written):
         return "they are not those of the requests"
     return None
 
 
 def _delivered(document: dict[str, Any], number: int, run: Run, place: WorkDirectory) -> str | None:
     """Compares the digest of the model that was delivered."""
-    if not document["passed"]:
-        return f"{SKIPPED}the model was refused"
+    if document["candidate"] is not None:
+        return f"{SKIPPED}the model was refused, and the one before stays"
     if not place.has_model(files.delivered(number)):
         return "it is not there"
     found = digest(load(run, place, files.delivered(number)))
-    return None if found == document["delivered"] else "its bytes are others"
+    return None if found == document["delivered"]["digest"] else "its bytes are others"
 
 
 def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
@@ -156,12 +156,12 @@ def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory
         found = digest(start_of(office, number))
     except RumjaxError:
         return f"{SKIPPED}it is not there any more, or was changed"
-    return None if found == document["original"] else "its bytes are others"
+    return None if found == document["original"]["digest"] else "its bytes are others"
 
 
 def _exported(document: dict[str, Any], number: int, run: Run, place: WorkDirectory) -> str | None:
     """Compares the model in the format of the checkpoint that it came in."""
-    if run.config.original is None or not document["passed"]:
+    if run.config.original is None or document["candidate"] is not None:
         return f"{SKIPPED}there is none"
     folder = pathlib.Path(place.path) / files.batch_folder(number)
     written = sorted(folder.glob(f"{delivering.MODEL}*"))
@@ -170,24 +170,7 @@ def _exported(document: dict[str, Any], number: int, run: Run, place: WorkDirect
     part = run.config.original.path.partition("#")[2]
     path = f"{written[0]}#{part}" if part else str(written[0])
     read = checkpoints.load_variables(path, run.model, run.data.train.images[:1])
-    same = digest(read) == document["delivered"]
-    # A format of fewer bits than float32 rounds.
-    if not same and not _is_close(read, load(run, place, files.delivered(number))):
-        return "its bytes are others"
-    return None
-
-
-def _is_close(one: Any, other: Any) -> bool:
-    import jax
-
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    halves = np.finfo(np.float16).eps
-    return all(
-        np.allclose(np.asarray(a), np.asarray(b), rtol=8 * halves, atol=1e-6) for a, b in pairs
-    ) and not all(
-        np.asarray(a).dtype == np.float32 and np.array_equal(np.float16(a), np.asarray(a)) is False
-        for a in jax.tree.leaves(one)
-    )
+    return None if digest(read) == document["exported"] else "its bytes are others"
 
 
 def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
@@ -198,10 +181,12 @@ def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory)
         batch = batch_of(office, number)
     except RumjaxError as error:
         return f"{SKIPPED}{error}"
-    steps = dict(document["steps"])
     chooser = Chooser(office.context, office.place, batch.deletion, start)
-    made = replay(chooser, steps.pop("name"), steps)
-    return None if digest(made) == document["delivered"] else "its bytes are others"
+    made = document["candidate"] or document["delivered"]
+    name = "retraining.json" if document["level"] == "A" else "choice.json"
+    choice = office.place.read_json(files.of_batch(number, name), keys=("name", "form"))
+    model = replay(chooser, choice["name"], choice["form"])
+    return None if digest(model) == made["digest"] else "its bytes are others"
 
 
 def _office(run: Run, work: WorkDirectory) -> Office:
