@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from rumjax import checkpoints
 from rumjax.data import hashes
 from rumjax.errors import InvalidInputError, RumjaxError
 from rumjax.lab import experiment, files
+from rumjax.lab.bringing import content
 from rumjax.lab.context import context_of
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, certificate, delivering
@@ -83,20 +83,20 @@ def _checks(document: dict[str, Any], number: int, work: WorkDirectory) -> Itera
     yield Check("log", "; ".join(broken) or None)
     if own or broken:
         return
-    yield _checked("entry in the log", lambda: _entry(document, number, Ledger(work)))
+    log, place = Ledger(work), work.below(files.REQUESTS)
+    yield _checked("entry in the log", lambda: _entry(document, number, log))
+    yield _checked("examples", lambda: _examples(document, number, place))
+    yield _checked("model in its own format", lambda: _exported(number, log, place))
 
     # The configuration of the batch, without which there is neither a network nor images.
-    place = work.below(files.REQUESTS)
     try:
         config = place.read_json(files.of_batch(number, "config.json"), missing={}, keys=("data",))
         run = normalized(experiment.build(config), place)
     except RumjaxError as error:
         yield Check("images and network", None, skipped=str(error))
         return
-    yield _checked("examples", lambda: _examples(document, number, place))
     yield _checked("delivered model", lambda: _delivered(document, number, run, place))
     yield _checked("model before", lambda: _before(document, number, run, work))
-    yield _checked("model in its own format", lambda: _exported(document, number, run, place))
     if document["versions"] != delivering.versions():
         yield Check("model made again", None, skipped="other versions than when it was made")
     elif document["hardware"] != canonical.plain(delivering.hardware()):
@@ -159,18 +159,15 @@ def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory
     return None if found == document["original"]["digest"] else "its bytes are others"
 
 
-def _exported(document: dict[str, Any], number: int, run: Run, place: WorkDirectory) -> str | None:
+def _exported(number: int, log: Ledger, place: WorkDirectory) -> str | None:
     """Compares the model in the format of the checkpoint that it came in."""
-    if run.config.original is None or document["candidate"] is not None:
+    entry = next((one for one in log.of_batch(number) if one.state == "verified"), None)
+    if entry is None or entry.details["exported"] is None:
         return f"{SKIPPED}there is none"
-    folder = pathlib.Path(place.path) / files.batch_folder(number)
-    written = sorted(folder.glob(f"{delivering.MODEL}*"))
-    if not written:
+    written = delivering.exported(pathlib.Path(place.path) / files.batch_folder(number))
+    if written is None:
         return "it is not there"
-    part = run.config.original.path.partition("#")[2]
-    path = f"{written[0]}#{part}" if part else str(written[0])
-    read = checkpoints.load_variables(path, run.model, run.data.train.images[:1])
-    return None if digest(read) == document["exported"] else "its bytes are others"
+    return None if content(str(written)) == entry.details["exported"] else "its bytes are others"
 
 
 def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
