@@ -15,7 +15,7 @@ from rumjax.evidence.group import (
     shadow_group_p_value,
     shadow_group_test,
 )
-from rumjax.evidence.matching import strata
+from rumjax.evidence.matching import residuals, strata
 from rumjax.evidence.one_run import ceiling, epsilon_lower_bound, guess
 from rumjax.evidence.ranks import RankTest, rank_p_values, rank_test
 from rumjax.evidence.rates import exposed
@@ -51,6 +51,7 @@ __all__ = [
     "proportion",
     "rank_p_values",
     "rank_test",
+    "residuals",
     "shadow_calibration",
     "shadow_group_p_value",
     "shadow_group_test",

@@ -81,6 +81,50 @@ def strata(
     return of_s, of_v
 
 
+def residuals(
+    margins_s: np.ndarray,
+    difficulty_s: np.ndarray,
+    margins_v: np.ndarray,
+    difficulty_v: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the margins of S and V less what their difficulty leads one to expect.
+
+    The expectation is a straight line, fitted to V by least squares. Strata are coarse where V has
+    few examples as hard as those of S; within them, and beyond the hardest of V, the line tells
+    what a model that never saw S would make of it.
+
+    Args:
+      margins_s: of S, float[n_S].
+      difficulty_s: see `strata`, float[n_S].
+      margins_v: of V, float[n_V].
+      difficulty_v: by the same measure, float[n_V].
+
+    Returns:
+      The residuals of S, float64[n_S], and of V, float64[n_V].
+
+    Raises:
+      InvalidInputError: no examples on a side, sizes that differ, or numbers that are not finite.
+
+    Examples:
+      >>> hard = np.array([0.0, 1.0, 2.0])
+      >>> of_s, of_v = residuals(np.array([1.0]), np.array([3.0]), 4.0 - 2.0 * hard, hard)
+      >>> of_s.round(6).tolist(), of_v.round(6).tolist()
+      ([3.0], [0.0, 0.0, 0.0])
+    """
+    ours, theirs = check_scores("margins_s", margins_s), check_scores("margins_v", margins_v)
+    hard_s = check_scores("difficulty_s", difficulty_s, size=len(ours))
+    hard_v = check_scores("difficulty_v", difficulty_v, size=len(theirs))
+
+    # The line through the means; level where all of V is as hard.
+    center, level = hard_v.mean(), theirs.mean()
+    spread = np.sum((hard_v - center) ** 2)
+    slope = np.sum((hard_v - center) * (theirs - level)) / spread if spread > 0 else 0.0
+    return (
+        ours - level - slope * (hard_s - center),
+        theirs - level - slope * (hard_v - center),
+    )
+
+
 def _edges(ours: np.ndarray, theirs: np.ndarray, bins: int) -> np.ndarray:
     """Returns the inner edges of bins: quantiles of both sides, each of half the weight in all."""
     values = np.concatenate([ours, theirs])

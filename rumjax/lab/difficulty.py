@@ -20,12 +20,20 @@ from rumjax.unlearn import chain, run
 
 
 class Matching(NamedTuple):
-    """Which examples of V are as hard as which of S."""
+    """How hard the examples of S and V are, and which of V are as hard as which of S."""
 
     forget: np.ndarray
     """int[|S|], the stratum of each example of S"""
     unseen: np.ndarray
     """int[|V|], the stratum of each example of V"""
+    forget_difficulty: np.ndarray
+    """float[|S|], less the margin of a model that has seen neither"""
+    unseen_difficulty: np.ndarray
+    """float[|V|]"""
+
+    def residuals(self, forget: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns margins on S and V less what their difficulty leads one to expect."""
+        return evidence.residuals(forget, self.forget_difficulty, unseen, self.unseen_difficulty)
 
     @property
     def weights(self) -> np.ndarray:
@@ -69,11 +77,8 @@ def match(
     variables = run(key, chain(task, short), None, data)
 
     # The margin of such a model is how easy an example is.
-    margins = np.asarray(jax.jit(reader(run_.model))(variables, data).margins)
-    labels = np.asarray(data.labels)
-    forget = forget_set.forget
-    return Matching(
-        *evidence.strata(
-            labels[forget], -margins[forget], labels[unseen], -margins[unseen], bins=bins
-        )
-    )
+    difficulty = -np.asarray(jax.jit(reader(run_.model))(variables, data).margins)
+    labels, forget = np.asarray(data.labels), forget_set.forget
+    hard = difficulty[forget], difficulty[unseen]
+    alike = evidence.strata(labels[forget], hard[0], labels[unseen], hard[1], bins=bins)
+    return Matching(*alike, *hard)

@@ -14,7 +14,7 @@ from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
 from rumjax.lab.answers import Answers, reader
 from rumjax.lab.context import CaseContext, load_oracle, load_original, placed, stage_key
-from rumjax.lab.difficulty import match
+from rumjax.lab.difficulty import Matching, match
 from rumjax.lab.grids import fingerprint
 from rumjax.lab.making import Job, steps_of
 from rumjax.lab.methods import Method
@@ -32,13 +32,13 @@ Sets = Mapping[str, np.ndarray]
 class Criterion(NamedTuple):
     """A criterion that settings are judged by."""
 
-    judge: Callable[[Answers, Answers, Sets, np.ndarray], float]
+    judge: Callable[[Answers, Answers, Sets, Matching | None], float]
     """Scores a model's answers beside those of a reference, 0…1, higher is better."""
     reference: Callable[[CaseContext, int], Variables]
     """Loads the reference of a seed."""
 
 
-def against_oracle(model: Answers, oracle: Answers, sets: Sets, weights: np.ndarray) -> float:
+def against_oracle(model: Answers, oracle: Answers, sets: Sets, matching: Matching | None) -> float:
     """Computes ToW against the oracle of the same seed: the paper's way, for which one retrains."""
 
     def accuracies(answers: Answers) -> metrics.Accuracies:
@@ -50,20 +50,34 @@ def against_oracle(model: Answers, oracle: Answers, sets: Sets, weights: np.ndar
     return metrics.tug_of_war(accuracies(model), accuracies(oracle))
 
 
-def on_validation(model: Answers, original: Answers, sets: Sets, weights: np.ndarray) -> float:
+def on_validation(
+    model: Answers, original: Answers, sets: Sets, matching: Matching | None
+) -> float:
     """Computes (1 − |a_V − a_V(θo)|)·(1 − 2·|AUC − ½|), for which no model is retrained.
 
-    AUC is that of telling S from V by the true label's margin, where the examples of V weigh so
-    that they are as hard as those of S, class by class; see `rumjax.lab.difficulty`. At ½ the
-    examples of S look as if never seen.
+    AUC is that of telling S from V of like difficulty, see `told_apart`. At ½ the examples of S
+    look as if never seen.
     """
-    forget, unseen = sets["forget"], sets["validation"]
+    unseen = sets["validation"]
     drop = abs(float(model.correct[unseen].mean()) - float(original.correct[unseen].mean()))
-    margins = np.asarray(model.margins)[np.concatenate([forget, unseen])]
-    positive = np.arange(len(margins)) < len(forget)
-    every = np.concatenate([np.full(len(forget), 1 / len(forget)), weights])
-    auc = weighted_auc(margins, positive, every)
+    margins = np.asarray(model.margins)
+    auc = told_apart(margins[sets["forget"]], margins[unseen], matching)
     return float((1 - drop) * (1 - 2 * abs(auc - 0.5)))
+
+
+def told_apart(forget: np.ndarray, unseen: np.ndarray, matching: Matching | None) -> float:
+    """Returns the probability that an example of S has a larger margin than one of V.
+
+    Where it is known how hard they are, what is compared is the margin less what one expects of
+    such an example, and the examples of V weigh as those of S do, stratum by stratum.
+    """
+    weights = np.full(len(unseen), 1 / len(unseen))
+    if matching is not None:
+        forget, unseen = matching.residuals(forget, unseen)
+        weights = matching.weights
+    positive = np.arange(len(forget) + len(unseen)) < len(forget)
+    every = np.concatenate([np.full(len(forget), 1 / len(forget)), weights])
+    return weighted_auc(np.concatenate([forget, unseen]), positive, every)
 
 
 CRITERIA = {
@@ -101,14 +115,15 @@ class Trials:
         }
 
         # Only one criterion asks about V, which comes after D and T, and how hard it is.
-        self.data, self.weights = context.data, np.empty(0)
+        self.data = context.data
+        self.matching: Matching | None = None
         if tuning.criterion == "validation":
             parts = context.run.data
             self.data = placed(parts.train, parts.test, parts.validation)
             unseen = np.arange(train + test, len(self.data.labels))
             self.sets["validation"] = unseen
             key = stage_key(tuning.seeds[0], "difficulty")
-            self.weights = match(context.run, key, self.data, forget_set, unseen).weights
+            self.matching = match(context.run, key, self.data, forget_set, unseen)
 
         # Models that several trials need are loaded once.
         self.read = reader(context.run.model)
@@ -210,7 +225,7 @@ class Trials:
         if result.diverged is not None:
             return 0.0
         reference = self.reference(seed)
-        score = self.criterion.judge(result.read, reference, self.sets, self.weights)
+        score = self.criterion.judge(result.read, reference, self.sets, self.matching)
         if not np.isfinite(score):
             raise InvalidInputError(
                 f"tuning.criterion: {self.tuning.criterion!r} is {score} on seed {seed}, so that "

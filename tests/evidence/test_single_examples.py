@@ -29,7 +29,9 @@ def test_p_values_are_what_counting_finds(seed, models, examples, ties):
     np.testing.assert_allclose(p_values, slow.example_p_values(margins, shadows, shadow_in))
 
     # Any monotone transform of the margins, and any order of examples and shadows, is the same.
-    np.testing.assert_array_equal(example_p_values(8 * margins - 8, 8 * shadows - 8, shadow_in), p_values)
+    np.testing.assert_array_equal(
+        example_p_values(8 * margins - 8, 8 * shadows - 8, shadow_in), p_values
+    )
     order, others = np.random.default_rng(seed).permutation(examples), slice(None, None, -1)
     moved = example_p_values(margins[order], shadows[others, order], shadow_in[others, order])
     np.testing.assert_array_equal(moved, p_values[order])

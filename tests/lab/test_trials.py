@@ -7,8 +7,10 @@ from hypothesis import settings as limited
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from rumjax import evidence
 from rumjax.lab.answers import Answers
-from rumjax.lab.trials import against_oracle, area_under_curve, on_validation
+from rumjax.lab.difficulty import Matching
+from rumjax.lab.trials import against_oracle, on_validation, told_apart
 from rumjax.metrics import Accuracies, tug_of_war
 
 
@@ -20,7 +22,7 @@ from rumjax.metrics import Accuracies, tug_of_war
 def test_the_area_under_the_curve_is_that_of_scikit_learn(positive, negative):
     truth = np.repeat([1, 0], [len(positive), len(negative)])
     expected = roc_auc_score(truth, [*positive, *negative])
-    found = area_under_curve(np.array(positive), np.array(negative))
+    found = told_apart(np.array(positive), np.array(negative), None)
     assert found == pytest.approx(expected)
 
 
@@ -33,7 +35,7 @@ def test_the_criterion_with_an_oracle_is_the_tug_of_war():
         return Accuracies(*(answers.correct[each].mean() for each in sets.values()))
 
     expected = tug_of_war(accuracies(ours), accuracies(oracle))
-    assert against_oracle(ours, oracle, sets) == expected
+    assert against_oracle(ours, oracle, sets, None) == expected
 
 
 def test_without_an_oracle_forgotten_images_should_look_like_validation_images():
@@ -41,9 +43,22 @@ def test_without_an_oracle_forgotten_images_should_look_like_validation_images()
     margins = np.array([1.0, 2, 3, 4, 1, 2, 3, 4])
     right = np.ones(8, bool)
     original = Answers(margins, right)
-    alike = on_validation(Answers(margins, right), original, sets)
+    alike = on_validation(Answers(margins, right), original, sets, None)
     told = margins + np.array([9.0] * 4 + [0.0] * 4)
-    apart = on_validation(Answers(told, right), original, sets)
+    apart = on_validation(Answers(told, right), original, sets, None)
     half = right & (np.arange(8) % 2 == 0)
-    worse = on_validation(Answers(margins, half), original, sets)
+    worse = on_validation(Answers(margins, half), original, sets, None)
     assert (alike, apart, worse) == (1.0, 0.0, 0.5)
+
+
+def test_with_their_difficulty_hard_examples_are_compared_with_hard_ones():
+    # S is hard and was never seen; V is half easy and half hard.
+    random = np.random.default_rng(0)
+    hard_s, hard_v = random.uniform(3, 6, 200), random.uniform(0, 6, 400)
+    strata = evidence.strata(np.zeros(200, int), hard_s, np.zeros(400, int), hard_v)
+    matching = Matching(*strata, hard_s, hard_v)
+    forget, unseen = (5 - hard + random.normal(size=hard.shape) for hard in (hard_s, hard_v))
+    assert told_apart(forget, unseen, None) < 0.3
+    assert told_apart(forget, unseen, matching) == pytest.approx(0.5, abs=0.05)
+    assert told_apart(forget + 3, unseen, matching) > 0.9
+    assert matching.weights.sum() == pytest.approx(1)

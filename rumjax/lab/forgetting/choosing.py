@@ -21,12 +21,13 @@ from rumjax.lab.context import Context, placed, stage_key
 from rumjax.lab.costs import gradients_of, retraining_gradients
 from rumjax.lab.difficulty import Matching, match
 from rumjax.lab.forgetting.deletion import Deletion
+from rumjax.lab.forgetting.shadows import Shadows, shadows_of
 from rumjax.lab.making import Job
 from rumjax.lab.making import make as make_models
 from rumjax.lab.methods import Method, rum, vanilla
 from rumjax.lab.options import Options
 from rumjax.lab.rescoring import holdout_scores
-from rumjax.lab.trials import on_validation
+from rumjax.lab.trials import told_apart
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.refine import rum as rum_steps
 from rumjax.types import Scores, Variables, task
@@ -36,7 +37,7 @@ RETRAIN = "retrain"
 """The candidate that is trained anew without what is to be forgotten."""
 MATCHED_SHARE = 1 / 3
 """The share of the budget, at most, that is spent on telling how hard examples are."""
-MOST_CANDIDATES = 4
+OWN_CANDIDATES = 6
 LEAST_PARTED = 6
 """Examples of S, below which it is not cut into parts."""
 
@@ -112,15 +113,32 @@ class Chooser:
         )
 
     @functools.cached_property
+    def memorization(self) -> Scores | None:
+        """Memorization of D, where a bank has estimated it; else None."""
+        work = self.context.work
+        recorded = work.read_json(files.STAGE_RECORD, missing={}).get("scores", {})
+        if recorded.get("data", {}).get("sha256") != self.run.fingerprint:
+            return None
+        values = work.read_arrays(files.SCORES) if work.has(files.SCORES) else {}
+        return Scores(values["memorization"]) if "memorization" in values else None
+
+    @property
+    def refined_by(self) -> str:
+        """The score that S is cut into parts by: memorization, or a proxy that needs no bank."""
+        return "rescored" if self.memorization is None else "memorization"
+
+    @functools.cached_property
     def scores(self) -> dict[str, Scores]:
-        """Hold-out retraining of the model that is to forget, which needs no other models."""
-        seed = self.run.config.seed
-        return {"rescored": holdout_scores(self.context, self.start, seed)}
+        """The score that S is cut into parts by, of every example of D."""
+        if self.memorization is not None:
+            return {"memorization": self.memorization}
+        # Hold-out retraining of the model that is to forget.
+        return {"rescored": holdout_scores(self.context, self.start, self.run.config.seed)}
 
     def steps(self, method: Method) -> tuple[Step, ...]:
         """Returns the steps of a method on the batch."""
         deletion, seed = self.deletion, self.run.config.seed
-        scores = self.scores if method.refine == "rescored" else {}
+        scores = self.scores if method.refine in ("rescored", "memorization") else {}
         return rum_steps(
             deletion.forget,
             deletion.retain,
@@ -140,10 +158,35 @@ class Chooser:
         answers = jax.jit(reader(self.run.model))(variables, self.data)
         return Answers(*map(np.asarray, answers))
 
-    def judge(self, answers: Answers, before: Answers) -> float:
-        """Scores a candidate by its answers beside those of the model before."""
-        sets = {"forget": self.deletion.forget, "validation": self.unseen}
-        return on_validation(answers, before, sets, self.matching.weights)
+    @functools.cached_property
+    def shadows(self) -> Shadows | str:
+        """The models of a bank, or why there are none."""
+        return shadows_of(self.context)
+
+    def judge(self, answers: Answers, before: Answers) -> tuple[bool, float]:
+        """Says whether a candidate is as accurate as it must be, and scores it.
+
+        Args:
+          answers: of the candidate.
+          before: of the model that is to forget.
+        """
+        # How much accuracy it lost, on V and on R.
+        section, retain = self.section, self.deletion.retain
+        losses = [
+            float(before.correct[indices].mean() - answers.correct[indices].mean())
+            for indices in (self.unseen, retain)
+        ]
+        kept = losses[0] <= section.validation_drop and losses[1] <= section.retained_drop
+
+        # How well S is told from images never seen: by a bank, or else from V of like difficulty.
+        margins = np.asarray(answers.margins)
+        if isinstance(self.shadows, str):
+            forget, unseen = margins[self.deletion.forget], margins[self.unseen]
+            auc = told_apart(forget, unseen, self.matching)
+        else:
+            mended = self.shadows.mended(margins)
+            auc = 1 - float(np.nanmean(self.shadows.p_values(mended, self.deletion.forget)))
+        return kept, (1 - abs(losses[0])) * (1 - 2 * abs(auc - 0.5))
 
 
 def choose(chooser: Chooser, *, retrain: bool = False) -> Choice:
@@ -197,7 +240,7 @@ def choose(chooser: Chooser, *, retrain: bool = False) -> Choice:
             f"forgetting: all {len(tried)} candidates diverged; name others, at lower rates, in "
             "forgetting.candidates"
         )
-    best = max(sound, key=lambda one: one["score"])
+    best = max(sound, key=lambda one: (one["kept"], one["score"]))
     return Choice(
         name=best["name"],
         form=best["options"],
@@ -234,12 +277,12 @@ def attempt(
     job = Job(chooser.run.config.seed, chooser.key(name), steps, start, which=name)
     made = next(make_models(chooser.looking, [job], advance, name, diverging="noted"))
     answers = None if made.diverged else chooser.answers(made.model)
-    score = None
+    kept, score = False, None
     if answers is not None and np.isfinite(answers.margins).all():
-        score = chooser.judge(answers, before)
+        kept, score = chooser.judge(answers, before)
         chooser.place.save_model(files.candidate(chooser.deletion.number, name), made.model)
     loss = made.curve[-1]["loss"] if made.curve else None
-    return {"score": score, "loss": loss, **made.times}
+    return {"score": score, "kept": kept, "loss": loss, **made.times}
 
 
 def candidates(chooser: Chooser) -> list[Method]:
@@ -266,17 +309,19 @@ def candidates(chooser: Chooser) -> list[Method]:
             )
         return methods
 
-    # Those of rumjax get as many epochs as there are for the most of them.
+    # Those of rumjax get an epoch each, or more where the budget has room for all of them.
     left -= len(chooser.unseen)
-    for count in range(MOST_CANDIDATES, 0, -1):
-        epochs = left // (count * max(1, len(chooser.deletion.retain)))
-        for shorter in (epochs, epochs - 1):
-            if shorter < 1:
-                continue
-            forms = own_candidates(chooser, shorter)
-            methods = [build(chooser, name, form) for name, form in forms.items()][:count]
-            if sum(cost(chooser, method) for method in methods) <= left:
-                return methods
+    most = 1 + left // max(1, len(chooser.deletion.retain))
+    for epochs in range(most, 0, -1):
+        methods, rest = [], left
+        for name, form in own_candidates(chooser, epochs).items():
+            method = build(chooser, name, form)
+            rest -= cost(chooser, method)
+            if rest < 0:
+                break
+            methods.append(method)
+        if len(methods) == OWN_CANDIDATES or (methods and epochs == 1):
+            return methods
     raise InvalidInputError(
         f"forgetting.budget: {section.budget} of retraining's {chooser.run.recipe.epochs} epochs "
         "does not allow for an epoch of any algorithm and the scores that it needs; raise it, or "
@@ -285,27 +330,40 @@ def candidates(chooser: Chooser) -> list[Method]:
 
 
 def own_candidates(chooser: Chooser, epochs: int) -> Mapping[str, Options]:
-    """Writes rumjax's own candidates, the most promising first, each of so many epochs in all."""
+    """Writes rumjax's own candidates, the most promising first, each of so many epochs in all.
+
+    Rates are a part of the one at which the model was trained: what has converged needs little to
+    be moved, and loses accuracy where it is moved too far.
+    """
     rate = chooser.run.config.training.get("learning_rate", 0.1)
-    salun = {"algorithm": "salun", "learning_rate": rate / 2, "mask_fraction": 0.5}
-    neggrad_plus = {"algorithm": "neggrad_plus", "learning_rate": rate / 5, "beta": 0.95}
-    finetune = {"algorithm": "finetune", "learning_rate": rate}
-    whole: dict[str, Options] = {
-        "salun": vanilla({**salun, "epochs": epochs}),
-        "neggrad_plus": vanilla({**neggrad_plus, "epochs": epochs}),
-        "finetune": vanilla({**finetune, "epochs": epochs}),
-    }
-    if len(chooser.deletion.forget) < LEAST_PARTED:
-        return whole
+
+    def salun(part: float, epochs: int) -> Options:
+        numbers = {"learning_rate": rate * part, "mask_fraction": 0.5, "epochs": epochs}
+        return {"algorithm": "salun", **numbers}
+
+    def neggrad_plus(part: float, epochs: int) -> Options:
+        numbers = {"learning_rate": rate * part, "beta": 0.95, "epochs": epochs}
+        return {"algorithm": "neggrad_plus", **numbers}
 
     # What is hardly memorized needs nothing; the rest shares the epochs.
-    early = epochs // 3
-    select: dict[str, Options] = {
-        "low": {"algorithm": "original"},
-        "medium": {**finetune, "epochs": early} if early else {"algorithm": "original"},
-        "high": {**neggrad_plus, "epochs": epochs - early},
+    early = epochs // 2
+    nothing: Options = {"algorithm": "original"}
+    select = {
+        "low": nothing,
+        "medium": salun(0.1, early) if early else nothing,
+        "high": salun(0.2, epochs - early),
     }
-    return {"rum": rum(select, refine="rescored"), **whole}
+    refined = rum(select, refine=chooser.refined_by)
+    parted = len(chooser.deletion.forget) >= LEAST_PARTED
+    relabeled = {"algorithm": "random_label", "learning_rate": rate * 0.2, "epochs": epochs}
+    return {
+        "salun": vanilla(salun(0.2, epochs)),
+        **({"rum": refined} if parted else {"random_label": vanilla(relabeled)}),
+        "salun_gently": vanilla(salun(0.1, epochs)),
+        "neggrad_plus": vanilla(neggrad_plus(0.2, epochs)),
+        "neggrad_plus_gently": vanilla(neggrad_plus(0.1, epochs)),
+        "finetune": vanilla({"algorithm": "finetune", "learning_rate": rate / 2, "epochs": epochs}),
+    }
 
 
 def build(chooser: Chooser, name: str, options: Options) -> Method:

@@ -4,7 +4,6 @@ Each finding is a number with an interval, with what it would be for a model tha
 with what it was for the model before. They speak of the attacks that were run, and of no others.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,13 +11,9 @@ import jax
 import numpy as np
 
 from rumjax import evidence
-from rumjax.errors import WorkDirectoryError
 from rumjax.lab import files, making, progress
 from rumjax.lab.answers import Answers, reader
-from rumjax.lab.bank import ModelBank
 from rumjax.lab.context import placed
-from rumjax.lab.dependencies import bank_header
-from rumjax.lab.forgetting import canonical
 from rumjax.lab.forgetting.choosing import Chooser
 from rumjax.lab.forgetting.records import EvidenceRecord
 from rumjax.lab.making import Job
@@ -32,8 +27,6 @@ GUESSED = 3
 """One of so many examples of a reserve is guessed at."""
 NEAR = 1e-3
 """The share of V that is as near to R as a near copy is."""
-LEAST_BANK = 8
-"""Models of a bank, below which single examples are not compared with it."""
 
 
 class Look(NamedTuple):
@@ -68,6 +61,8 @@ class Row(NamedTuple):
     p_value: float | None = None
     """Of the model that the batch ends with, where this is a test."""
     before_p_value: float | None = None
+    least_p_value: float = 0.0
+    """The least that the p-value can be."""
 
     def records(self) -> list[EvidenceRecord]:
         """Returns the row for a certificate, and its p-value as another."""
@@ -197,14 +192,17 @@ def both(bench: Bench, measure_one: Any) -> tuple[Any, Any]:
 def by_rank(bench: Bench) -> Iterator[Row]:
     """Tests whether S is fitted better than V of like difficulty."""
     matching = bench.chooser.matching
-    test = functools.partial(evidence.rank_test, strata_s=matching.forget, strata_v=matching.unseen)
-    after, before = both(
-        bench, lambda look: test(look.margins[bench.forget], look.margins[bench.unseen])
-    )
+
+    def test(look: Look) -> evidence.RankTest:
+        residuals = matching.residuals(look.margins[bench.forget], look.margins[bench.unseen])
+        return evidence.rank_test(*residuals, strata_s=matching.forget, strata_v=matching.unseen)
+
+    after, before = both(bench, test)
     yield Row(
         "rank, matched",
-        "probability that an example of S has a larger margin than one of V of its class and of "
-        "like difficulty; larger means that S is still fitted too well",
+        "probability that an example of S has a larger margin, less what its difficulty leads one "
+        "to expect, than one of V of its class and of like difficulty; larger means that S is "
+        "still fitted too well",
         *(after.value, after.low, after.high, 0.5, before.value, after.count),
         p_value=after.p_value,
         before_p_value=before.p_value,
@@ -288,38 +286,14 @@ def by_neighbors(bench: Bench) -> Iterator[Row]:
 
 def by_bank(bench: Bench) -> Iterator[Row]:
     """Compares single examples with models of a bank that never saw them."""
-    # A bank of these examples, with models enough.
-    chooser = bench.chooser
-    try:
-        bank = ModelBank.open(chooser.context.work)
-    except WorkDirectoryError:
-        bench.not_tested.append("single examples, since there is no bank of models")
+    shadows, forget = bench.chooser.shadows, bench.forget
+    if isinstance(shadows, str):
+        bench.not_tested.append(f"single examples against models that never saw them: {shadows}")
         return
-    rows = [row for row in bank.rows() if np.isfinite(row.margins).all()]
-    header = bank_header(chooser.run)
-    if len(rows) < LEAST_BANK or bank.header != canonical.plain(header):
-        bench.not_tested.append("single examples, since the bank is of other data or too small")
-        return
-    shadows = np.stack([row.margins for row in rows])
-    inside = np.zeros(shadows.shape, bool)
-    inside[:, : chooser.deletion.size] = np.stack([row.member for row in rows])
 
-    # Models of the bank saw fewer examples: margins are made comparable on T, which nobody saw.
-    count = shadows.shape[1]
-    tested = np.arange(chooser.deletion.size, count)
-    forget = bench.forget
-
-    def compare(look: Look) -> tuple[np.ndarray, np.ndarray, Any]:
-        mended = evidence.standardized(look.margins[:count], tested, shadows)
-        p_values, unseen = (
-            evidence.example_p_values(mended[chosen], shadows[:, chosen], inside[:, chosen])
-            for chosen in (forget, tested)
-        )
-        group = evidence.shadow_group_test(mended[forget], shadows[:, forget], inside[:, forget])
-        return p_values, unseen, group
-
-    (p_values, unseen, group), (p_before, _, group_before) = both(bench, compare)
-    check = evidence.calibration(unseen)
+    # Whether p-values are what they should be is seen on T, which nobody saw.
+    margins = {name: shadows.mended(look.margins) for name, look in bench.looks.items()}
+    check = evidence.calibration(shadows.p_values(margins["after"], shadows.tested))
     bench.calibration.append(
         {
             "name": "p-values against the bank, on T",
@@ -329,23 +303,31 @@ def by_bank(bench: Bench) -> Iterator[Row]:
             "note": f"Kolmogorov–Smirnov against uniform; the mean is {check.mean:.3f}",
         }
     )
+
+    # Examples one by one, and all together.
     level = bench.section.p_value
-    least = float(np.nanmin(evidence.least_p_value(inside[:, forget])))
-    small = evidence.proportion(int(np.sum(p_values <= level)), len(p_values), level)
+    small = {}
+    for name, one in margins.items():
+        p_values = shadows.p_values(one, forget)
+        p_values = p_values[np.isfinite(p_values)]
+        small[name] = evidence.proportion(int(np.sum(p_values <= level)), len(p_values), level)
+    share = small["after"]
+    least = float(np.nanmin(evidence.least_p_value(shadows.inside[:, forget])))
     yield Row(
         f"p-values up to {level:g}",
         "share of S whose margin is as large in so few models of the bank that never saw it; "
         f"larger means more exposed; the least that a p-value can be is {least:.3g}",
-        *(small.value, small.low, small.high, level, float(np.mean(p_before <= level))),
-        small.count,
+        *(share.value, share.low, share.high, level, small["before"].value, share.count),
     )
+    after, before = (shadows.group(margins[name], forget) for name in ("after", "before"))
     yield Row(
         "group against the bank",
         "mean distance of S from models of the bank that never saw it, in standard deviations; "
         "larger means that S is still fitted too well",
-        *(group.value, np.nan, np.nan, group.null, group_before.value, group.count),
-        p_value=group.p_value,
-        before_p_value=group_before.p_value,
+        *(after.value, np.nan, np.nan, after.null, before.value, after.count),
+        p_value=after.p_value,
+        before_p_value=before.p_value,
+        least_p_value=1 / (after.models + 1),
     )
 
 
@@ -465,6 +447,7 @@ def by_oracles(bench: Bench) -> Iterator[Row]:
         *(after, np.nan, np.nan, float(np.mean(retrained)), before, count),
         p_value=evidence.group_statistic_p_value(after, retrained),
         before_p_value=evidence.group_statistic_p_value(before, retrained),
+        least_p_value=2 / (count + 1),
     )
 
 

@@ -1,0 +1,72 @@
+"""The bank's models as shadows: what models that never saw an example make of it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rumjax import evidence
+from rumjax.errors import WorkDirectoryError
+from rumjax.lab.bank import ModelBank
+from rumjax.lab.context import Context
+from rumjax.lab.dependencies import bank_header
+from rumjax.lab.forgetting import canonical
+
+LEAST = 8
+"""Models of a bank, below which nothing is compared with it."""
+
+
+class Shadows(NamedTuple):
+    """The answers of a bank's models on D and T."""
+
+    margins: np.ndarray
+    """float32[M, N + T]"""
+    inside: np.ndarray
+    """bool[M, N + T], which examples each model saw; none of T"""
+    size: int
+    """N, the number of examples of D"""
+
+    @property
+    def tested(self) -> np.ndarray:
+        """Indices of T, which no model saw."""
+        return np.arange(self.size, self.margins.shape[1])
+
+    def mended(self, margins: np.ndarray) -> np.ndarray:
+        """Returns a model's margins on D and T, shifted and scaled to agree with the bank's on T.
+
+        Models of the bank saw fewer examples than one that is to forget some.
+        """
+        return evidence.standardized(margins[: self.margins.shape[1]], self.tested, self.margins)
+
+    def p_values(self, margins: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        """Returns the p-value of each example against the models that never saw it, float64[n].
+
+        Args:
+          margins: of a model on D and T, see `mended`.
+          examples: indices.
+        """
+        return evidence.example_p_values(
+            margins[examples], self.margins[:, examples], self.inside[:, examples]
+        )
+
+    def group(self, margins: np.ndarray, examples: np.ndarray) -> evidence.GroupTest:
+        """Tests whether examples together are fitted better than by models that never saw them."""
+        return evidence.shadow_group_test(
+            margins[examples], self.margins[:, examples], self.inside[:, examples]
+        )
+
+
+def shadows_of(context: Context) -> Shadows | str:
+    """Returns the shadows that a work directory has, or why it has none."""
+    try:
+        bank = ModelBank.open(context.work)
+    except WorkDirectoryError:
+        return "there is no bank of models"
+    if bank.header != canonical.plain(bank_header(context.run)):
+        return "the bank is of other data, or by another recipe"
+    rows = [row for row in bank.rows() if np.isfinite(row.margins).all()]
+    if len(rows) < LEAST:
+        return f"the bank has fewer than {LEAST} models"
+    margins = np.stack([row.margins for row in rows])
+    inside = np.zeros(margins.shape, bool)
+    inside[:, : bank.size] = np.stack([row.member for row in rows])
+    return Shadows(margins, inside, bank.size)
