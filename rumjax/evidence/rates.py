@@ -21,7 +21,8 @@ def exposed(
     a few retrained models shows that.
 
     Args:
-      forget_scores: of S, float[n_S]; larger means more likely trained on.
+      forget_scores: of S, float[n_S]; larger means more likely trained on: margins, or p-values
+        with their sign turned.
       unseen_scores: of V, which the model never saw, float[n_V].
       false_positive_rate: a.
 

@@ -161,7 +161,8 @@ def shadow_calibration(margins: np.ndarray, shadow_margins: np.ndarray) -> Calib
     gives it a p-value, and each has the Kolmogorov–Smirnov distance of its p-values from the
     uniform distribution on their grid. θu's distance is then ranked among the shadows':
     p = (1 + #{m: D_m ≥ D_u}) / (M + 1). That is exact if θu is exchangeable with the shadows,
-    however alike a model's margins are, and never below 1/(M + 1).
+    however alike a model's margins are (of few examples, equal distances make p larger), and never
+    below 1/(M + 1).
 
     Args:
       margins: φ_u of examples that no model saw, float[n].
