@@ -101,7 +101,7 @@ def shadow_group_test(
       half better than a model that lacks all of S, and the test then misses what is left of S in
       θu. Only retrained models replace that: `group_statistic_p_value`.
 
-    It is uniform over choices of S and models. Models that were all retrained without one S share
+    The p-value is uniform over choices of S and models. Models retrained without one S share
     its luck, and their p-values lie together.
 
     Args:

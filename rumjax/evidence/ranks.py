@@ -83,7 +83,7 @@ def rank_test(
 
     Without strata this is the test of Mann and Whitney (1947): exact where there are no ties and
     few pairs, by the normal approximation where both sides have 20 examples or more, else by
-    permutation. It holds for an S that is a random sample. It is
+    permutation. It holds for an S that is a random sample. The p-value is
     uniform over samples and models; models that were all retrained without one S share its luck,
     and have p-values that lie together.
 
