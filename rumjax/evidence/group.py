@@ -101,6 +101,9 @@ def shadow_group_test(
       half better than a model that lacks all of S, and the test then misses what is left of S in
       θu. Only retrained models replace that: `group_statistic_p_value`.
 
+    The p-value is uniform over choices of S and models. Models retrained without one S share
+    its luck, and their p-values lie together.
+
     Args:
       margins: φ_u on S, float[n].
       shadow_margins: φ_m on S, float[M, n].

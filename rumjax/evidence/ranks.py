@@ -83,7 +83,9 @@ def rank_test(
 
     Without strata this is the test of Mann and Whitney (1947): exact where there are no ties and
     few pairs, by the normal approximation where both sides have 20 examples or more, else by
-    permutation. It holds for an S that is a random sample.
+    permutation. It holds for an S that is a random sample. The p-value is
+    uniform over samples and models; models that were all retrained without one S share its luck,
+    and have p-values that lie together.
 
     With strata, each example of S is compared with V of its own stratum alone (as van Elteren,
     1960, does): the value is Σ_h (n_S,h/n_S)·AUC_h, so that V of a stratum weighs as much as S has
