@@ -52,7 +52,7 @@ def changed(path, value):
 
 
 ABSENT = object()
-PATHS = sorted(places(DOCUMENT), key=str)[1:]
+PATHS = [path for path in places(DOCUMENT) if path]
 
 
 def resealed(document):
