@@ -77,10 +77,12 @@ RETRAINED_AGAIN = (
 """Until when a certificate holds."""
 
 FORBIDDEN = re.compile(
-    r"\b(deleted|erased|compliant|compliance|complies|certified|guaranteed?|guarantees)\b",
+    r"""(?<![\w/\\.'"-])"""
+    r"(deleted|erased|compliant|compliance|complies|certified|guaranteed?|guarantees)"
+    r"""(?![\w/\\'"-]|\.\w)""",
     re.IGNORECASE,
 )
-"""Words that claim more than can be known."""
+"""Words that claim more than can be known, unless they are quoted or in the path of a file."""
 SPOKEN = (
     "claim",
     "copies",
@@ -314,7 +316,9 @@ def _texts(value: Any) -> list[str]:
 
 def _counted(request: Any) -> Any:
     """Returns a request with the number of its examples."""
-    return {"count": len(request.get("examples", ()))} | request
+    if not isinstance(request, Mapping) or not isinstance(request.get("examples"), list):
+        return request
+    return {"count": len(request["examples"]), **request}
 
 
 def _content(document: Mapping[str, Any]) -> dict[str, Any]:
