@@ -30,10 +30,14 @@ def plain(value: Any, where: str = "value") -> Any:
       >>> plain({"rate": float("nan"), "sizes": (1, 2)})
       {'rate': None, 'sizes': [1, 2]}
     """
-    if value is None or isinstance(value, bool | int | str):
+    # NumPy has numbers that are Python's too, and are to become these.
+    if value is None or isinstance(value, bool):
         return value
+    for kind in (str, int):
+        if isinstance(value, kind):
+            return kind(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, os.PathLike):
         return os.fspath(value)
 

@@ -18,26 +18,26 @@ from rumjax.lab.forgetting.records import KIND, VERSION, Certificate, filled, mi
 
 LEVELS = {
     "A": (
-        "The procedure is exact: the delivered model was trained without the examples, by the "
+        "The procedure is exact: the unlearned model was trained without the examples, by the "
         "recipe in this document, and the same program on the same machine makes it again bit for "
         "bit. This says how the model was made. It says nothing of copies of the examples that "
         "were left in the data, nor of other models."
     ),
     "B": (
         "The procedure is approximate, and was measured against models retrained without the "
-        "examples: the numbers below say how far the delivered model differs from them. A "
+        "examples: the numbers below say how far the unlearned model differs from them. A "
         "difference that was not measured may be there, and a small one is no proof that nothing "
         "of the examples is left."
     ),
     "C": (
         "The procedure is approximate, and was measured without retrained models: attacks were run "
-        "on the delivered model, and what they gave is compared with examples that it never saw. "
+        "on the unlearned model, and what they gave is compared with examples that it never saw. "
         "This is evidence about these attacks. It is no proof that nothing of the examples is "
         "left, and says nothing of attacks that were not run."
     ),
     "D": (
         "The procedure was applied only: the steps below were carried out, and nothing was "
-        "measured of what the delivered model still holds of the examples."
+        "measured of what the unlearned model still holds of the examples."
     ),
 }
 """What each level claims, and what it does not."""
@@ -45,15 +45,15 @@ LEVELS = {
 OUTCOMES = {
     "retrained": "The delivered model was trained without the examples.",
     "within_bounds": (
-        "The delivered model was unlearned, and every number that has a bound is within it."
+        "The delivered model was unlearned, and keeps every bound that was set beforehand."
     ),
     "inconclusive": (
-        "The delivered model was unlearned, and no bound was exceeded, but at least one number "
-        "that has a bound could not be measured."
+        "The delivered model was unlearned, and misses no bound that was set beforehand, but at "
+        "least one of them could not be measured."
     ),
     "applied": "The delivered model was unlearned, and nothing was measured.",
     "refused": (
-        "The unlearned model exceeds a bound and is not delivered: the delivered model is the one "
+        "The unlearned model misses a bound and is not delivered: the delivered model is the one "
         "from before, which still holds whatever it held of the examples."
     ),
 }
@@ -62,10 +62,10 @@ OUTCOMES = {
 DOES_NOT_PROVE = (
     "That nothing of the examples is left in the delivered model: evidence from attacks can show "
     "that something is left, and never that nothing is.",
-    "That a p-value above 0.05 means that the examples are forgotten: it means that this test, on "
-    "so many examples, found no difference.",
-    "That the examples are gone from anywhere but the delivered model: data, copies, logs, earlier "
-    "models and what was made from them are outside it, but for what is listed below.",
+    "That the examples are forgotten where a p-value is above 0.05: that test, on so many "
+    "examples, found no difference.",
+    "Anything about other places than the delivered model: data, copies, logs, earlier models and "
+    "what was made from them are outside this document, except what it lists as derived.",
     "That a law is satisfied: that is for others to say.",
 )
 """What no certificate proves."""
@@ -77,10 +77,12 @@ RETRAINED_AGAIN = (
 """Until when a certificate holds."""
 
 FORBIDDEN = re.compile(
-    r"\b(deleted|erased|compliant|compliance|complies|certified|guaranteed?|guarantees)\b",
+    r"""(?<![\w/\\.'"-])"""
+    r"(deleted|erased|compliant|compliance|complies|certified|guaranteed?|guarantees)"
+    r"""(?![\w/\\'"-]|\.\w)""",
     re.IGNORECASE,
 )
-"""Words that claim more than can be known."""
+"""Words that claim more than can be known, unless they are quoted or in the path of a file."""
 SPOKEN = (
     "claim",
     "copies",
@@ -314,7 +316,9 @@ def _texts(value: Any) -> list[str]:
 
 def _counted(request: Any) -> Any:
     """Returns a request with the number of its examples."""
-    return {"count": len(request.get("examples", ()))} | request
+    if not isinstance(request, Mapping) or not isinstance(request.get("examples"), list):
+        return request
+    return {"count": len(request["examples"]), **request}
 
 
 def _content(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,8 +116,8 @@ class Ledger:
             number=len(self.entries) + 1,
             time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             state=state,
-            batch=batch,
-            requests=list(requests),
+            batch=canonical.plain(batch, "log: batch"),
+            requests=canonical.plain(list(requests), "log: requests"),
             details=canonical.plain(details, "log"),
             previous=self.head,
         )

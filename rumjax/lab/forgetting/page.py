@@ -54,7 +54,7 @@ def _engine() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, count=_count, verdict=_verdict)
+    environment.filters.update(number=number, exact=exact, count=_count, verdict=_verdict)
     return environment
 
 
@@ -87,6 +87,18 @@ def number(value: Any) -> str:
     return wording.NOTHING if value is None else str(value)
 
 
+def exact(value: Any) -> str:
+    """Writes a number with all its digits, and a list by its members.
+
+    Examples:
+      >>> exact(0.00123456), exact([1, 0.5, "a"]), exact(None)
+      ('0.00123456', '1, 0.5, a', '–')
+    """
+    if isinstance(value, list):
+        return ", ".join(map(exact, value))
+    return wording.NOTHING if value is None else str(value)
+
+
 def _count(number: int, noun: str) -> str:
     """Writes how many of something there are."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -96,4 +108,4 @@ def _verdict(passed: bool | None) -> str:
     """Writes whether a number keeps its bound."""
     if passed is None:
         return "not measured"
-    return "kept" if passed else "exceeded"
+    return "kept" if passed else "missed"

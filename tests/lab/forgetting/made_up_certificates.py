@@ -27,7 +27,7 @@ def made(**changes):
             {
                 "name": "hard",
                 "algorithm": "salun",
-                "options": {"epochs": 2, "threshold": 0.5},
+                "options": {"epochs": 2, "threshold": 0.00123456},
                 "examples": 2,
                 "seconds": 1.5,
             }
@@ -48,7 +48,16 @@ def made(**changes):
                 "of_original": 0.4,
                 "count": 40,
                 "note": "Clopper–Pearson",
-            }
+            },
+            {
+                "name": "lower bound on ε",
+                "value": 0.0,
+                "low": None,
+                "high": None,
+                "null": 0.0,
+                "of_original": 1.87,
+                "count": 300,
+            },
         ],
         "gate": {"passed": True, "bounds": [bound()]},
         "calibration": [{"name": "p-values of V", "statistic": 0.1, "p_value": 0.5, "count": 100}],

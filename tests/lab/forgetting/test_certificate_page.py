@@ -34,7 +34,7 @@ class Reader(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data if self.open[-1:] != ["style"] else ""
+        self.text += f" {data}" if self.open[-1:] != ["style"] else ""
 
 
 def words(text):
@@ -64,11 +64,17 @@ def test_the_page_says_all_that_the_document_does():
         *("1 request, 2 examples", "r1", "2026-11-26T14:00:00+00:00"),
         *(document["original"]["digest"], "brought (orbax v0)", document["delivered"]["digest"]),
         *(document["data_before"]["manifest"], document["data_after"]["manifest"]),
-        *("exposed at 1 % false positives", "0.001 … 0.050", "0.400", "Clopper–Pearson"),
+        *(
+            "exposed at 1 % false positives",
+            "0.001 … 0.050",
+            "0.400",
+            "– 0.000 1.870 300",
+            "Clopper–Pearson",
+        ),
         *("accuracy on V", "kept", "at least 0.900", "p-values of V"),
         *("bank/00001.npz", "answers of a model of the bank"),
-        *("salun", "epochs 2, threshold 0.500", "0.310, of 0.330 allowed; epochs"),
-        *("Use of R", "trained on", "name sgd, learning_rate 0.100", "0.1.0"),
+        *("salun", "epochs 2, threshold 0.00123456", "0.310, of 0.330 allowed; epochs"),
+        *("Use of R trained on", "name sgd, learning_rate 0.1", "0.1.0"),
         *(document["content_sha256"], document["log_head"], *document["requests"][0]["examples"]),
         "2 identical, 3 similar. By embedding.",
     ):
