@@ -25,6 +25,8 @@ V1 = "orbax.checkpoint"
 """The empty file in a folder of Orbax v1."""
 DETAILS = "_CHECKPOINT_METADATA"
 """The file in which Orbax says who saved a step, and what its user says of it."""
+METRICS = "metrics"
+"""The item that a manager keeps for itself."""
 STEP = re.compile(r"(?:(?P<prefix>.+)_)?(?P<number>\d+)")
 """The name of a step's folder."""
 
@@ -75,13 +77,14 @@ def look(path: pathlib.Path) -> Folder:
             return Folder(path, "v1" if (path / V1).is_file() else "step", path, items, others)
 
     # The last step is what a manager restores when it is not told which.
-    steps = [
-        folder
-        for folder in path.iterdir()
-        if folder.is_dir() and STEP.fullmatch(folder.name) and _is_saved(folder)
-    ]
+    steps = [folder for folder in path.iterdir() if _is_step(folder)]
     if not steps:
         raise InvalidInputError(f"checkpoint: {path} holds no checkpoint: {_absence(path)}")
+    prefixes = sorted({_parts(folder.name)["prefix"] or "no name" for folder in steps})
+    if len(prefixes) > 1:
+        raise InvalidInputError(
+            f"checkpoint: {path} holds steps of {', '.join(prefixes)}; give the path of one of them"
+        )
     last = max(steps, key=lambda folder: _number(folder.name))
     step = look(last)
     notes: tuple[str, ...] = ()
@@ -201,7 +204,7 @@ def _write_step(root: pathlib.Path, like: Folder, tree: PyTree, details: dict[st
         standard = "pytree" not in str(handlers.get(item, "standard")).lower()
         arguments[item] = (ocp.args.StandardSave if standard else ocp.args.PyTreeSave)(part)
     for other in like.others:
-        if "json" in str(handlers.get(other, "")).lower():
+        if other != METRICS and "json" in str(handlers.get(other, "")).lower():
             arguments[other] = ocp.args.JsonSave(_read_json(like.saved / other))
     single = list(arguments) == ["default"]
     options = ocp.CheckpointManagerOptions(
@@ -234,9 +237,13 @@ def _items(path: pathlib.Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(arrays), tuple(each.name for each in folders if each.name not in arrays)
 
 
-def _is_saved(folder: pathlib.Path) -> bool:
-    """Tests whether a folder is a tree of arrays, or a step with some."""
-    return (folder / ARRAYS).is_file() or bool(_items(folder)[0])
+def _is_step(folder: pathlib.Path) -> bool:
+    """Tests whether a folder is the step of a manager, or of Flax's `save_checkpoint`."""
+    if not folder.is_dir() or not STEP.fullmatch(folder.name) or (folder / V1).exists():
+        return False
+    if (folder / ARRAYS).is_file():
+        return _parts(folder.name)["prefix"] in (None, "checkpoint")
+    return bool(_items(folder)[0])
 
 
 def _parts(name: str) -> dict[str, Any]:

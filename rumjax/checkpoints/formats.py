@@ -32,6 +32,12 @@ COMPRESSED = {
 PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """The first bytes of pickles."""
 
+OTHERS = {
+    b"\x93NUMPY": "a single array of NumPy; write all arrays of the model by numpy.savez",
+    b"\x89HDF": "HDF5; write the arrays by numpy.savez, named as the module names them",
+}
+"""The first bytes of files of arrays that are not read, and what to do about them."""
+
 MAPS = {*range(0x81, 0x90), 0xDE, 0xDF}
 """The first byte of a msgpack that is a map and holds something."""
 LONGEST_HEADER = 100_000_000
@@ -96,15 +102,11 @@ def _detect_file(path: pathlib.Path) -> str:
 
     if start.startswith(b"PK"):
         return _detect_zip(path)
-    if start[0] in MAPS:
-        return "msgpack"
-    known = {
-        b"\x93NUMPY": "a single array of NumPy; write all arrays of the model by numpy.savez",
-        b"\x89HDF": "HDF5; write the arrays by numpy.savez, named as the module names them",
-    }
-    for magic, what in known.items():
+    for magic, what in OTHERS.items():
         if start.startswith(magic):
             raise InvalidInputError(f"checkpoint: {path} is {what}")
+    if start[0] in MAPS:
+        return "msgpack"
     raise InvalidInputError(
         f"checkpoint: {path} is of no known format, it begins with {start!r}; wanted Flax msgpack, "
         "safetensors, .npz, or a folder of Orbax"

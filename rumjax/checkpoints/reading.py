@@ -3,26 +3,21 @@
 import functools
 import importlib
 import os
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rumjax.checkpoints import files
-from rumjax.checkpoints.formats import detect
 from rumjax.checkpoints.matching import MOST_NAMED, Fit, Form, Mismatch, describe, form_of
 from rumjax.checkpoints.searching import Search, choose, is_average, search, unread
-from rumjax.checkpoints.trees import Content, Path, of_tree, shown_path
+from rumjax.checkpoints.sources import Source, open_source
+from rumjax.checkpoints.trees import Content, shown_path
 from rumjax.errors import InvalidInputError
 from rumjax.models import Model
 from rumjax.models.checks import check_images, check_model
 from rumjax.types import Variables
-
-if TYPE_CHECKING:
-    from rumjax.checkpoints.folders import Folder
 
 SIZES = (32, 28, 224, 64, 8)
 """Sides of images that are tried where none are given."""
@@ -44,22 +39,6 @@ class Checkpoint(NamedTuple):
     """which was read, for example "orbax v1" or "checkpoint manager, step 30, item default" """
     notes: tuple[str, ...]
     """sentences on what was chosen, converted or left unread"""
-
-
-class Source(NamedTuple):
-    """A checkpoint that was opened."""
-
-    path: pathlib.Path
-    below: Path
-    """the subtree that was asked for"""
-    format: str
-    """one of `FORMATS`"""
-    contents: list[Content]
-    """what it may hold: several where names can be taken apart in several ways"""
-    folder: "Folder | None" = None
-    """of Orbax"""
-    named: files.NamedArrays | None = None
-    """the arrays of a safetensors or .npz"""
 
 
 class Found(NamedTuple):
@@ -100,7 +79,7 @@ def read(
         arrays are not the model's, or those of several models are; or some are not finite.
 
     Examples:
-      >>> import tempfile
+      >>> import pathlib, tempfile
       >>> from flax import serialization
       >>> from rumjax.models import Cnn
       >>> model, images = Model(Cnn(2, widths=(), hidden=4)), np.zeros((1, 2, 2, 1), np.uint8)
@@ -145,13 +124,23 @@ def find(path: str | os.PathLike[str], model: Model, images: Any, format: str) -
     forms = functools.partial(_forms, model, images)
 
     # By the names of Flax, or else by those of PyTorch.
-    searches = [
-        (content, search(content, forms(), below=source.below, open_names=_items(source)))
-        for content in source.contents
-    ]
+    searches = []
+    refusal = None
+    for content in source.contents:
+        try:
+            result = search(content, forms(), below=source.below, open_names=_items(source))
+        except InvalidInputError as error:
+            refusal = error
+        else:
+            searches.append((content, result))
+    if refusal is not None and not searches:
+        raise refusal
     fitting = [(content, result) for content, result in searches if result.fits]
     if not fitting:
-        return _find_torch(source, model, forms()) or _refuse(source, searches, model, images)
+        converted = _find_torch(source, model, forms())
+        if converted is None:
+            _refuse(source, searches, model, images)
+        return converted
     content, result = min(fitting, key=lambda pair: bool(pair[1].fits[0].renamed))
 
     # The numbers of the one that fits.
@@ -163,43 +152,10 @@ def find(path: str | os.PathLike[str], model: Model, images: Any, format: str) -
         *same,
         *(f"{mine} was read from {theirs!r}, by its shapes" for mine, theirs in fit.renamed),
         *casts,
-        *_unread(content, fit),
+        *_unread(unread(content, fit, result.fits)),
     )
     checkpoint = Checkpoint(variables, _name(source, fit), notes)
     return Found(checkpoint, source, content, fit, fit.form)
-
-
-def open_source(path: str | os.PathLike[str], format: str) -> Source:
-    """Opens a checkpoint, and reads all that is in it.
-
-    Raises:
-      InvalidInputError: there is none, or it cannot be read.
-    """
-    # What follows "#" is a subtree, unless the file is called so.
-    try:
-        place, below = pathlib.Path(path).expanduser(), tuple[str, ...]()
-        if not place.exists() and "#" in str(place):
-            name, _, subtree = str(place).rpartition("#")
-            place, below = pathlib.Path(name), tuple(filter(None, subtree.split("/")))
-        exists = place.exists()
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
-        raise InvalidInputError(f"checkpoint: {path!r} is no path ({error})") from error
-    if not exists:
-        raise InvalidInputError(f"checkpoint: there is nothing at {place}; see to the path")
-
-    # Its content.
-    kind = detect(place, format)
-    if kind == "orbax":
-        # Orbax takes long to import.
-        from rumjax.checkpoints import folders
-
-        folder = folders.look(place)
-        content = of_tree(folders.restore(folder))
-        return Source(place, below, kind, [content], folder=folder)
-    if kind == "msgpack":
-        return Source(place, below, kind, [of_tree(files.read_msgpack(place))])
-    named = files.read_safetensors(place) if kind == "safetensors" else files.read_npz(place)
-    return Source(place, below, kind, files.contents(named.arrays), named=named)
 
 
 def _forms(model: Model, images: Any) -> Iterator[Form]:
@@ -278,14 +234,13 @@ def _find_torch(source: Source, model: Model, forms: Iterator[Form]) -> Found | 
     Raises:
       InvalidInputError: the layout is known, and the arrays are not this model's.
     """
-    arrays: Mapping[str, np.ndarray] = {} if source.named is None else source.named.arrays
-    if source.below or not any(name.endswith(".weight") for name in arrays):
+    if source.named is None or source.below or not _has_torch_names(source):
         return None
     layouts = torch_layouts()
     refusal = None
     for form in forms:
         try:
-            variables = layouts.from_torch(arrays, model, form.variables)
+            variables = layouts.from_torch(source.named.arrays, model, form.variables)
         except InvalidInputError as error:
             refusal = refusal or error
             continue
@@ -312,7 +267,7 @@ def torch_layouts() -> Any:
 
 def _refuse(
     source: Source, searches: Sequence[tuple[Content, Search]], model: Model, images: Any
-) -> Found:
+) -> NoReturn:
     """Raises the error for a checkpoint that does not fit, by the place that is nearest.
 
     Raises:
@@ -335,9 +290,19 @@ def _refuse(
     advice = "give the model that was trained"
     if images is None:
         advice += ", and images of its size"
+    if _has_torch_names(source):
+        advice = (
+            "its names are PyTorch's, of no layout that is converted; those of ResNet and ViT in "
+            "torchvision and timm are, into the networks of rumjax.models"
+        )
     raise InvalidInputError(
         f"checkpoint: {source.path} does not fit {name}: {describe(mismatch)}; {advice}"
     )
+
+
+def _has_torch_names(source: Source) -> bool:
+    arrays = () if source.named is None else source.named.arrays
+    return any(name.endswith(".weight") for name in arrays)
 
 
 def _items(source: Source) -> tuple[str, ...]:
@@ -358,7 +323,6 @@ def _where(fit: Fit) -> str:
     return f"the parameters were found at {shown_path(fit.path)!r}{average}"
 
 
-def _unread(content: Content, fit: Fit) -> tuple[str, ...]:
-    names = unread(content, fit)
+def _unread(names: Sequence[str]) -> tuple[str, ...]:
     verb = "was" if len(names) == 1 else "were"
     return (f"{', '.join(names)} {verb} not read",) if names else ()

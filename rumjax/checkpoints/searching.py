@@ -18,7 +18,7 @@ from rumjax.checkpoints.matching import (
 from rumjax.checkpoints.trees import Content, Node, Path, positions, shown_path
 from rumjax.errors import InvalidInputError, check_choice
 
-DEPTH = 3
+DEPTH = 4
 """Levels below the root, at most, that are searched."""
 WRAPPERS = {
     "params",
@@ -40,9 +40,6 @@ OPTIMIZERS = {
     "opt_states",
     "optimizer_state",
     "optimizer_states",
-    "mu",
-    "nu",
-    "trace",
 }
 """Names of an optimizer's state, which has arrays of the parameters' shapes."""
 AVERAGES = {"ema", "average", "averaged", "polyak", "swa"}
@@ -100,8 +97,9 @@ def search(
     # By shape, where that leaves no choice.
     for form, _ in tried:
         forced = [match_by_shape(place, content, form) for place in places]
-        if fits := [fit for fit in forced if fit is not None]:
-            return Search(tuple(fits), None, ())
+        # A level that holds nothing else fits as what is in it does.
+        if fits := {frozenset(fit.positions): fit for fit in forced if fit is not None}:
+            return Search(tuple(fits.values()), None, ())
     return Search((), nearest, next((others for _, others in tried if others), ()))
 
 
@@ -111,11 +109,11 @@ def choose(search: Search, content: Content, where: str) -> tuple[Fit, tuple[str
     Raises:
       InvalidInputError: several places fit and hold different numbers.
     """
-    first, *others = search.fits
+    first, *others = sorted(search.fits, key=lambda fit: any(map(is_average, fit.path)))
     same = [other for other in others if _equal(first, other, content)]
     if len(same) < len(others):
-        names = [shown_path(fit.path) or "the root" for fit in search.fits]
-        chosen = next(shown_path(fit.path) for fit in search.fits if fit.path)
+        names = [shown_path(fit.path) or "the root" for fit in (first, *others)]
+        chosen = next(shown_path(fit.path) for fit in (first, *others) if fit.path)
         raise InvalidInputError(
             f"checkpoint: {where} holds {len(names)} models that fit and differ, at "
             f"{', '.join(map(repr, names))}; choose one by its path, for example {where}#{chosen}"
@@ -133,9 +131,9 @@ def is_average(name: str) -> bool:
     return bool(AVERAGES & set(re.split(r"[\W_]+", name.lower())))
 
 
-def unread(content: Content, fit: Fit) -> tuple[str, ...]:
-    """Returns the names beside the way to a fit, and beside what was read of it."""
-    read = set(fit.positions)
+def unread(content: Content, fit: Fit, fits: Iterable[Fit]) -> tuple[str, ...]:
+    """Returns the names beside the way to a fit that no fit has anything of."""
+    read = {position for each in fits for position in each.positions}
     node, names = content.root(), []
     for depth in range(len(fit.path) + 1):
         inside = fit.path[depth : depth + 1]
@@ -174,7 +172,7 @@ def _places(
         return
     is_network = _has_layers(node) and not open_names
     for name, child in node.items():
-        # A network's own layers are no models, whatever they are called.
+        # A network's own layers are not models, whatever they are called.
         if name == "params" or is_average(name) or len(node) == 1:
             enter = True
         else:

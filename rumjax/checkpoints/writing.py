@@ -14,8 +14,9 @@ import numpy as np
 from rumjax.archives import reason
 from rumjax.checkpoints import files
 from rumjax.checkpoints.matching import Fit, Form, form_of
-from rumjax.checkpoints.reading import Found, Source, find, open_source, torch_layouts
+from rumjax.checkpoints.reading import Found, find, torch_layouts
 from rumjax.checkpoints.searching import OPTIMIZERS, search
+from rumjax.checkpoints.sources import Source, open_source
 from rumjax.checkpoints.trees import Content, Path, shown_path
 from rumjax.errors import InvalidInputError
 from rumjax.models import Model
@@ -147,12 +148,21 @@ def _leaves_of(variables: Variables, form: Form) -> list[np.ndarray]:
             f"variables: they are not of the checkpoint's form; {shown_path(wrong[0])} is the "
             f"first of {len(wrong)} arrays that differ"
         )
-    if infinite := [path for path in form.paths if not np.isfinite(arrays[path]).all()]:
-        raise InvalidInputError(
-            f"variables: {shown_path(infinite[0])} has numbers that are not finite; has the model "
-            "diverged?"
-        )
+    for path in form.paths:
+        _check_finite(arrays[path], f"variables, {shown_path(path)}")
     return [arrays[path] for path in form.paths]
+
+
+def _check_finite(array: np.ndarray, what: str) -> None:
+    """Checks numbers before they are written.
+
+    Raises:
+      InvalidInputError: some are not finite.
+    """
+    if not np.isfinite(array.astype(np.float64)).all():
+        raise InvalidInputError(
+            f"{what}: there are numbers that are not finite; has the model diverged?"
+        )
 
 
 def _replace(new: Sequence[np.ndarray], found: Found, content: Content, fit: Fit) -> Written:
@@ -168,8 +178,10 @@ def _replace(new: Sequence[np.ndarray], found: Found, content: Content, fit: Fit
     for other in fits.values():
         for array, position in zip(new, other.positions, strict=True):
             leaves[position] = _like(array, content.leaves[position])
-            if leaves[position].dtype != array.dtype:
-                rounded.add(str(leaves[position].dtype))
+            dtype = leaves[position].dtype
+            if dtype != array.dtype:
+                rounded.add(str(dtype))
+                _check_finite(np.asarray(leaves[position]), f"variables in {dtype}")
             replaced.add(position)
         named = repr(shown_path(other.path)) if other.path else "the whole checkpoint"
         notes.append(f"{named} was replaced")
@@ -207,7 +219,7 @@ def _like(array: np.ndarray, old: Any) -> Any:
     """Returns an array with the dtype of another, on the device that it is on; or a number."""
     if isinstance(old, jax.Array):
         return jax.device_put(array.astype(old.dtype), old.sharding)
-    if isinstance(old, int | float):
+    if isinstance(old, np.generic | int | float):
         return type(old)(array)
     return array.astype(old.dtype)
 
