@@ -1,6 +1,9 @@
 """SISA is exact: what is forgotten leaves no trace, and all else stays to the bit."""
 
+import contextlib
 import json
+import pathlib
+import re
 
 import hypothesis
 import hypothesis.strategies as st
@@ -59,23 +62,16 @@ def forget(recipe, data):
     return forget
 
 
+@contextlib.contextmanager
 def on_devices(count):
     """Has models made on the first devices, one at a time on each."""
-    patch = pytest.MonkeyPatch()
 
     def fitting(models, most):
         return jax.local_devices()[: min(count, models)], 1
 
-    patch.setattr(ensembles, "fitting", fitting)
-
-    class Context:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            patch.undo()
-
-    return Context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensembles, "fitting", fitting)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -465,3 +461,15 @@ def test_the_recipe_is_remembered_in_words(before):
     numbers = json.loads(before.recipe)
     assert numbers["epochs"] == EPOCHS
     assert numbers["augmentation"] == "Augmentation(pad=0, flip=False)"
+
+
+def test_the_example_of_the_readme_runs(model, recipe, data):
+    readme = pathlib.Path(__file__).parent.parent / "README.md"
+    (block,) = re.findall(
+        r"```python\n(from rumjax import sisa\n.*?)```", readme.read_text(), re.DOTALL
+    )
+    names = {"jax": jax, "model": model, "recipe": recipe, "data": data, "images": data.images}
+    with on_devices(1):
+        exec(compile(block, str(readme), "exec"), names)
+    assert names["shares"].shape == (SIZE, 3)
+    assert names["ensemble"].forgotten.tolist() == [17]
