@@ -1,6 +1,7 @@
 """SISA is exact: what is forgotten leaves no trace, and all else stays to the bit."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import re
@@ -16,6 +17,7 @@ from rumjax import ensemble as ensembles
 from rumjax import sisa
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import predict
+from rumjax.sisa.slices import Slice
 from rumjax.training import Sgd
 from rumjax.types import Dataset, Task, subset
 from rumjax.unlearn import finetune, retrain
@@ -173,6 +175,22 @@ def test_each_slice_is_a_run_of_the_recipe_with_fresh_momentum(before, recipe, d
         jax.tree.leaves(shard_of(before, 0)), jax.tree.leaves(state.variables), strict=True
     ):
         np.testing.assert_allclose(found[2], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_every_slice_goes_through_the_whole_schedule(model):
+    steps = retrain(model, epochs=10, schedule="steps", milestones=(4, 8), decay=0.5)
+    fields = {field.name: getattr(steps, field.name) for field in dataclasses.fields(steps)}
+    five = Slice(**fields | {"epochs": 5, "planned": 10})
+    found = [float(five.rate(jnp.float32(progress))) for progress in (0, 1.9, 2, 3.9, 4)]
+    assert found == [1, 1, 0.5, 0.5, 0.25]
+
+
+def test_later_requests_compile_nothing(monkeypatch, forget, before, after):
+    assert after is not None
+    traced, passes = [], Slice.passes
+    monkeypatch.setattr(Slice, "passes", lambda *args: traced.append(args) or passes(*args))
+    forget(forget(before, SECOND).ensemble, of(0, 1)[:5])
+    assert not traced
 
 
 # Cost
