@@ -24,33 +24,37 @@ from rumjax import chain, data, models, retrain, run, sisa, task
 from rumjax.types import Dataset
 
 DELETIONS = (1, 10, 40, 200)
-SLICES, EPOCHS, DRAWS = 3, 10, 1000
+SIZE, SLICES, EPOCHS, DRAWS = 6000, 3, 10, 1000
 PARTS = ("accuracy", "gradients", "seconds")
 
-splits = data.load("fashion_mnist_mini")
-dataset = Dataset(*map(jnp.asarray, splits.train))
-SIZE = len(dataset.labels)
-model = models.build("cnn", 10)
-recipe = retrain(model, epochs=EPOCHS, batch_size=64, learning_rate=0.1)
-predict = jax.jit(sisa.predict, static_argnums=0, static_argnames="vote")
+
+class Setting:
+    """What is trained on what."""
+
+    def __init__(self):
+        self.splits = data.load("fashion_mnist_mini")
+        self.data = Dataset(*map(jnp.asarray, self.splits.train))
+        self.model = models.build("cnn", 10)
+        self.recipe = retrain(self.model, epochs=EPOCHS, batch_size=64, learning_rate=0.1)
+        self.predict = jax.jit(sisa.predict, static_argnums=0, static_argnames="vote")
+
+    def single(self, seed, forget=()):
+        """A model trained from scratch without some examples."""
+        steps = chain(task(forget, SIZE, capacity=max(DELETIONS)), self.recipe)
+        return jax.block_until_ready(run(jax.random.key(seed), steps, None, self.data))
+
+    def right(self, several, vote="mean"):
+        test = self.splits.test
+        said = np.argmax(self.predict(self.model, several, test.images, vote=vote), axis=1)
+        return float(np.mean(said == test.labels))
 
 
 def draw(seed, count):
     return np.random.default_rng((seed, count)).choice(SIZE, count, replace=False)
 
 
-def single(seed, forget=()):
-    """A model trained from scratch without some examples."""
-    steps = chain(task(forget, SIZE, capacity=max(DELETIONS)), recipe)
-    return jax.block_until_ready(run(jax.random.key(seed), steps, None, dataset))
-
-
-def right(several, vote="mean"):
-    said = np.argmax(predict(model, several, splits.test.images, vote=vote), axis=1)
-    return float(np.mean(said == splits.test.labels))
-
-
-def accuracies(plans):
+def accuracies(setting, plans):
+    recipe, dataset, right = setting.recipe, setting.data, setting.right
     found = {name: [] for name in ("one", "mean", "majority", "one after", "mean after")}
     exact = True
     for seed, plan in enumerate(plans):
@@ -60,7 +64,7 @@ def accuracies(plans):
         scratch = sisa.train(key, plan, recipe, dataset, already_forgotten=forget)
         exact &= sisa.digest(after) == sisa.digest(scratch)
         for name, gone in {"one": (), "one after": forget}.items():
-            alone = single(seed, gone)
+            alone = setting.single(seed, gone)
             found[name].append(right(jax.tree.map(lambda leaf: leaf[None], alone)))
         found["mean"].append(right(sisa.models(ensemble)))
         found["majority"].append(right(sisa.models(ensemble), "majority"))
@@ -68,7 +72,7 @@ def accuracies(plans):
     return {name: spread(values) for name, values in found.items()} | {"exact": exact}
 
 
-def gradients(plans):
+def gradients(_, plans):
     found = {}
     for count in DELETIONS:
         prices = [
@@ -77,18 +81,19 @@ def gradients(plans):
         ]
         found[count] = {
             "share": spread([price.share for price in prices]),
-            "touched": float(np.mean([len(price.retrained) for price in prices])),
-            "expected": sisa.expected_shards(plans[0].shards, count),
+            "touched": round(float(np.mean([len(price.retrained) for price in prices])), 3),
+            "expected": round(sisa.expected_shards(plans[0].shards, count), 3),
         }
     return found
 
 
-def seconds(plans):
+def seconds(setting, plans):
+    recipe, dataset = setting.recipe, setting.data
     found = {count: [] for count in DELETIONS}
-    single(0)
+    setting.single(0)
     for seed, plan in enumerate(plans):
         ensemble = sisa.train(jax.random.key(seed), plan, recipe, dataset)
-        again = pairs.seconds(lambda seed=seed: single(seed, draw(seed, max(DELETIONS))))
+        again = pairs.seconds(lambda seed=seed: setting.single(seed, draw(seed, max(DELETIONS))))
         for count in DELETIONS:
             request = (ensemble, recipe, dataset, draw(seed, count))
             mine = pairs.seconds(lambda request=request: sisa.forget(*request))
@@ -110,14 +115,14 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
-    found = {}
+    setting, found = Setting(), {}
     for shards in arguments.shards:
         plans = [
             sisa.plan(SIZE, shards=shards, slices=SLICES, seed=seed)
             for seed in range(arguments.seeds)
         ]
         measures = {"accuracy": accuracies, "gradients": gradients, "seconds": seconds}
-        found[shards] = {name: measures[name](plans) for name in arguments.parts}
+        found[shards] = {name: measures[name](setting, plans) for name in arguments.parts}
         print(f"{shards} shards: {found[shards]}", flush=True)
     pairs.finish("sisa", slices=SLICES, seeds=arguments.seeds, by_shards=found)
 

@@ -1,6 +1,10 @@
 """SISA is exact: what is forgotten leaves no trace, and all else stays to the bit."""
 
+import contextlib
+import dataclasses
 import json
+import pathlib
+import re
 
 import hypothesis
 import hypothesis.strategies as st
@@ -13,6 +17,7 @@ from rumjax import ensemble as ensembles
 from rumjax import sisa
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import predict
+from rumjax.sisa.slices import Slice
 from rumjax.training import Sgd
 from rumjax.types import Dataset, Task, subset
 from rumjax.unlearn import finetune, retrain
@@ -59,23 +64,16 @@ def forget(recipe, data):
     return forget
 
 
+@contextlib.contextmanager
 def on_devices(count):
     """Has models made on the first devices, one at a time on each."""
-    patch = pytest.MonkeyPatch()
 
     def fitting(models, most):
         return jax.local_devices()[: min(count, models)], 1
 
-    patch.setattr(ensembles, "fitting", fitting)
-
-    class Context:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            patch.undo()
-
-    return Context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensembles, "fitting", fitting)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +175,22 @@ def test_each_slice_is_a_run_of_the_recipe_with_fresh_momentum(before, recipe, d
         jax.tree.leaves(shard_of(before, 0)), jax.tree.leaves(state.variables), strict=True
     ):
         np.testing.assert_allclose(found[2], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_every_slice_goes_through_the_whole_schedule(model):
+    steps = retrain(model, epochs=10, schedule="steps", milestones=(4, 8), decay=0.5)
+    fields = {field.name: getattr(steps, field.name) for field in dataclasses.fields(steps)}
+    five = Slice(**fields | {"epochs": 5, "planned": 10})
+    found = [float(five.rate(jnp.float32(progress))) for progress in (0, 1.9, 2, 3.9, 4)]
+    assert found == [1, 1, 0.5, 0.5, 0.25]
+
+
+def test_later_requests_compile_nothing(monkeypatch, forget, before, after):
+    assert after is not None
+    traced, passes = [], Slice.passes
+    monkeypatch.setattr(Slice, "passes", lambda *args: traced.append(args) or passes(*args))
+    forget(forget(before, SECOND).ensemble, of(0, 1)[:5])
+    assert not traced
 
 
 # Cost
@@ -465,3 +479,15 @@ def test_the_recipe_is_remembered_in_words(before):
     numbers = json.loads(before.recipe)
     assert numbers["epochs"] == EPOCHS
     assert numbers["augmentation"] == "Augmentation(pad=0, flip=False)"
+
+
+def test_the_example_of_the_readme_runs(model, recipe, data):
+    readme = pathlib.Path(__file__).parent.parent / "README.md"
+    (block,) = re.findall(
+        r"```python\n(from rumjax import sisa\n.*?)```", readme.read_text(), re.DOTALL
+    )
+    names = {"jax": jax, "model": model, "recipe": recipe, "data": data, "images": data.images}
+    with on_devices(1):
+        exec(compile(block, str(readme), "exec"), names)
+    assert names["shares"].shape == (SIZE, 3)
+    assert names["ensemble"].forgotten.tolist() == [17]
