@@ -21,6 +21,18 @@ REFUSED = 3
 """The exit status where no model kept the bounds."""
 
 
+UNUSED = {
+    "seed": 0,
+    "seeds": 1,
+    "bank": {"models": 64, "fraction": 0.5, "seed": 0},
+    "forget": {"by": "random", "size": 1},
+    "unlearning": {},
+    "methods": {},
+    "attack": {"samples": None},
+}
+"""Sections that a run needs and requests do not, for configurations that leave them out."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status, see `rumjax.launch.main`.
 
@@ -71,8 +83,7 @@ def _run(argv: Sequence[str], console: Console) -> int:
         with workdir.WorkDirectory(arguments.workdir) as work:
             purging.purge(work, console)
         return 0
-    config = configuration(arguments.config, overrides)
-    run = experiment.build(config)
+    run = experiment.build({**UNUSED, **configuration(arguments.config, overrides)})
     with workdir.WorkDirectory(arguments.workdir or f"runs/{run.name}") as work:
         console.print(f"{run.name} in {work.path}", markup=False, soft_wrap=True)
         return fulfilling.fulfil(
