@@ -90,8 +90,8 @@ def train(
       data: all of D.
       already_forgotten: distinct integers below N, which no model sees.
       per_device: models that a device holds at a time, at most, see `rumjax.ensemble.arrange`.
-        With more than one, an accelerator trains shards of equal size side by side; then models
-        are those that are trained one by one but for rounding, and exact but for rounding.
+        With more than one, an accelerator trains shards of equal size side by side, and what a
+        request leaves equals training from scratch up to rounding, not to the bit.
       on_epoch: called after every epoch, see `rumjax.ensemble.make`.
 
     Raises:
