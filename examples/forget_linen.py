@@ -1,6 +1,6 @@
 """Requests to be forgotten by the model of `examples/train_linen.py`.
 
-    python -m rumjax.forget --config=examples/forget_linen.py --requests=examples/requests_1.csv
+python -m rumjax.forget --config=examples/forget_linen.py --requests=examples/requests_1.csv
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """A model trained without rumjax: a Linen network, by optax, saved as Flax's msgpack.
 
-    python examples/train_linen.py images linen.msgpack          # trains and saves
-    python examples/train_linen.py images linen.msgpack --test   # loads and tests
+python examples/train_linen.py images linen.msgpack          # trains and saves
+python examples/train_linen.py images linen.msgpack --test   # loads and tests
 """
 
 import functools
@@ -56,7 +56,9 @@ def step(state, images, labels):
 
     def loss(params):
         variables = {"params": params, "batch_stats": state.batch_stats}
-        (logits, _), updated = state.apply_fn(variables, images, train=True, mutable=["batch_stats"])
+        (logits, _), updated = state.apply_fn(
+            variables, images, train=True, mutable=["batch_stats"]
+        )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), updated["batch_stats"]
 

@@ -1,13 +1,12 @@
 """A model trained without rumjax: an NNX network, by optax, saved by Orbax.
 
-    python examples/train_nnx.py images nnx_model          # trains and saves
-    python examples/train_nnx.py images nnx_model --test   # loads and tests
+python examples/train_nnx.py images nnx_model          # trains and saves
+python examples/train_nnx.py images nnx_model --test   # loads and tests
 """
 
 import pathlib
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax

@@ -71,11 +71,14 @@ LAB = (
     "lab.explaining",
     "lab.overrides",
     "lab.config",
+    "lab.reserve",
     "lab.experiment",
+    "lab.context",
+    "lab.bringing",
+    "lab.difficulty",
     "lab.dependencies",
     "lab.results",
     "lab.report",
-    "lab.context",
     "lab.jobs",
     "lab.crew",
     "lab.making",
@@ -87,6 +90,7 @@ LAB = (
     "lab.planning",
     "lab.compiling",
     "lab.plans",
+    "lab.pipeline",
     "lab.forgetting.canonical",
     "lab.forgetting.ledger",
     "lab.forgetting.tables",
@@ -95,14 +99,22 @@ LAB = (
     "lab.forgetting.records",
     "lab.forgetting.certificate",
     "lab.forgetting.page",
+    "lab.forgetting.deletion",
+    "lab.forgetting.shadows",
+    "lab.forgetting.choosing",
+    "lab.forgetting.findings",
+    "lab.forgetting.gate",
+    "lab.forgetting.delivering",
+    "lab.forgetting.fulfilling",
+    "lab.forgetting.verifying",
+    "lab.forgetting.purging",
     "lab.forgetting",
-    "lab.pipeline",
     "lab.starting",
     "lab.publishing",
 )
 """the lab's rooms, lowest first: each may import those before it, and all of the library"""
 
-COMMANDS = ("launch", "tune", "publish", "plan", "__main__")
+COMMANDS = ("launch", "tune", "publish", "plan", "forget", "__main__")
 """the commands, lowest first, which may import everything before them"""
 
 ONLY = {

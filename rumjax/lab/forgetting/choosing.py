@@ -37,6 +37,8 @@ RETRAIN = "retrain"
 """The candidate that is trained anew without what is to be forgotten."""
 MATCHED_SHARE = 1 / 3
 """The share of the budget, at most, that is spent on telling how hard examples are."""
+DIGITS = 9
+"""Decimals of a difference of accuracies, so that a hundredth is one."""
 OWN_CANDIDATES = 6
 LEAST_PARTED = 6
 """Examples of S, below which it is not cut into parts."""
@@ -173,7 +175,7 @@ class Chooser:
         # How much accuracy it lost, on V and on R.
         section, retain = self.section, self.deletion.retain
         losses = [
-            float(before.correct[indices].mean() - answers.correct[indices].mean())
+            round(float(before.correct[indices].mean() - answers.correct[indices].mean()), DIGITS)
             for indices in (self.unseen, retain)
         ]
         kept = losses[0] <= section.validation_drop and losses[1] <= section.retained_drop
@@ -357,9 +359,9 @@ def own_candidates(chooser: Chooser, epochs: int) -> Mapping[str, Options]:
     parted = len(chooser.deletion.forget) >= LEAST_PARTED
     relabeled = {"algorithm": "random_label", "learning_rate": rate * 0.2, "epochs": epochs}
     return {
-        "salun": vanilla(salun(0.2, epochs)),
-        **({"rum": refined} if parted else {"random_label": vanilla(relabeled)}),
         "salun_gently": vanilla(salun(0.1, epochs)),
+        **({"rum": refined} if parted else {"random_label": vanilla(relabeled)}),
+        "salun": vanilla(salun(0.2, epochs)),
         "neggrad_plus": vanilla(neggrad_plus(0.2, epochs)),
         "neggrad_plus_gently": vanilla(neggrad_plus(0.1, epochs)),
         "finetune": vanilla({"algorithm": "finetune", "learning_rate": rate / 2, "epochs": epochs}),

@@ -261,6 +261,16 @@ def earlier_positions(office: Office, number: int | None) -> np.ndarray:
 def warn(office: Office, requests: Iterable[Request], positions: Mapping[str, np.ndarray]) -> None:
     """Points out deadlines that have passed, and copies of images that stay in D."""
     now = datetime.datetime.now(datetime.UTC).isoformat()
+    listed, log = {one.id for one in requests}, office.log
+    named = dict.fromkeys(name for entry in log.entries for name in entry.requests)
+    last = {name: log.of_request(name) for name in named if name not in listed}
+    left_out = [name for name, entry in last.items() if entry and entry.state == "failed"]
+    if left_out:
+        say(
+            office,
+            f"{len(left_out)} requests were refused before, and are not in this table: "
+            f"{', '.join(left_out[:5])}",
+        )
     late = [one.id for one in requests if one.deadline is not None and one.deadline < now]
     if late:
         say(office, f"the deadline of {len(late)} requests has passed: {', '.join(late[:5])}")

@@ -1,5 +1,6 @@
 """The bounds that a model must keep to be delivered, which are set before it is made."""
 
+from rumjax.lab.forgetting.choosing import DIGITS
 from rumjax.lab.forgetting.findings import Evidence
 from rumjax.lab.forgetting.records import BoundRecord, GateRecord
 from rumjax.lab.sections import Forgetting
@@ -23,7 +24,7 @@ def judge(section: Forgetting, evidence: Evidence, *, exact: bool = False) -> Ga
     for name, limit in limits.items():
         if name in evidence.accuracy:
             accuracy = evidence.accuracy[name]
-            loss = accuracy["before"] - accuracy["after"]
+            loss = round(accuracy["before"] - accuracy["after"], DIGITS)
             bounds.append(_at_most(f"loss of accuracy on {name}", limit, loss))
 
     # Whether S is still fitted better than it should be: tests that can tell share the level, so

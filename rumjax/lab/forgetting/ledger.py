@@ -16,7 +16,7 @@ from rumjax.lab.workdir import WorkDirectory
 
 LOG = "requests/log.jsonl"
 """The file, a line an entry."""
-STATES = ("received", "unlearned", "verified", "failed", "superseded")
+STATES = ("received", "unlearned", "verified", "failed", "superseded", "purged")
 """What requests may be in, in the order in which they are."""
 BEGINNING = "0" * 64
 """Stands for the hash of a line before the first."""
