@@ -220,6 +220,21 @@ def test_the_last_step_is_read_and_noted(tmp_path):
         assert read(new).format == format
 
 
+def test_steps_as_flax_names_them_are_read_and_written(tmp_path):
+    for step in (4, 30):
+        SCRIPTS["variables"].save(tmp_path / "run" / f"checkpoint_{step}", variables(step))
+    checkpoint = read(tmp_path / "run")
+    assert_same(checkpoint.variables._asdict(), variables(30))
+    options = {"like": tmp_path / "run", "model": MODEL, "images": IMAGES}
+    checkpoints.save_variables(tmp_path / "new", checkpoint.variables, **options)
+    assert_same(SCRIPTS["variables"].restore(tmp_path / "new" / "checkpoint_30"), variables(30))
+
+    # Which of two series is meant cannot be known.
+    SCRIPTS["variables"].save(tmp_path / "run" / "31", variables())
+    with pytest.raises(InvalidInputError, match="holds steps of checkpoint, no name"):
+        read(tmp_path / "run")
+
+
 def test_a_manager_still_knows_its_best_step(tmp_path):
     options = ocp.CheckpointManagerOptions(best_fn=lambda metrics: metrics["accuracy"])
     with ocp.CheckpointManager(tmp_path / "old", options=options) as manager:
