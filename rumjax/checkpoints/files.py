@@ -68,7 +68,7 @@ def read_safetensors(path: pathlib.Path) -> NamedArrays:
 
 def write_safetensors(path: pathlib.Path, named: NamedArrays) -> None:
     """Writes arrays as safetensors."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in named.arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in named.arrays.items()}
     safetensors.numpy.save_file(arrays, path, metadata=named.metadata)
 
 

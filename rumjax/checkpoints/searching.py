@@ -88,6 +88,8 @@ def search(
         fits = [outcome for outcome in outcomes if isinstance(outcome, Fit)]
         others = _elsewhere(root, below, places, content, form)
         if fits:
+            # Averages come last: whoever reads takes the first.
+            fits.sort(key=lambda fit: any(map(is_average, fit.path)))
             return Search(tuple(fits), None, others)
         for outcome in outcomes:
             if isinstance(outcome, Mismatch) and _nearer(outcome, nearest):
@@ -98,8 +100,9 @@ def search(
     for form, _ in tried:
         forced = [match_by_shape(place, content, form) for place in places]
         # A level that holds nothing else fits as what is in it does.
-        if fits := {frozenset(fit.positions): fit for fit in forced if fit is not None}:
-            return Search(tuple(fits.values()), None, ())
+        different = {frozenset(fit.positions): fit for fit in forced if fit is not None}
+        if different:
+            return Search(tuple(different.values()), None, ())
     return Search((), nearest, next((others for _, others in tried if others), ()))
 
 
@@ -109,7 +112,7 @@ def choose(search: Search, content: Content, where: str) -> tuple[Fit, tuple[str
     Raises:
       InvalidInputError: several places fit and hold different numbers.
     """
-    first, *others = sorted(search.fits, key=lambda fit: any(map(is_average, fit.path)))
+    first, *others = search.fits
     same = [other for other in others if _equal(first, other, content)]
     if len(same) < len(others):
         names = [shown_path(fit.path) or "the root" for fit in (first, *others)]

@@ -272,7 +272,8 @@ def _same(one: Any, two: Any) -> bool:
             keys = jax.random.key_data(one), jax.random.key_data(two)
             return one.dtype == two.dtype and _same(*keys)
         mine, theirs = np.asarray(one), np.asarray(two)
-        return mine.dtype == theirs.dtype and mine.tobytes() == theirs.tobytes()
+        forms = [(array.dtype, array.shape) for array in (mine, theirs)]
+        return forms[0] == forms[1] and mine.tobytes() == theirs.tobytes()
     return bool(one == two)
 
 

@@ -242,11 +242,6 @@ SCRIPTS = {
         lambda path, given: ocp.PyTreeCheckpointer().save(path, state(given)),
         lambda path: _of_state(_pytree_restore(path, fresh())),
     ),
-    "standard train state": Script(
-        "orbax v0",
-        lambda path, given: _standard_save(path, state(given)),
-        lambda path: _of_state(_standard_restore(path, fresh())),
-    ),
     "manager": Script(
         "checkpoint manager, step 30, item default",
         lambda path, given: _manager_save(path, 4, 30, default=state(given)),
