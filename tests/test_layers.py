@@ -20,6 +20,7 @@ LIBRARY = {
     "rows": "platforms types",
     "data": "errors archives registry types",
     "models": "errors registry types mesh platforms rows",
+    "checkpoints": "errors archives registry types mesh platforms rows models",
     "checks": "errors types models",
     "checkpoints": "errors archives registry types mesh platforms rows models",
     "training": "errors types mesh data models",

@@ -134,10 +134,9 @@ class FromNnx(nn.Module):
         drawn = any(path[0] == "count" for path in changed)
         if drawn and known and not has_key:
             self.make_rng("dropout")  # Linen's error, which `Model` explains
-        dropouts = [
-            one for _, one in nnx.iter_modules(module) if isinstance(one, nnx.Dropout) and one.rate
-        ]
-        if train and dropouts and known and not drawn:
+        layers = [layer for _, layer in nnx.iter_modules(module)]
+        drops = any(isinstance(layer, nnx.Dropout) and 0 < layer.rate < 1 for layer in layers)
+        if train and drops and known and not drawn:
             raise InvalidInputError(
                 f"{self.network_name} has dropout that training does not use: leave "
                 "`deterministic` to `.train()` and `.eval()`, or let its __call__ take `train`"
@@ -169,12 +168,26 @@ def is_nnx_factory(value: Any) -> bool:
     """Tests whether something is an NNX class, or a function that takes `rngs`."""
     from flax import nnx
 
-    if isinstance(value, type):
-        return issubclass(value, nnx.Module)
+    function = Factory.of(value, {}).function
+    if isinstance(function, type):
+        return issubclass(function, nnx.Module)
     try:
-        return "rngs" in inspect.signature(value).parameters
+        return "rngs" in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
+
+
+def check_arguments(factory: Factory) -> None:
+    """Checks that an NNX class or a function takes the options of a factory, and `rngs`.
+
+    Raises:
+      TypeError: it does not.
+    """
+    # Of the class itself, NNX tells no arguments.
+    of_class = isinstance(factory.function, type)
+    function = factory.function.__init__ if of_class else factory.function
+    given = {**dict(factory.options), "rngs": None}
+    inspect.signature(function).bind(*[None] * of_class, **given)
 
 
 @functools.lru_cache(maxsize=64)

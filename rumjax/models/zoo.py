@@ -13,7 +13,7 @@ from rumjax.models.cnn import Cnn
 from rumjax.models.factories import Factory
 from rumjax.models.function_pairs import from_factory, from_pair, is_pair
 from rumjax.models.model import Model
-from rumjax.models.nnx_modules import from_nnx, is_nnx_factory, is_nnx_instance
+from rumjax.models.nnx_modules import check_arguments, from_nnx, is_nnx_factory, is_nnx_instance
 from rumjax.models.pixels import normalization
 from rumjax.models.resnet import STAGES, STEMS, ResNet
 from rumjax.models.vgg import Vgg16
@@ -110,12 +110,16 @@ def _module(name: str, factory: Any, arguments: dict[str, Any], num_classes: int
 
     # Apart from the call, so that a TypeError inside a factory keeps its traceback.
     arguments["num_classes"] = num_classes
-    nnx = name not in MODELS and (is_nnx_instance(factory) or is_nnx_factory(factory))
-    if not (nnx and is_nnx_instance(factory)):
-        try:
-            inspect.signature(factory).bind(**arguments, **({"rngs": None} if nnx else {}))
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"model {name!r}: {error}") from error
+    if name not in MODELS and is_nnx_instance(factory):
+        return from_nnx(factory)
+    nnx = name not in MODELS and is_nnx_factory(factory)
+    try:
+        if nnx:
+            check_arguments(Factory.of(factory, arguments))
+        else:
+            inspect.signature(factory).bind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"model {name!r}: {error}") from error
     if nnx:
         return from_nnx(factory, **arguments)
     module = factory(**arguments)

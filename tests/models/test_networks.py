@@ -1,13 +1,16 @@
 """The networks: published numbers of parameters, precision, and sizes of images."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from rumjax.errors import InvalidInputError
-from rumjax.models import Conv, build
+from rumjax.models import Conv, Model, ResNet, ViT, build, resnet
 from rumjax.models.vgg import max_pool
+from rumjax.platforms import compiling_for
 
 RGB = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
 KEY = jax.random.key(0)
@@ -28,11 +31,18 @@ def count(tree):
     ("name", "classes", "parameters", "width"),
     [
         ("resnet18", 10, 11_173_962, 512),
+        # 64·9·(3 + 64·6) + 128·9·(64 + 128·7) + 256·9·(128 + 256·11) + 512·9·(256 + 512·5), the
+        # shortcuts 64·128 + 128·256 + 256·512, norms 2·(64·7 + 128·9 + 256·13 + 512·7), 513·10
+        ("resnet34", 10, 21_282_122, 512),
         ("resnet50", 10, 23_520_842, 2048),
         ("resnet50", 100, 23_705_252, 2048),
         ("vgg16", 10, 14_728_266, 512),
         # (9·3 + 1)·16 + (9·16 + 1)·32 + (9·32 + 1)·64 + (4·4·64 + 1)·128 + 129·10
         ("cnn", 10, 156_074, 128),
+        # Patches 49·D, token D, places 65·D, norm 2·D, 12 blocks of 12·D² + 13·D, head (D + 1)·10:
+        # 5.36 million and 21.34 million
+        ("vit_ti4", 10, 117 * 192 + 12 * (12 * 192**2 + 13 * 192) + 1930, 192),
+        ("vit_s4", 10, 117 * 384 + 12 * (12 * 384**2 + 13 * 384) + 3850, 384),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, classes, parameters, width):
@@ -43,7 +53,7 @@ def test_parameter_counts_are_the_published_ones(name, classes, parameters, widt
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-@pytest.mark.parametrize("name", ["cnn", "resnet18", "resnet50", "vgg16"])
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "resnet50", "vgg16", "vit_ti4"])
 def test_variables_and_outputs_are_float32_whatever_is_computed_in(name, bfloat16):
     variables, outputs, batch_stats = abstract(build(name, 10, bfloat16=bfloat16))
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((variables, outputs, batch_stats))}
@@ -52,7 +62,9 @@ def test_variables_and_outputs_are_float32_whatever_is_computed_in(name, bfloat1
 
 
 @pytest.mark.parametrize(("bfloat16", "dtype"), [(False, "float32"), (True, "bfloat16")])
-@pytest.mark.parametrize(("name", "count"), [("cnn", 3), ("resnet18", 20), ("vgg16", 13)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("cnn", 3), ("resnet18", 20), ("vgg16", 13), ("vit_ti4", 1)]
+)
 def test_every_convolution_is_computed_as_asked(name, count, bfloat16, dtype):
     model = build(name, 10, bfloat16=bfloat16)
 
@@ -113,3 +125,106 @@ def test_resnet_uses_the_batch_in_training_only():
 def test_max_pool_takes_maxima_and_drops_an_odd_edge():
     images = jnp.arange(15.0).reshape(1, 3, 5, 1)
     np.testing.assert_array_equal(max_pool(images)[0, :, :, 0], [[6, 8]])
+
+
+# Stems
+
+
+@pytest.mark.parametrize(("size", "places"), [(33, 9), (224, 56)])
+def test_the_stem_for_imagenet_leaves_a_quarter(size, places):
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+    model = build("resnet18", 10, options={"stem": "imagenet", "width": 4})
+    assert count(model.signature(images).variables.params["Conv_0"]) == 7 * 7 * 3 * 4
+    shapes = jax.eval_shape(
+        lambda key: model.module.apply(
+            model.init(key, images)._asdict(),
+            model.normalize(jnp.zeros(images.shape, images.dtype)),
+            train=False,
+            capture_intermediates=lambda module, _: isinstance(module, resnet.BasicBlock),
+        )[1]["intermediates"],
+        KEY,
+    )
+    assert shapes["BasicBlock_0"]["__call__"][0].shape == (1, places, places, 4)
+
+
+def test_parameters_are_torchvision_s_with_the_stem_for_imagenet():
+    model = build("resnet18", 1000, options={"stem": "imagenet"})
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)
+    assert count(model.signature(images).variables.params) == 11_689_512
+
+
+def test_pooling_of_the_stem_is_linen_s_on_every_platform():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 6, 3)), jnp.float32)
+    linen = lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # noqa: E731
+    weights = jnp.cos(jnp.arange(linen(images).size)).reshape(linen(images).shape)
+    slope = lambda pool: jax.grad(lambda x: jnp.sum(weights * pool(x)))(images)  # noqa: E731
+    for target in ("cpu", "gpu", "tpu"):
+        with compiling_for(target):
+            np.testing.assert_array_equal(resnet.max_pool(images), linen(images))
+            np.testing.assert_allclose(slope(resnet.max_pool), slope(linen), rtol=1e-6)
+
+
+def test_another_stem_is_refused():
+    with pytest.raises(InvalidInputError, match=r"model.options.stem 'imagnet'; did you mean"):
+        build("resnet18", 10, options={"stem": "imagnet"})
+    with pytest.raises(InvalidInputError, match="unknown stem of a ResNet"):
+        Model(ResNet(10, (1,), False, stem="large")).signature(RGB)
+
+
+# Vision transformers
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch": 5}, r"images of 32×32 cannot be cut into patches of 5×5"),
+        ({"heads": 5}, "a width of 192 cannot be shared by 5 heads"),
+    ],
+)
+def test_a_vision_transformer_that_does_not_fit_is_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        build("vit_ti4", 10, options=options).signature(RGB)
+    with pytest.raises(InvalidInputError, match=r"model.options.depth"):
+        build("vit_ti4", 10, options={"depth": 1.5})
+
+
+def test_a_vision_transformer_is_the_definition():
+    module = ViT(3, patch=2, dim=6, heads=2, depth=1, mlp_ratio=1.5)
+    model = Model(module)
+    images = np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype(np.float32)
+    form = model.signature(images).variables
+    random = np.random.default_rng(1)
+    variables = jax.tree.map(lambda leaf: random.normal(0, 0.3, leaf.shape), form)
+    variables = jax.tree.map(lambda leaf: leaf.astype(np.float32), variables)
+    outputs, _ = jax.jit(lambda *args: model.apply(*args, train=False))(variables, images)
+    p = variables.params
+
+    def norm(x, part):
+        centred = x - x.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        return scaled * part["scale"] + part["bias"]
+
+    def dense(x, part):
+        return x @ part["kernel"] + part["bias"]
+
+    for image, logits in zip(images, outputs.logits, strict=True):
+        tokens = [p["cls_token"][0, 0]]
+        for row in (0, 2):
+            for column in (0, 2):
+                window = image[row : row + 2, column : column + 2].ravel()
+                kernel = p["patch_embed"]["kernel"].reshape(4, 6)
+                tokens.append(window @ kernel + p["patch_embed"]["bias"])
+        x = np.stack(tokens) + p["pos_embed"][0]
+        for block in (p["blocks_0"],):
+            joint = dense(norm(x, block["norm1"]), block["attn"]["qkv"])
+            mixed = np.zeros_like(x)
+            for head in range(2):
+                q, k, v = (joint[:, 6 * i + 3 * head : 6 * i + 3 * head + 3] for i in range(3))
+                shares = np.exp(q @ k.T / np.sqrt(3))
+                mixed[:, 3 * head : 3 * head + 3] = shares / shares.sum(1, keepdims=True) @ v
+            x = x + dense(mixed, block["attn"]["proj"])
+            hidden = dense(norm(x, block["norm2"]), block["fc1"])
+            hidden = hidden * scipy.stats.norm.cdf(hidden)
+            x = x + dense(hidden, block["fc2"])
+        wanted = dense(norm(x, p["norm"])[0], p["head"])
+        np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-4)

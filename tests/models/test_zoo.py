@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rumjax.errors import InvalidInputError
-from rumjax.models import MODELS, Cnn, build, channel_statistics
+from rumjax.models import MODELS, Cnn, build, channel_statistics, normalization_of
 
 
 class Mine(nn.Module):
@@ -104,3 +104,43 @@ def test_a_constant_channel_normalizes_to_zero():
 def test_statistics_of_something_else_are_refused(images):
     with pytest.raises(InvalidInputError, match=r"wanted some of uint8\[N, H, W, C\]"):
         channel_statistics(images)
+
+
+# Normalization of one's own
+
+
+def test_given_numbers_win_over_those_of_the_images():
+    images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+    assert normalization_of(images) == {"mean": (0.5,), "std": (0.5,), "pixels": "0-1"}
+    assert normalization_of(images, std=2) == {"mean": (0.5,), "std": 2, "pixels": "0-1"}
+    raw = normalization_of(images, mean=[127.5], pixels="0-255")
+    assert raw == {"mean": [127.5], "std": None, "pixels": "0-255"}
+    model = build("cnn", 3, **raw)
+    np.testing.assert_allclose(model.normalize(images).ravel(), [-127.5, 127.5], rtol=1e-6)
+
+
+def test_pixels_may_be_given_as_they_are():
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    model = build("cnn", 3, pixels="0-255")
+    np.testing.assert_allclose(model.normalize(images), images, rtol=1e-6)
+    same = [
+        build("cnn", 3, mean=mean, std=std, pixels=pixels)
+        for mean, std, pixels in ((51, (25.5,), "0-255"), (0.2, 0.1, "0-1"))
+    ]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": (0.1, 0.2)}, "model.mean: wanted one number, or one for each of the 3 channels"),
+        ({"std": (1.0,) * 4}, "model.std: wanted one number.*got 4"),
+        ({"std": 0}, "model.std: wanted finite numbers of at least"),
+        ({"mean": "half"}, "model.mean: wanted a number"),
+        ({"mean": ()}, "model.mean"),
+        ({"pixels": "0-256"}, "unknown model.pixels '0-256'; did you mean '0-255'"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        normalization_of(np.zeros((2, 2, 2, 3), np.uint8), **options)
