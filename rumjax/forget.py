@@ -8,6 +8,7 @@ requests go on from the model that was delivered last.
 """
 
 import argparse
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -61,6 +62,11 @@ def _run(argv: Sequence[str], console: Console) -> int:
         help="check a certificate, the log and the model that it speaks of, and end",
     )
     parser.add_argument(
+        "--signed-by",
+        metavar="PUBLIC_KEY",
+        help="with --verify: the key, 64 hexadecimal digits, that it must be signed with",
+    )
+    parser.add_argument(
         "--purge",
         action="store_true",
         help="delete what has seen forgotten examples and is not the delivered model, and end",
@@ -77,7 +83,9 @@ def _run(argv: Sequence[str], console: Console) -> int:
     if arguments.verify:
         place = arguments.workdir or verifying.directory_of(arguments.verify)
         with workdir.WorkDirectory(place) as work:
-            checks = verifying.verify(arguments.verify, work, console)
+            checks = verifying.verify(
+                arguments.verify, work, console, public_key=arguments.signed_by
+            )
         return 1 if any(check.problem for check in checks) else 0
     if arguments.purge:
         with workdir.WorkDirectory(arguments.workdir) as work:
@@ -97,11 +105,15 @@ def _run(argv: Sequence[str], console: Console) -> int:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Checks that a command says all that it needs.
+    """Checks that a command says all that it needs, and that what it is to look at is there.
 
     Raises:
       InvalidInputError: it does not.
     """
+    looks = arguments.verify or arguments.purge
+    place = arguments.workdir
+    if looks and place and "://" not in place and not pathlib.Path(place).expanduser().is_dir():
+        raise InvalidInputError(f"--workdir: there is no directory {place}")
     if arguments.verify:
         return
     if arguments.purge:

@@ -63,6 +63,14 @@ class Choice(NamedTuple):
     tried: tuple[dict[str, Any], ...]
     """every candidate with its score"""
 
+    def after(self, refused: "Choice") -> "Choice":
+        """Returns the choice with what another one took that was refused before."""
+        return self._replace(
+            spent=self.spent + refused.spent,
+            seconds=self.seconds + refused.seconds,
+            tried=(*refused.tried, *self.tried),
+        )
+
 
 class Chooser:
     """The objects that all candidates of a batch share."""
@@ -209,7 +217,7 @@ def choose(chooser: Chooser, *, retrain: bool = False) -> Choice:
         plan: dict[str, tuple[Any, tuple[Step, ...]]] = {
             RETRAIN: (retraining_options(chooser), chooser.retraining_steps())
         }
-        spent = 0
+        spent = 0  # what tells how hard examples are is for the evidence alone
     else:
         methods = candidates(chooser)
         plan = {method.name: (method.options, chooser.steps(method)) for method in methods}
@@ -329,6 +337,16 @@ def candidates(chooser: Chooser) -> list[Method]:
         "does not allow for an epoch of any algorithm and the scores that it needs; raise it, or "
         "name candidates of your own in forgetting.candidates"
     )
+
+
+def check_budget(chooser: Chooser) -> None:
+    """Checks that there are candidates that the budget allows for, before a batch is begun.
+
+    Raises:
+      InvalidInputError: see `candidates`.
+    """
+    if chooser.budget < chooser.retraining:
+        candidates(chooser)
 
 
 def own_candidates(chooser: Chooser, epochs: int) -> Mapping[str, Options]:

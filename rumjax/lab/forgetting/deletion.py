@@ -1,10 +1,13 @@
 """A batch of requests as sets of examples: what is to be forgotten, and what was before."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rumjax.errors import DamagedFileError
 from rumjax.forget_sets import ForgetSet
+from rumjax.lab import files
+from rumjax.lab.workdir import WorkDirectory
 
 
 class Deletion(NamedTuple):
@@ -31,3 +34,27 @@ class Deletion(NamedTuple):
     def forget_set(self) -> ForgetSet:
         """S in one part, and R."""
         return ForgetSet({"all": self.forget}, self.forget, self.retain)
+
+
+def received(place: WorkDirectory, number: int) -> dict[str, Any]:
+    """Returns what the file of a batch says was received.
+
+    Args:
+      place: the directory of requests.
+      number: of a batch that the log speaks of.
+
+    Raises:
+      DamagedFileError: it is damaged, or not there.
+    """
+    name = files.of_batch(number, REQUESTED)
+    read: dict[str, Any] | None = place.read_json(name, keys=("ids", "named", "rows", "sha256"))
+    if read is None:
+        raise DamagedFileError(
+            f"{place.path / name} is not there, though the log speaks of batch {number}; put it "
+            "back from a backup: without it nobody knows what was forgotten"
+        )
+    return read
+
+
+REQUESTED = "requests.json"
+"""The file of a batch that says what was received."""

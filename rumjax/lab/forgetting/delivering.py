@@ -10,13 +10,14 @@ import numpy as np
 
 import rumjax
 from rumjax import checkpoints
+from rumjax.errors import DamagedFileError
 from rumjax.evidence import proportion
 from rumjax.lab import files
 from rumjax.lab.config import Config
 from rumjax.lab.context import Context
 from rumjax.lab.forgetting import certificate, page, signing
 from rumjax.lab.forgetting.choosing import RETRAIN, Choice
-from rumjax.lab.forgetting.deletion import Deletion
+from rumjax.lab.forgetting.deletion import Deletion, received
 from rumjax.lab.forgetting.findings import Evidence
 from rumjax.lab.forgetting.ledger import Ledger
 from rumjax.lab.forgetting.records import (
@@ -80,8 +81,11 @@ def deliver(
     Returns:
       The certificate.
     """
-    # The model is there before anything speaks of it.
+    # The model is there before anything speaks of it. What a start that was stopped has left does
+    # not speak of it while it is saved again.
     place, number, passed = delivery.place, delivery.deletion.number, delivery.outcome.gate.passed
+    for name in (files.CERTIFICATE_PAGE, files.CERTIFICATE, files.REFUSED_PAGE, files.REFUSED):
+        place.delete(files.of_batch(number, name))
     notes: tuple[str, ...] = ()
     if passed:
         place.save_model(files.delivered(number), delivery.outcome.model)
@@ -145,7 +149,8 @@ def describe(
     """Returns the certificate of a batch."""
     run, deletion, choice = delivery.context.run, delivery.deletion, delivery.choice
     outcome, evidence = delivery.outcome, delivery.outcome.evidence
-    salt = salt_of(delivery.place)
+    first = delivery.log.last("verified") is None
+    salt = salt_of(delivery.place, new=first)
     made = ModelRecord(digest(outcome.model), f"made by {choice.name}")
     before = ModelRecord(digest(delivery.before), "the model that was delivered before")
     kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
@@ -256,11 +261,12 @@ def derived(work: WorkDirectory) -> list[tuple[str, str]]:
     requests = work.below(files.REQUESTS)
     last = Ledger(work).last("verified")
     current = None if last is None else files.checkpoint(files.delivered(last.batch))
-    models = [*requests.names(files.checkpoint("*"))]
+    exported = f"{files.batch_folder(0 if last is None else last.batch)}/"
+    models = [*requests.names(files.checkpoint("*")), *requests.names(f"batch_*/{MODEL}*")]
     return found + [
         (f"{files.REQUESTS}/{name}", "an earlier model, or a candidate")
         for name in models
-        if name != current
+        if name != current and not name.startswith(exported)
     ]
 
 
@@ -297,10 +303,23 @@ def hardware() -> dict[str, Any]:
     return {"platform": platform.platform(), "machine": platform.machine(), "devices": devices}
 
 
-def salt_of(place: WorkDirectory) -> str:
-    """Returns the salt of the directory's hashes, which stays in it."""
+def salt_of(place: WorkDirectory, *, new: bool = True) -> str:
+    """Returns the salt of the directory's hashes, which stays in it.
+
+    Args:
+      place: the directory of requests.
+      new: whether one is drawn where there is none yet.
+
+    Raises:
+      DamagedFileError: there is none, and none is to be drawn.
+    """
     kept = place.read_json(files.SALT)
     if kept is None:
+        if not new:
+            raise DamagedFileError(
+                f"{place.path / files.SALT} is not there; put it back from a backup: without it "
+                "nobody can tell which examples a certificate is about"
+            )
         kept = {"salt": certificate.new_salt()}
         place.write_json(files.SALT, kept)
     return str(kept["salt"])
@@ -321,10 +340,12 @@ def reconcile(place: WorkDirectory, log: Ledger) -> None:
             "certificate": files.of_batch(last.batch, files.CERTIFICATE),
         },
     )
-    gone = [
-        value
-        for entry in verified
-        for value in place.read_json(files.of_batch(entry.batch, "requests.json"))["sha256"]
-    ]
-    name = files.FORGOTTEN.removeprefix(f"{files.REQUESTS}/")
-    place.write_text(name, "\n".join(["sha256", *gone, ""]))
+    place.write_text(files.FORGOTTEN.removeprefix(f"{files.REQUESTS}/"), forgotten(place, log))
+    place.delete(files.checkpoint(files.candidate(last.batch, "*")))
+
+
+def forgotten(place: WorkDirectory, log: Ledger) -> str:
+    """Returns the table of all that is forgotten, by SHA-256."""
+    numbers = [entry.batch for entry in log.entries if entry.state == "verified"]
+    gone = [value for number in numbers for value in received(place, number)["sha256"]]
+    return "\n".join(["sha256", *gone, ""])

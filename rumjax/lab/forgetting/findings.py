@@ -340,22 +340,28 @@ def by_reserve(bench: Bench) -> Iterator[Row]:
         )
         return
     inside = reserve.inside(bench.run.data)
+    if not len(inside) or not len(reserve.outside_rows):
+        bench.not_tested.append(
+            "a lower bound on ε, since the coins of the reserve fell alike, or its images are gone"
+        )
+        return
     outside = placed(reserve.outside)
     read = jax.jit(reader(bench.run.model))
-    coins = np.arange(reserve.size) < len(inside)
-    guesses = max(2, reserve.size // GUESSED // 2 * 2)
+    size = len(inside) + len(reserve.outside_rows)  # files of some may be gone
+    coins = np.arange(size) < len(inside)
+    guesses = max(2, size // GUESSED // 2 * 2)
     bounds = {}
     for name, variables in bench.models.items():
         answers = Answers(*map(np.asarray, read(variables, outside)))
         scores = np.concatenate([bench.looks[name].margins[inside], answers.margins])
         chosen, guessed = evidence.guess(scores, guesses)
         right = int(np.sum(coins[chosen] == (np.asarray(guessed) > 0)))
-        bounds[name] = right, evidence.epsilon_lower_bound(right, guesses, reserve.size)
+        bounds[name] = right, evidence.epsilon_lower_bound(right, guesses, size)
     right, bound = bounds["after"]
     yield Row(
         "ε, at least",
         f"lower bound at 95 % by one run (Steinke et al., 2023): {right} of {guesses} guesses on "
-        f"{reserve.size} coins are right, δ = 1e-5; it says nothing of how large ε may be",
+        f"{size} coins are right, δ = 1e-5; it says nothing of how large ε may be",
         *(bound, bound, np.inf, 0.0, bounds["before"][1], guesses),
     )
 

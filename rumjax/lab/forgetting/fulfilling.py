@@ -22,9 +22,9 @@ from rumjax.lab import files, jobs
 from rumjax.lab.bringing import content
 from rumjax.lab.context import Context, context_of, load_original
 from rumjax.lab.experiment import Run
-from rumjax.lab.forgetting import canonical, delivering, findings, gate
-from rumjax.lab.forgetting.choosing import RETRAIN, Choice, Chooser, choose
-from rumjax.lab.forgetting.deletion import Deletion
+from rumjax.lab.forgetting import canonical, certificate, delivering, findings, gate, signing
+from rumjax.lab.forgetting.choosing import RETRAIN, Choice, Chooser, check_budget, choose
+from rumjax.lab.forgetting.deletion import REQUESTED, Deletion, received
 from rumjax.lab.forgetting.ledger import Entry, Ledger
 from rumjax.lab.forgetting.records import CopiesRecord
 from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
@@ -71,8 +71,12 @@ class Office:
 
     def settings(self) -> dict[str, Any]:
         """Returns what the outcome of a batch depends on besides its requests."""
-        section = dataclasses.asdict(self.run.config.forgetting)
-        return {"forgetting": canonical.plain(section), "or_retrain": self.or_retrain}
+        settings = {
+            "configuration": self.run.config.written,
+            "data": [self.run.fingerprint, manifest_of(self.run)],
+            "or_retrain": self.or_retrain,
+        }
+        return dict(canonical.plain(settings))
 
 
 def fulfil(
@@ -103,6 +107,8 @@ def fulfil(
     # All requests are read, and all their examples found, before anything is trained.
     requests = read_requests(path)
     check_parts(run)
+    if key is not None:
+        signing.sign({}, key)  # a key that cannot be used is found out now
     office = open_office(run, work, console, or_retrain=or_retrain, key=key)
     waiting = unfulfilled(office, requests)
     positions = locate(waiting, office.run.data, forgotten_before(office, None))
@@ -110,7 +116,7 @@ def fulfil(
 
     # A batch that was begun is finished first; then what else has been received is the next one.
     status = 0
-    begun = open_batch(office)
+    begun = batch_to_finish(office, waiting)
     if begun is not None:
         status = finish(office, begun)
         waiting = [request for request in waiting if request.id not in begun.received["ids"]]
@@ -152,8 +158,10 @@ def open_office(
         context = open_context(run, work, console)
         jobs.make(originals.batch(context, [run.config.seed]))
         place.save_model(files.BROUGHT, load_original(context, run.config.seed))
-        place.write_json(files.BASE, {"mean": run.model.mean, "std": run.model.std})
+        base = {"mean": run.model.mean, "std": run.model.std, "validation": manifest_of(run)}
+        place.write_json(files.BASE, base)
     run = normalized(run, place)
+    check_validation(run, place)
     check_network(run, place, log)
     context = context_of(run, work, console)
     office = Office(context, place, log, hashes(run.data.train), or_retrain, key)
@@ -167,6 +175,29 @@ def normalized(run: Run, place: WorkDirectory) -> Run:
     model = dataclasses.replace(run.model, mean=tuple(base["mean"]), std=tuple(base["std"]))
     recipe = dataclasses.replace(run.recipe, model=model)
     return dataclasses.replace(run, model=model, recipe=recipe)
+
+
+def manifest_of(run: Run) -> str:
+    """Returns one hash of V, whatever the order of its images."""
+    return certificate.manifest(hashes(run.data.validation).tolist())
+
+
+def check_validation(run: Run, place: WorkDirectory) -> None:
+    """Checks that V is the one of the first batch, which the model has not seen.
+
+    Where V is drawn from the training images, it is drawn otherwise once some of them are gone, and
+    the model was trained on some of it.
+
+    Raises:
+      InvalidInputError: it is another one.
+    """
+    if place.read_json(files.BASE, keys=("validation",))["validation"] != manifest_of(run):
+        raise InvalidInputError(
+            f"requests: the validation images are others than when {place.path} was begun, and the "
+            "model may have been trained on some; put back what is gone of the images (the model "
+            "forgets those of requests whether or not they are there), or start in another "
+            "--workdir from the delivered model with validation images that it never saw"
+        )
 
 
 def check_network(run: Run, place: WorkDirectory, log: Ledger) -> None:
@@ -203,8 +234,7 @@ def unfulfilled(office: Office, requests: Sequence[Request]) -> list[Request]:
     """
     done: dict[str, Any] = {}
     for number in verified(office.log):
-        received = office.place.read_json(files.of_batch(number, "requests.json"), keys=("named",))
-        done |= received["named"]
+        done |= received(office.place, number)["named"]
     changed = [
         request.id
         for request in requests
@@ -229,7 +259,7 @@ def forgotten_before(office: Office, number: int | None) -> list[str]:
         value
         for batch in verified(office.log)
         if number is None or batch < number
-        for value in office.place.read_json(files.of_batch(batch, "requests.json"))["sha256"]
+        for value in received(office.place, batch)["sha256"]
     ]
 
 
@@ -247,8 +277,8 @@ def earlier_positions(office: Office, number: int | None) -> np.ndarray:
     for batch in verified(office.log):
         if number is not None and batch >= number:
             continue
-        received = office.place.read_json(files.of_batch(batch, "requests.json"))
-        for row, value in zip(received["rows"], received["sha256"], strict=True):
+        asked = received(office.place, batch)
+        for row, value in zip(asked["rows"], asked["sha256"], strict=True):
             alike = [one for one in by_hash.get(value, []) if one not in gone]
             there = rows.get(row)
             if there in alike:
@@ -300,7 +330,8 @@ def receive(
     """Makes a batch of requests, and logs that they were received.
 
     Raises:
-      InvalidInputError: with all that was forgotten before, nothing would be retained.
+      InvalidInputError: with all that was forgotten before, nothing would be retained; or the
+        budget allows for no candidate.
     """
     # What coins put in before training goes with the first batch.
     number = max((entry.batch for entry in office.log.entries), default=0) + 1
@@ -315,10 +346,13 @@ def receive(
             f"requests: with them, all {size} examples of D would be forgotten, and nothing "
             "retained; train a model on other data instead"
         )
+    ids = [request.id for request in requests]
+    deletion = Deletion(number, tuple(ids), forget.astype(np.int32), earlier, size)
+    check_budget(Chooser(office.context, office.place, deletion, start_of(office, number)))
     rows = office.run.data.origin("train").rows
-    received = {
+    asked = {
         "number": number,
-        "ids": [request.id for request in requests],
+        "ids": ids,
         "named": {request.id: request.examples for request in requests},
         "received": {request.id: request.received for request in requests},
         "deadlines": {request.id: request.deadline for request in requests},
@@ -327,41 +361,71 @@ def receive(
         "sha256": office.example_hashes[forget].tolist(),
         "settings": office.settings(),
     }
-    office.place.write_json(files.of_batch(number, "requests.json"), canonical.plain(received))
-    office.place.write_json(files.of_batch(number, "config.json"), office.run.config.written)
-    failed = failed_last(office)
-    if failed is not None:
-        again = sorted(set(failed.requests) & {request.id for request in requests})
-        if again:
-            office.log.append("superseded", failed.batch, again, by=number)
-    office.log.append("received", number, received["ids"], examples=len(forget))
+    asked = dict(canonical.plain(asked))
+    config = canonical.plain(office.run.config.written)
+    office.place.write_json(files.of_batch(number, REQUESTED), asked)
+    office.place.write_json(files.of_batch(number, "config.json"), config)
+
+    # What was refused before is superseded; the log knows the contents of both files.
+    refused: dict[int, list[str]] = {}
+    for name in ids:
+        last = office.log.of_request(name)
+        if last is not None and last.state == "failed":
+            refused.setdefault(last.batch, []).append(name)
+    for batch, names in refused.items():
+        office.log.append("superseded", batch, names, by=number)
+    contents = {"asked": canonical.sha256(asked), "config": canonical.sha256(config)}
+    office.log.append("received", number, ids, examples=len(forget), **contents)
     return batch_of(office, number)
 
 
 def batch_of(office: Office, number: int) -> Batch:
     """Returns a batch that was received."""
-    received = office.place.read_json(files.of_batch(number, "requests.json"), keys=("sha256",))
+    asked = received(office.place, number)
     rows = {row: i for i, row in enumerate(office.run.data.origin("train").rows.tolist())}
-    forget = np.array([rows.get(row, -1) for row in received["rows"]], np.int32)
-    if (forget < 0).any() or (office.example_hashes[forget] != received["sha256"]).any():
+    forget = np.array([rows.get(row, -1) for row in asked["rows"]], np.int32)
+    if (forget < 0).any() or (office.example_hashes[forget] != asked["sha256"]).any():
         raise InvalidInputError(
             f"requests: batch {number} was begun with other images in D; put them back until it "
             "is finished"
         )
     earlier = earlier_positions(office, number)
     size = len(office.example_hashes)
-    deletion = Deletion(number, tuple(received["ids"]), np.sort(forget), earlier, size)
-    return Batch(deletion, received)
+    deletion = Deletion(number, tuple(asked["ids"]), np.sort(forget), earlier, size)
+    return Batch(deletion, asked)
 
 
-def open_batch(office: Office) -> Batch | None:
-    """Returns the batch that was begun and neither finished nor refused, if there is one."""
-    entries = office.log.entries
-    last = max((entry.batch for entry in entries), default=0)
-    states = {entry.state for entry in entries if entry.batch == last}
-    if not last or states & {"verified", "failed", "superseded"}:
+def batch_to_finish(office: Office, waiting: Sequence[Request]) -> Batch | None:
+    """Returns the batch that was begun and neither finished nor refused, if there is one.
+
+    Where the configuration or the images were changed since, what was made of it is of no use: its
+    requests are received again.
+
+    Raises:
+      InvalidInputError: they would be, but the table has not got all of them.
+    """
+    number = office.log.open_batch
+    if number is None:
         return None
-    return batch_of(office, last)
+    asked, settings = received(office.place, number), office.settings()
+    if all(asked["settings"][name] == settings[name] for name in ("configuration", "data")):
+        return batch_of(office, number)
+    lacking = set(asked["ids"]) - {request.id for request in waiting}
+    if lacking:
+        raise InvalidInputError(
+            f"requests: batch {number} was begun with another configuration or other images, and "
+            f"{', '.join(sorted(lacking)[:5])} of it are not in this table; put them back, or go "
+            "on with what it was begun with"
+        )
+    say(office, f"batch {number} was begun with another configuration or images: it is begun anew")
+    models = files.candidate(number, "*"), files.delivered(number)
+    office.place.delete(
+        files.of_batch(number, "certificate.*"),  # it speaks of the models
+        files.of_batch(number, f"{delivering.MODEL}*"),
+        *map(files.checkpoint, models),
+    )
+    office.log.append("superseded", number, asked["ids"], by=number + 1)
+    return None
 
 
 def failed_last(office: Office) -> Entry | None:
@@ -376,10 +440,9 @@ def refused_before(office: Office, requests: Sequence[Request]) -> Entry | None:
     failed = failed_last(office)
     if failed is None:
         return None
-    name = files.of_batch(failed.batch, "requests.json")
-    received = office.place.read_json(name, keys=("ids", "settings"))
-    same = set(received["ids"]) == {request.id for request in requests}
-    return failed if same and received["settings"] == office.settings() else None
+    asked = received(office.place, failed.batch)
+    same = set(asked["ids"]) == {request.id for request in requests}
+    return failed if same and asked["settings"] == office.settings() else None
 
 
 # What becomes of it
@@ -404,7 +467,8 @@ def finish(office: Office, batch: Batch) -> int:
         for line in gate.missed(outcome.gate):
             say(office, f"{choice.name}: {line}")
         say(office, "the model is retrained, as --or-retrain says")
-        choice = choose_once(office, chooser, retrain=True)
+        refused, choice = choice, choose_once(office, chooser, retrain=True)
+        choice = choice.after(refused)
         outcome = weigh(office, chooser, choice)
 
     # Deliver the model with its certificate, or keep the old one and say by what it failed.
@@ -426,6 +490,7 @@ def finish(office: Office, batch: Batch) -> int:
             number,
             batch.deletion.requests,
             certificate=document["content_sha256"],
+            signed_by=signing.signer(document),
             missed=gate.missed(outcome.gate),
         )
         return say_refused(office, entry)
@@ -436,14 +501,26 @@ def finish(office: Office, batch: Batch) -> int:
         batch.deletion.requests,
         model=digest(outcome.model),
         certificate=document["content_sha256"],
+        signed_by=signing.signer(document),
         level=document["level"],
         exported=None if exported is None else content(str(exported)),
     )
     delivering.reconcile(place, office.log)
-    place.delete(files.checkpoint(files.candidate(number, "*")))
     page = place.path / files.of_batch(number, files.CERTIFICATE_PAGE)
     say(office, f"batch {number} is done by {choice.name}; see {page}")
     return 0
+
+
+def delivered_before(log: Ledger, number: int) -> Entry | None:
+    """Returns the line on the last batch before one that ended with a model."""
+    entries = [entry for entry in log.entries if entry.state == "verified"]
+    return next((entry for entry in reversed(entries) if entry.batch < number), None)
+
+
+def start_name(log: Ledger, number: int) -> str:
+    """Names the model that a batch goes on from."""
+    last = delivered_before(log, number)
+    return files.BROUGHT if last is None else files.delivered(last.batch)
 
 
 def start_of(office: Office, number: int) -> Variables:
@@ -452,13 +529,9 @@ def start_of(office: Office, number: int) -> Variables:
     Raises:
       DamagedFileError: it is not the one that the log speaks of.
     """
-    before = [entry for entry in office.log.entries if entry.state == "verified"]
-    before = [entry for entry in before if entry.batch < number]
-    if not before:
-        return load(office.run, office.place, files.BROUGHT)
-    last = before[-1]
-    variables = load(office.run, office.place, files.delivered(last.batch))
-    if digest(variables) != last.details["model"]:
+    last = delivered_before(office.log, number)
+    variables = load(office.run, office.place, start_name(office.log, number))
+    if last is not None and digest(variables) != last.details["model"]:
         raise DamagedFileError(
             f"the model of batch {last.batch} in {office.place.path} is not the one that the log "
             "speaks of; put it back from a backup"

@@ -1,7 +1,9 @@
 """The bounds that a model must keep to be delivered, which are set before it is made."""
 
+from collections.abc import Iterable
+
 from rumjax.lab.forgetting.choosing import DIGITS
-from rumjax.lab.forgetting.findings import Evidence
+from rumjax.lab.forgetting.findings import Evidence, Row
 from rumjax.lab.forgetting.records import BoundRecord, GateRecord
 from rumjax.lab.sections import Forgetting
 
@@ -27,14 +29,27 @@ def judge(section: Forgetting, evidence: Evidence, *, exact: bool = False) -> Ga
             loss = round(accuracy["before"] - accuracy["after"], DIGITS)
             bounds.append(_at_most(f"loss of accuracy on {name}", limit, loss))
 
-    # Whether S is still fitted better than it should be: tests that can tell share the level, so
-    # that one that never saw S is refused no more often than one test would.
-    rows = [row for row in map(evidence.named, () if exact else TESTS) if row is not None]
-    level = section.p_value / max(1, len(rows))
+    # Whether S is still fitted better than it should be.
+    rows = able(() if exact else map(evidence.named, TESTS), section.p_value)
     for row in rows:
-        if row.p_value is not None and row.least_p_value < level:
-            bounds.append(_at_least(f"p-value of {row.name}", level, row.p_value))
+        level = section.p_value / len(rows)
+        bounds.append(_at_least(f"p-value of {row.name}", level, row.p_value or 0.0))
     return GateRecord(all(bound.passed for bound in bounds), tuple(bounds))
+
+
+def able(rows: Iterable[Row | None], level: float) -> list[Row]:
+    """Returns the tests that can fail at their share of a level, which they have equal shares of.
+
+    So one that never saw S is refused no more often than one test would refuse it (Bonferroni),
+    and a test that cannot fail, since its p-value is never that small, takes no share of others.
+    """
+    tests = [row for row in rows if row is not None and row.p_value is not None]
+    while tests:
+        worst = max(tests, key=lambda row: row.least_p_value)
+        if worst.least_p_value < level / len(tests):
+            break
+        tests.remove(worst)
+    return tests
 
 
 def missed(gate: GateRecord) -> list[str]:

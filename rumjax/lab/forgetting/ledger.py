@@ -82,6 +82,13 @@ class Ledger:
         """The hash of the last line, to be kept elsewhere."""
         return self.entries[-1].hash if self.entries else BEGINNING
 
+    @property
+    def open_batch(self) -> int | None:
+        """The batch that was begun and neither finished nor refused, if there is one."""
+        last = max((entry.batch for entry in self.entries), default=0)
+        states = {entry.state for entry in self.entries if entry.batch == last}
+        return None if not last or states & {"verified", "failed", "superseded"} else last
+
     def append(self, state: str, batch: int, requests: Sequence[str], **details: Any) -> Entry:
         """Adds a line; the file has it whole, or not at all.
 

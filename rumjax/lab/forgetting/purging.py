@@ -18,13 +18,18 @@ def purge(work: WorkDirectory, console: Console) -> list[str]:
       What was deleted.
 
     Raises:
-      InvalidInputError: no batch was fulfilled yet, so that nothing would be left.
+      InvalidInputError: no batch was fulfilled yet, so that nothing would be left, or one was begun
+        that needs some of it.
     """
     log = Ledger(work)
     last = log.last("verified")
     if last is None:
         raise InvalidInputError(
             f"--purge: no request in {work.path} is fulfilled yet, so that no model would be left"
+        )
+    if log.open_batch is not None:
+        raise InvalidInputError(
+            f"--purge: batch {log.open_batch} was begun and is not finished; start it again first"
         )
     doomed = [path for path, _ in derived(work)]
     if not doomed:

@@ -119,6 +119,12 @@ def verify(document: Mapping[str, Any], public_key: str | None = None) -> list[s
     return []
 
 
+def signer(document: Mapping[str, Any]) -> str | None:
+    """Returns the public key that a document says it is signed by; None if it is not signed."""
+    signature = document.get(SIGNATURE)
+    return None if signature is None else str(signature["public_key"])
+
+
 def _content(document: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all of a document but its signature."""
     return {name: value for name, value in document.items() if name != SIGNATURE}

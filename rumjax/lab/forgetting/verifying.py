@@ -1,9 +1,11 @@
 """Checks a certificate against the directory that it speaks of, down to the bits of the model."""
 
+import fnmatch
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 
 from rumjax.data import hashes
@@ -12,9 +14,18 @@ from rumjax.lab import experiment, files
 from rumjax.lab.bringing import content
 from rumjax.lab.context import context_of
 from rumjax.lab.experiment import Run
-from rumjax.lab.forgetting import canonical, certificate, delivering
+from rumjax.lab.forgetting import canonical, certificate, delivering, page, signing
 from rumjax.lab.forgetting.choosing import Chooser, replay
-from rumjax.lab.forgetting.fulfilling import Office, batch_of, load, normalized, start_of
+from rumjax.lab.forgetting.deletion import REQUESTED, received
+from rumjax.lab.forgetting.fulfilling import (
+    Office,
+    batch_of,
+    earlier_positions,
+    load,
+    normalized,
+    start_name,
+    start_of,
+)
 from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
 from rumjax.lab.workdir import WorkDirectory, digest
 
@@ -46,13 +57,16 @@ def directory_of(path: str) -> pathlib.Path:
     return file.parents[2]
 
 
-def verify(path: str, work: WorkDirectory, console: Console) -> list[Check]:
+def verify(
+    path: str, work: WorkDirectory, console: Console, *, public_key: str | None = None
+) -> list[Check]:
     """Checks a certificate, and prints what came of each check.
 
     Args:
       path: of the certificate.
       work: the directory that it speaks of.
       console: where the checks are printed.
+      public_key: of whom it must be signed by, 64 hexadecimal digits; any by default.
 
     Returns:
       The checks, of which some may have been skipped.
@@ -66,17 +80,19 @@ def verify(path: str, work: WorkDirectory, console: Console) -> list[Check]:
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(f"--verify: {path} is no certificate ({error})") from error
     checks = []
-    for check in _checks(document, number, work):
+    for check in _checks(document, number, work, public_key):
         said = check.problem or (f"not checked: {check.skipped}" if check.skipped else "holds")
         console.print(f"{check.name}: {said}", markup=False, highlight=False, soft_wrap=True)
         checks.append(check)
     return checks
 
 
-def _checks(document: dict[str, Any], number: int, work: WorkDirectory) -> Iterator[Check]:
+def _checks(
+    document: dict[str, Any], number: int, work: WorkDirectory, public_key: str | None
+) -> Iterator[Check]:
     """Yields the checks one by one, those that cost little first."""
     # The document, and the log that it is a part of.
-    own = certificate.problems(document)
+    own = certificate.problems(document, public_key)
     yield Check("certificate", "; ".join(own) or None)
     head = document.get("log_head")
     broken = check_chain(work.read_bytes(LOG), head=head if isinstance(head, str) else None)
@@ -85,7 +101,10 @@ def _checks(document: dict[str, Any], number: int, work: WorkDirectory) -> Itera
         return
     log, place = Ledger(work), work.below(files.REQUESTS)
     yield _checked("entry in the log", lambda: _entry(document, number, log))
+    yield _checked("page", lambda: _page(document, number, place))
+    yield _checked("requests and configuration", lambda: _asked(number, log, place))
     yield _checked("examples", lambda: _examples(document, number, place))
+    yield _checked("what is forgotten", lambda: _forgotten(log, place))
     yield _checked("model in its own format", lambda: _exported(number, log, place))
 
     # The configuration of the batch, without which there is neither a network nor images.
@@ -95,7 +114,8 @@ def _checks(document: dict[str, Any], number: int, work: WorkDirectory) -> Itera
     except RumjaxError as error:
         yield Check("images and network", None, skipped=str(error))
         return
-    yield _checked("delivered model", lambda: _delivered(document, number, run, place))
+    yield _checked("images", lambda: _images(document, number, run, work))
+    yield _checked("delivered model", lambda: _delivered(document, number, run, log, place))
     yield _checked("model before", lambda: _before(document, number, run, work))
     if document["versions"] != delivering.versions():
         yield Check("model made again", None, skipped="other versions than when it was made")
@@ -124,27 +144,80 @@ def _entry(document: dict[str, Any], number: int, log: Ledger) -> str | None:
     entries = [entry for entry in log.of_batch(number) if entry.state in ("verified", "failed")]
     if not entries:
         return f"the log says nothing of a result of batch {number}"
-    kept = entries[-1].details["certificate"]
-    return None if kept == document["content_sha256"] else "the log speaks of another certificate"
+    details = entries[-1].details
+    if details.get("certificate") != document["content_sha256"]:
+        return "the log speaks of another certificate"
+    signed_by = details.get("signed_by")
+    if signed_by != signing.signer(document):
+        return f"the log says that it was signed by {signed_by or 'nobody'}"
+    return None
+
+
+def _page(document: dict[str, Any], number: int, place: WorkDirectory) -> str | None:
+    """Compares the page with the document that it shows."""
+    refused = document["candidate"] is not None
+    name = files.of_batch(number, files.REFUSED_PAGE if refused else files.CERTIFICATE_PAGE)
+    if document["versions"] != delivering.versions():
+        return f"{SKIPPED}other versions than when it was written"
+    if not place.has(name):
+        return f"{SKIPPED}it is not there"
+    same = place.read_bytes(name) == page.page(document).encode(errors="backslashreplace")
+    return None if same else "it was changed: it shows something else than the document"
+
+
+def _asked(number: int, log: Ledger, place: WorkDirectory) -> str | None:
+    """Compares what was asked for, and the configuration, with what the log knows of them."""
+    lines = [entry for entry in log.of_batch(number) if entry.state == "received"]
+    known = lines[-1].details if lines else {}
+    config = place.read_json(files.of_batch(number, "config.json"))
+    for file, name, value in (
+        (REQUESTED, "asked", received(place, number)),
+        ("config.json", "config", config),
+    ):
+        if known.get(name) != canonical.sha256(value):
+            return f"{file} was changed: the log speaks of other contents"
+    return None
+
+
+def _forgotten(log: Ledger, place: WorkDirectory) -> str | None:
+    """Compares the table of all that is forgotten, which runs keep out of D, with the log."""
+    if not any(entry.state == "verified" for entry in log.entries):
+        return f"{SKIPPED}nothing is forgotten yet"
+    written = place.read_bytes(files.FORGOTTEN.removeprefix(f"{files.REQUESTS}/"))
+    same = written == delivering.forgotten(place, log).encode()
+    return None if same else f"{files.FORGOTTEN} was changed; the next batch writes it anew"
+
+
+def _images(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
+    """Compares the manifest of D before the batch."""
+    office = _office(run, work)
+    salt = delivering.salt_of(office.place, new=False)
+    earlier = earlier_positions(office, number)
+    kept = np.setdiff1d(np.arange(run.size), earlier)
+    manifest = certificate.manifest(office.example_hashes[kept].tolist(), salt)
+    if manifest != document["data_before"]["manifest"]:
+        return f"{SKIPPED}those of D are others than they were then"
+    return None
 
 
 def _examples(document: dict[str, Any], number: int, place: WorkDirectory) -> str | None:
     """Compares the salted hashes with those of the examples that were named."""
-    received = place.read_json(files.of_batch(number, "requests.json"), keys=("sha256",))
-    salt = delivering.salt_of(place)
-    named = [certificate.salted(value, salt) for value in received["sha256"]]
+    salt = delivering.salt_of(place, new=False)
+    named = [certificate.salted(value, salt) for value in received(place, number)["sha256"]]
     written = [value for request in document["requests"] for value in request["examples"]]
     if sorted(named) != sorted(written):
         return "they are not those of the requests"
     return None
 
 
-def _delivered(document: dict[str, Any], number: int, run: Run, place: WorkDirectory) -> str | None:
+def _delivered(
+    document: dict[str, Any], number: int, run: Run, log: Ledger, place: WorkDirectory
+) -> str | None:
     """Compares the digest of the model that was delivered."""
     if document["candidate"] is not None:
         return f"{SKIPPED}the model was refused, and the one before stays"
     if not place.has_model(files.delivered(number)):
-        return "it is not there"
+        return _gone(files.checkpoint(files.delivered(number)), log)
     found = digest(load(run, place, files.delivered(number)))
     return None if found == document["delivered"]["digest"] else "its bytes are others"
 
@@ -152,38 +225,51 @@ def _delivered(document: dict[str, Any], number: int, run: Run, place: WorkDirec
 def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
     """Compares the digest of the model that the batch began with."""
     office = _office(run, work)
-    try:
-        found = digest(start_of(office, number))
-    except RumjaxError:
-        return f"{SKIPPED}it is not there any more, or was changed"
+    name = start_name(office.log, number)
+    if not office.place.has_model(name):
+        return _gone(files.checkpoint(name), office.log)
+    found = digest(start_of(office, number))
     return None if found == document["original"]["digest"] else "its bytes are others"
 
 
 def _exported(number: int, log: Ledger, place: WorkDirectory) -> str | None:
     """Compares the model in the format of the checkpoint that it came in."""
     entry = next((one for one in log.of_batch(number) if one.state == "verified"), None)
-    if entry is None or entry.details["exported"] is None:
+    if entry is None or entry.details.get("exported") is None:
         return f"{SKIPPED}there is none"
     written = delivering.exported(pathlib.Path(place.path) / files.batch_folder(number))
     if written is None:
-        return "it is not there"
+        return _gone(files.of_batch(number, f"{delivering.MODEL}*"), log)
     return None if content(str(written)) == entry.details["exported"] else "its bytes are others"
 
 
 def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
     """Makes the model once more, and compares it bit by bit."""
+    if _images(document, number, run, work) is not None:
+        return f"{SKIPPED}the images of D are others than they were then"
     office = _office(run, work)
-    try:
-        start = start_of(office, number)
-        batch = batch_of(office, number)
-    except RumjaxError as error:
-        return f"{SKIPPED}{error}"
+    if not office.place.has_model(start_name(office.log, number)):
+        return f"{SKIPPED}the model that it was made from is not there"
+    start, batch = start_of(office, number), batch_of(office, number)
     chooser = Chooser(office.context, office.place, batch.deletion, start)
     made = document["candidate"] or document["delivered"]
-    name = "retraining.json" if document["level"] == "A" else "choice.json"
-    choice = office.place.read_json(files.of_batch(number, name), keys=("name", "form"))
+    names = ("retraining.json", "choice.json") if document["level"] == "A" else ("choice.json",)
+    written = [office.place.read_json(files.of_batch(number, name)) for name in names]
+    choice = next((one for one in written if one is not None), None)
+    if choice is None:
+        return f"{SKIPPED}{names[-1]} is not there, which says how it was made"
     model = replay(chooser, choice["name"], choice["form"])
     return None if digest(model) == made["digest"] else "its bytes are others"
+
+
+def _gone(name: str, log: Ledger) -> str:
+    """Says that a file is not there, which is right where it was purged."""
+    purged = [
+        path for one in log.entries if one.state == "purged" for path in one.details["deleted"]
+    ]
+    if fnmatch.filter(purged, f"{files.REQUESTS}/{name}"):
+        return f"{SKIPPED}it was purged"
+    return "it is not there"
 
 
 def _office(run: Run, work: WorkDirectory) -> Office:
