@@ -13,6 +13,7 @@ from rumjax import checkpoints
 from rumjax.errors import DamagedFileError
 from rumjax.evidence import proportion
 from rumjax.lab import files
+from rumjax.lab.bringing import content
 from rumjax.lab.config import Config
 from rumjax.lab.context import Context
 from rumjax.lab.forgetting import certificate, page, signing
@@ -131,6 +132,13 @@ def exported(delivery_folder: pathlib.Path) -> pathlib.Path | None:
     """Returns the model of a batch in the user's format, if there is one in its folder."""
     written = sorted(delivery_folder.glob(f"{MODEL}*"))
     return written[0] if written else None
+
+
+def files_of_model(place: WorkDirectory, number: int) -> str | None:
+    """Returns a SHA-256 over the files of the model of a batch; None in a bucket."""
+    if "://" in str(place.path):
+        return None
+    return content(str(place.path / files.checkpoint(files.delivered(number))))
 
 
 def remove(path: pathlib.Path) -> None:

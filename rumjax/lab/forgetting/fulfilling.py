@@ -504,6 +504,7 @@ def finish(office: Office, batch: Batch) -> int:
         signed_by=signing.signer(document),
         level=document["level"],
         exported=None if exported is None else content(str(exported)),
+        files=delivering.files_of_model(place, number),
     )
     delivering.reconcile(place, office.log)
     page = place.path / files.of_batch(number, files.CERTIFICATE_PAGE)

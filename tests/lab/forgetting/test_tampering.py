@@ -7,6 +7,7 @@ import pytest
 from rumjax.lab.forgetting import canonical, signing
 from rumjax.lab.forgetting.certificate import _content
 from tests.lab.forgetting import offices
+from tests.lab.test_workdir import orbax_fails
 
 pytest.importorskip("cryptography")
 
@@ -65,13 +66,15 @@ def test_a_line_of_the_log(work, capsys, place):
         assert "says nothing of a result" in check(work, capsys, "entry in the log")
 
 
+@orbax_fails
 def test_bytes_of_the_delivered_model(work, capsys):
     folder = work / "requests/checkpoints/delivered_batch_0001"
-    arrays = [path for path in folder.rglob("*") if path.is_file() and "d" in path.parent.name]
-    assert arrays
-    for path in arrays:
+    for path in filter(offices.pathlib.Path.is_file, folder.rglob("*")):
         with offices.changed(path, offices.flipped):
             check(work, capsys, "delivered model")
+    (path, *_) = (folder / "0/variables/d").iterdir()
+    path.unlink()
+    check(work, capsys, "delivered model")
 
 
 def test_another_model_in_its_place(work, capsys):
@@ -82,10 +85,11 @@ def test_another_model_in_its_place(work, capsys):
     assert check(work, capsys, "delivered model") == "its bytes are others"
 
 
+@orbax_fails
 def test_bytes_of_the_model_before(work, capsys):
-    for path in (work / "requests/checkpoints/brought").rglob("d/*"):
-        with offices.changed(path, offices.flipped):
-            check(work, capsys, "model before")
+    (path, *_) = (work / "requests/checkpoints/brought/0/variables").glob("d/*")
+    with offices.changed(path, offices.flipped):
+        check(work, capsys, "model before")
 
 
 def test_a_byte_of_the_exported_model(work, capsys):
