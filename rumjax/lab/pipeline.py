@@ -24,6 +24,7 @@ from rumjax.lab.crew import Crew
 from rumjax.lab.engines import HERE, Engine
 from rumjax.lab.experiment import Run
 from rumjax.lab.report.reported import Reported, case_of, whole
+from rumjax.lab.reserve import keep
 from rumjax.lab.results import has_diverged
 from rumjax.lab.stages import (
     audited_models,
@@ -201,6 +202,8 @@ def open_context(
     """Checks a run, claims the directory for it, and finds out who is to make its models."""
     check(run)
     dependencies.claim(work, run, recompute)
+    if run.reserve is not None:
+        keep(work, run.reserve)
     work.write_json(files.CONFIG, run.config.written)
     crew = None if engine is HERE else Crew(engine, run, work, console)
     work.write_json(files.ENVIRONMENT, environment(crew))

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, WorkDirectoryError
+from rumjax.lab import files
+from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Dataset, Splits
 
 
@@ -63,6 +65,24 @@ def toss(splits: Splits, size: int, seed: int) -> tuple[Splits, Reserve]:
         outside_rows=origin.rows[left_out],
     )
     return without(splits, left_out), reserve
+
+
+def keep(work: WorkDirectory, reserve: Reserve) -> None:
+    """Records how the coins of a run fell; once models are trained by them, there are no others.
+
+    Raises:
+      WorkDirectoryError: others are recorded, since the data or the seed were changed.
+    """
+    rows = {"inside_rows": reserve.inside_rows, "outside_rows": reserve.outside_rows}
+    if work.has(files.RESERVE):
+        recorded = work.read_arrays(files.RESERVE, keys=tuple(rows))
+        if any(not np.array_equal(recorded[name], rows[name]) for name in rows):
+            raise WorkDirectoryError(
+                f"reserve: the coins in {work.path / files.RESERVE} fell otherwise, since reserve, "
+                "seed or the training images were others; what a model is asked about coins is "
+                "true of its own alone: put them back, or choose another --workdir"
+            )
+    work.write_arrays(files.RESERVE, rows)
 
 
 def without(splits: Splits, positions: np.ndarray) -> Splits:

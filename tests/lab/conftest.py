@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from rumjax.lab.workdir import WorkDirectory
+from tests.lab.forgetting import offices
 from tests.runs import stamps, start
 
 
@@ -16,6 +17,16 @@ def finished(place):
     """A run from images to the report, to be looked at and not to be changed."""
     assert start(place / "tiny.py", place / "finished") == 0
     return place / "finished"
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory):
+    """A model that was trained without rumjax, with images; not to be changed."""
+    folder = tmp_path_factory.mktemp("foreign")
+    offices.write_data(folder / "data.npz")
+    offices.train(folder / "model.msgpack", folder / "data.npz")
+    offices.write_config(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -290,6 +290,11 @@ DERIVED = (
     (files.SCORES, "scores of D"),
     (files.FORGET_SETS, "forget sets"),
     (files.FORGET_TABLE, "forget sets"),
+    (files.HARDNESS, "scores of forget sets"),
+    (files.REPORT, "a page that may show images of D"),
+    ("audit.*", "pages and findings that may show images of D"),
+    ("study.*", "pages that may show images of D"),
+    ("figures/*", "figures that may show images of D"),
     (files.EXAMPLES, "names and hashes of D"),
 )
 """What a run leaves that was made from D, by pattern."""

@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from rumjax.data import hashes
+from rumjax.data.origins import Register
 from rumjax.errors import DamagedFileError, InvalidInputError
 from rumjax.lab import files, jobs
 from rumjax.lab.bringing import content
@@ -111,6 +112,7 @@ def fulfil(
         signing.sign({}, key)  # a key that cannot be used is found out now
     office = open_office(run, work, console, or_retrain=or_retrain, key=key)
     waiting = unfulfilled(office, requests)
+    check_coins(office.run, waiting)
     positions = locate(waiting, office.run.data, forgotten_before(office, None))
     warn(office, waiting, positions)
 
@@ -141,6 +143,29 @@ def check_parts(run: Run) -> None:
             "requests: the model is judged on validation images that it never saw, and there are "
             "none; set data.validation_fraction, with data.validation_from=test for a model that "
             "was trained on all training images"
+        )
+
+
+def check_coins(run: Run, requests: Iterable[Request]) -> None:
+    """Checks that no request names an example that a coin has left out of D.
+
+    Raises:
+      InvalidInputError: one does.
+    """
+    if run.reserve is None:
+        return
+    origin = run.data.origin("train")._replace(rows=run.reserve.outside_rows)
+    outside = Register(run.reserve.outside, origin)
+    out = [
+        f"{example!r} of request {request.id!r}"
+        for request in requests
+        for kind, example in request.examples
+        if outside.find(example, kind)
+    ]
+    if out:
+        raise InvalidInputError(
+            f"requests: the coins of the reserve have left out {', '.join(out[:5])}, so that no "
+            "model was trained on it and nothing is to be forgotten; take it out of the table"
         )
 
 

@@ -112,7 +112,7 @@ def facts(reported: Reported, forget_set: ForgetSet | None) -> dict[str, str]:
         "Data": f"{data.name}: {sizes} images of {height} × {width} × {channels}, "
         f"{data.num_classes} classes",
         "Model": _options(reported.model),
-        "Training": _options(reported.training),
+        "Training": _options(reported.training) + elsewhere(reported),
         "Seeds": _seeds(reported.seeds),
     }
 
@@ -128,6 +128,16 @@ def facts(reported: Reported, forget_set: ForgetSet | None) -> dict[str, str]:
         if reported.diverged:
             lines["Scores"] += f"; {reported.diverged} of its models diverged and are left out"
     return lines
+
+
+def elsewhere(reported: Reported) -> str:
+    """Says of whose models the recipe is, where the original ones were not trained by it."""
+    if not reported.written.get("original"):
+        return ""
+    return (
+        "; this recipe is the one given: the original model was trained elsewhere, and retrained "
+        "models, the bank and the times and gradients of retraining are of this recipe"
+    )
 
 
 def hardness_facts(hardness: Mapping[str, Mapping[str, float]]) -> dict[str, str]:

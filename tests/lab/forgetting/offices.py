@@ -91,7 +91,7 @@ def train(path, data):
 
 def write_config(folder, name="foreign.py", more="", data=None):
     """Writes the configuration, with lines before its last."""
-    text = CONFIG.replace("FOLDER", repr(str(data or folder))).replace("# MORE", more)
+    text = CONFIG.replace("FOLDER", repr(str(data or folder))).replace("# MORE", more.strip())
     (folder / name).write_text(text)
     return folder / name
 
