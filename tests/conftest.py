@@ -58,6 +58,13 @@ SLOW = (
     "test_ensemble_together.py",
     "test_compilation.py",
     "test_publish.py",
+    "test_stopped_requests.py",
+    "test_tampering.py",
+    "test_purged_requests.py",
+    "test_refused_requests.py",
+    "test_bad_requests.py",
+    "test_reserve.py",
+    "test_original.py",
 )
 """files that take longest, the longest first: whoever is started last is waited for"""
 

@@ -163,6 +163,8 @@ def describe(
     before = ModelRecord(digest(delivery.before), "the model that was delivered before")
     kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
     exact = choice.name == RETRAIN
+    last = delivery.log.last("verified")
+    current = deletion.number if outcome.gate.passed else last.batch if last else None
     return certificate.certificate(
         batch=deletion.number,
         issued=outcome.time,
@@ -194,7 +196,9 @@ def describe(
         ],
         gate=outcome.gate,
         calibration=evidence.calibration,
-        derived=[{"path": path, "what": what} for path, what in derived(delivery.context.work)],
+        derived=[
+            {"path": path, "what": what} for path, what in derived(delivery.context.work, current)
+        ],
         not_tested=[*evidence.not_tested, *NOT_TESTED, *notes],
         log_head=delivery.log.head,
     )
@@ -260,16 +264,17 @@ def touched(delivery: Delivery) -> dict[str, str]:
     }
 
 
-def derived(work: WorkDirectory) -> list[tuple[str, str]]:
+def derived(work: WorkDirectory, number: int | None) -> list[tuple[str, str]]:
     """Lists what lies in the directory and has seen the examples, and what it is.
 
-    The model that is delivered is not among it.
+    Args:
+      work: the whole directory.
+      number: of the batch whose model is the delivered one, which is not among it.
     """
     found = [(name, what) for pattern, what in DERIVED for name in work.names(pattern)]
     requests = work.below(files.REQUESTS)
-    last = Ledger(work).last("verified")
-    current = None if last is None else files.checkpoint(files.delivered(last.batch))
-    exported = f"{files.batch_folder(0 if last is None else last.batch)}/"
+    current = files.checkpoint(files.delivered(number or 0))
+    exported = f"{files.batch_folder(number or 0)}/"
     models = [*requests.names(files.checkpoint("*")), *requests.names(f"batch_*/{MODEL}*")]
     return found + [
         (f"{files.REQUESTS}/{name}", "an earlier model, or a candidate")

@@ -31,7 +31,7 @@ def purge(work: WorkDirectory, console: Console) -> list[str]:
         raise InvalidInputError(
             f"--purge: batch {log.open_batch} was begun and is not finished; start it again first"
         )
-    doomed = [path for path, _ in derived(work)]
+    doomed = [path for path, _ in derived(work, last.batch)]
     if not doomed:
         console.print("there is nothing to purge")
         return []

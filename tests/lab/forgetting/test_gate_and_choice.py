@@ -121,14 +121,18 @@ def test_a_directory_without_a_bank_has_no_shadows(context):
 def test_own_candidates_keep_every_budget(context):
     """All of them together, with the scores and the model that tells how hard examples are."""
     kept = 0
-    for size in (1, 5, 6, 20, 60):
-        for budget in (0.02, 0.1, 0.2, 0.33, 0.5, 0.7, 0.99):
+    for size in (1, 6, 60):
+        for budget in (0.02, 0.2, 0.33, 0.7, 0.99):
             for epochs in (2, 4, 20):
                 chooser = of(context, size, budget, epochs)
                 try:
                     methods = choosing.candidates(chooser)
                 except InvalidInputError:
-                    assert budget * epochs < 3
+                    # Not even the first of an epoch has room.
+                    name, form = next(iter(choosing.own_candidates(chooser, 1).items()))
+                    first = choosing.cost(chooser, choosing.build(chooser, name, form))
+                    rest = chooser.budget - chooser.matched_examples - len(chooser.unseen)
+                    assert first > rest
                     continue
                 costs = sum(choosing.cost(chooser, method) for method in methods)
                 spent = costs + chooser.matched_examples
@@ -136,7 +140,7 @@ def test_own_candidates_keep_every_budget(context):
                     spent += len(chooser.unseen)
                 assert 0 < spent <= budget * chooser.retraining
                 kept += 1
-    assert kept > 30
+    assert kept > 10
 
 
 def of(context, size, budget, epochs):

@@ -60,6 +60,8 @@ def test_what_has_seen_them_goes(purged):
     assert set(line["details"]["deleted"]) >= {"scores.npz", "bank/00000.npz"}
     listed = {one["path"] for one in offices.certificate(work, 2)["derived"]}
     assert listed >= {"scores.npz", "bank/00000.npz", "requests/batch_0001/model.msgpack"}
+    models = {f"requests/checkpoints/delivered_batch_000{number}" for number in (1, 2)}
+    assert listed & models == {"requests/checkpoints/delivered_batch_0001"}
 
 
 def test_certificates_say_what_cannot_be_checked_any_more(purged, capsys):

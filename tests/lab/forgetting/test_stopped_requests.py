@@ -17,7 +17,7 @@ from tests.tiny import environment
 
 KILLS = 10
 THOROUGH = "RUMJAX_THOROUGH" in os.environ
-EVERY = 1 if THOROUGH else 7
+EVERY = 1 if THOROUGH else 13
 """of the moments at which it may be stopped, so many are passed over at a time"""
 TIMES = ("issued", "content_sha256", "log_head", "signature")
 
