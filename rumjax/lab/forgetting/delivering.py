@@ -146,7 +146,9 @@ def describe(
     run, deletion, choice = delivery.context.run, delivery.deletion, delivery.choice
     outcome, evidence = delivery.outcome, delivery.outcome.evidence
     salt = salt_of(delivery.place)
-    made = ModelRecord(digest(outcome.model), f"made by {choice.name}")
+    folder = f"{files.REQUESTS}/{files.checkpoint(files.delivered(deletion.number))}"
+    about = ". ".join([f"made by {choice.name}", *notes])
+    made = ModelRecord(digest(outcome.model), about, folder, "orbax")
     before = ModelRecord(digest(delivery.before), "the model that was delivered before")
     kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
     exact = choice.name == RETRAIN
@@ -181,8 +183,11 @@ def describe(
         ],
         gate=outcome.gate,
         calibration=evidence.calibration,
-        derived=[{"path": path, "what": what} for path, what in derived(delivery.context.work)],
-        not_tested=[*evidence.not_tested, *NOT_TESTED, *notes],
+        derived=[
+            {"path": path, "what": what}
+            for path, what in derived(delivery.context.work, deletion.number)
+        ],
+        not_tested=[*evidence.not_tested, *NOT_TESTED],
         log_head=delivery.log.head,
     )
 
@@ -247,20 +252,21 @@ def touched(delivery: Delivery) -> dict[str, str]:
     }
 
 
-def derived(work: WorkDirectory) -> list[tuple[str, str]]:
+def derived(work: WorkDirectory, number: int) -> list[tuple[str, str]]:
     """Lists what lies in the directory and has seen the examples, and what it is.
 
-    The model that is delivered is not among it.
+    Args:
+      work: the directory.
+      number: the batch whose model is delivered, which is not listed.
     """
     found = [(name, what) for pattern, what in DERIVED for name in work.names(pattern)]
     requests = work.below(files.REQUESTS)
-    last = Ledger(work).last("verified")
-    current = None if last is None else files.checkpoint(files.delivered(last.batch))
-    models = [*requests.names(files.checkpoint("*"))]
+    own = {files.checkpoint(files.delivered(number))}
+    own |= set(requests.names(files.checkpoint(files.candidate(number, "*"))))
     return found + [
-        (f"{files.REQUESTS}/{name}", "an earlier model, or a candidate")
-        for name in models
-        if name != current
+        (f"{files.REQUESTS}/{name}", "an earlier model")
+        for name in requests.names(files.checkpoint("*"))
+        if name not in own
     ]
 
 

@@ -409,10 +409,10 @@ def by_exposure(bench: Bench) -> Iterator[Row]:
         yield Row(
             f"more exposed in {name}",
             f"share of {name} whose margin came above the threshold of the model before, that of "
-            f"all but {rate:g} of V; {moved.fallen.value:.4f} fell below it",
+            f"all but {rate:g} of V; {moved.fallen.value:.4f} fell below it, and p = "
+            f"{moved.p_value:.2g} that more rose than chance explains",
             *(moved.risen.value, moved.risen.low, moved.risen.high, moved.risen.null),
             *(0.0, len(indices)),
-            p_value=moved.p_value,
         )
 
 

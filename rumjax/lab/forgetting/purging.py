@@ -26,7 +26,7 @@ def purge(work: WorkDirectory, console: Console) -> list[str]:
         raise InvalidInputError(
             f"--purge: no request in {work.path} is fulfilled yet, so that no model would be left"
         )
-    doomed = [path for path, _ in derived(work)]
+    doomed = [path for path, _ in derived(work, last.batch)]
     if not doomed:
         console.print("there is nothing to purge")
         return []
