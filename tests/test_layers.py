@@ -103,6 +103,8 @@ LAB = (
     "lab.forgetting.shadows",
     "lab.forgetting.choosing",
     "lab.forgetting.findings",
+    "lab.forgetting.exact",
+    "lab.forgetting.carrying",
     "lab.forgetting.gate",
     "lab.forgetting.delivering",
     "lab.forgetting.fulfilling",

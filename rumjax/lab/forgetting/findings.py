@@ -4,7 +4,7 @@ Each finding is a number with an interval, with what it would be for a model tha
 with what it was for the model before. They speak of the attacks that were run, and of no others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from rumjax.lab import files, making, progress
 from rumjax.lab.answers import Answers, reader
 from rumjax.lab.context import placed
 from rumjax.lab.forgetting.choosing import Chooser
+from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.records import EvidenceRecord
 from rumjax.lab.making import Job
 from rumjax.models import predict
@@ -143,28 +144,38 @@ def measure(bench: Bench) -> Evidence:
             advance(part.__name__.replace("_", " "))
     return Evidence(
         tuple(rows),
-        accuracies(bench),
+        accuracies(
+            bench.chooser.deletion,
+            bench.unseen,
+            {when: look.correct for when, look in bench.looks.items()},
+        ),
         tuple(bench.calibration),
         near_copies(bench),
         tuple(bench.not_tested),
     )
 
 
-def accuracies(bench: Bench) -> dict[str, dict[str, float]]:
-    """Returns the accuracy on V, R, S and T, before and after."""
-    first = bench.chooser.deletion.size
+def accuracies(
+    deletion: Deletion, unseen: np.ndarray, correct: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Returns the accuracy on V, R, S and T, before and after.
+
+    Args:
+      deletion: the batch.
+      unseen: where V is among D, T and V.
+      correct: "before" and "after", bool[N + T + V], which examples a model is right on.
+    """
+    first = deletion.size
     sets = {
-        "V": bench.unseen,
-        "R": bench.retain,
-        "S": bench.forget,
-        "T": np.arange(first, bench.unseen[0] if len(bench.unseen) else first),
+        "V": unseen,
+        "R": deletion.retain,
+        "S": deletion.forget,
+        "T": np.arange(first, unseen[0] if len(unseen) else first),
     }
     found = {}
     for name, indices in sets.items():
         if len(indices):
-            shares = {
-                when: float(np.mean(look.correct[indices])) for when, look in bench.looks.items()
-            }
+            shares = {when: float(np.mean(right[indices])) for when, right in correct.items()}
             found[name] = {"size": len(indices), **shares}
     return found
 

@@ -13,10 +13,10 @@ from rumjax.lab.bringing import content
 from rumjax.lab.context import context_of
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, certificate, delivering
-from rumjax.lab.forgetting.choosing import Chooser, replay
-from rumjax.lab.forgetting.fulfilling import Office, batch_of, load, normalized, start_of
+from rumjax.lab.forgetting.carrying import carrier, digest, is_there, load
+from rumjax.lab.forgetting.fulfilling import Office, batch_of, normalized, start_of
 from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
-from rumjax.lab.workdir import WorkDirectory, digest
+from rumjax.lab.workdir import WorkDirectory
 
 
 class Check(NamedTuple):
@@ -143,7 +143,7 @@ def _delivered(document: dict[str, Any], number: int, run: Run, place: WorkDirec
     """Compares the digest of the model that was delivered."""
     if document["candidate"] is not None:
         return f"{SKIPPED}the model was refused, and the one before stays"
-    if not place.has_model(files.delivered(number)):
+    if not is_there(place, files.delivered(number)):
         return "it is not there"
     found = digest(load(run, place, files.delivered(number)))
     return None if found == document["delivered"]["digest"] else "its bytes are others"
@@ -178,11 +178,12 @@ def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory)
         batch = batch_of(office, number)
     except RumjaxError as error:
         return f"{SKIPPED}{error}"
-    chooser = Chooser(office.context, office.place, batch.deletion, start)
+    way = carrier(office.context, office.place, batch.deletion, start)
     made = document["candidate"] or document["delivered"]
-    name = "retraining.json" if document["level"] == "A" else "choice.json"
-    choice = office.place.read_json(files.of_batch(number, name), keys=("name", "form"))
-    model = replay(chooser, choice["name"], choice["form"])
+    kept = [files.of_batch(number, name) for name in ("retraining.json", "choice.json")]
+    name = kept[0] if document["level"] == "A" and office.place.has(kept[0]) else kept[1]
+    choice = office.place.read_json(name, keys=("name", "form"))
+    model = way.replay(choice["name"], choice["form"])
     return None if digest(model) == made["digest"] else "its bytes are others"
 
 

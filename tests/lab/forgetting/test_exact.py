@@ -1,0 +1,257 @@
+"""Requests on an ensemble of shards are carried out exactly, and killed, moved or not, end alike."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from rumjax import forget, launch, sisa
+from rumjax.data import hashes
+from rumjax.errors import InvalidInputError
+from rumjax.lab import experiment, files
+from rumjax.lab.context import stage_key
+from rumjax.lab.forgetting import certificate, exact
+from rumjax.lab.forgetting.exact import Examples, located
+from rumjax.lab.workdir import WorkDirectory
+from tests import tiny
+
+CONFIG = """
+def get_config():
+    return {
+        "name": "shards",
+        "seed": 0,
+        "data": {"name": "npz", "data_dir": DATA},
+        "model": {"name": "cnn", "options": {"widths": (), "hidden": 8}},
+        "training": {"epochs": 3, "batch_size": 16, "learning_rate": 0.1},
+        "sisa": {"shards": 3, "slices": 2, "seed": 1},
+        "forgetting": {"validation_drop": 1.0, "retained_drop": 1.0},
+    }
+"""
+BATCHES = ((3, 17), (40, 41, 42))
+"""Positions in D that each of two batches names."""
+CERTIFICATE = "requests/batch_{:04d}/certificate.json"
+
+
+def table(path, number, names):
+    lines = [f"r{number},2026-11-26,{name}" for name in names]
+    path.write_text("\n".join(["request,received,sha256", *lines, ""]))
+
+
+def write_config(folder, data="data.npz"):
+    (folder / "shards.py").write_text(CONFIG.replace("DATA", repr(str(folder / data))))
+
+
+def start(folder, work, requests, *arguments):
+    return forget.main(
+        [
+            f"--config={folder / 'shards.py'}",
+            f"--requests={folder / requests}",
+            f"--workdir={work}",
+            "--cpu_devices=8",
+            *arguments,
+        ]
+    )
+
+
+def run_of(folder):
+    config = launch.configuration(str(folder / "shards.py"))
+    return experiment.build({**forget.UNUSED, **config})
+
+
+def read(work, name):
+    return json.loads((work / name).read_text())
+
+
+def document(work, number):
+    return read(work, CERTIFICATE.format(number))
+
+
+def lasting(it):
+    """What a certificate says, but for times and what hangs on them."""
+    left_out = ("issued", "content_sha256", "log_head", "cost", "derived")
+    return {key: value for key, value in it.items() if key not in left_out}
+
+
+def kept(work, name):
+    """An ensemble that was saved below `requests`."""
+    with WorkDirectory(work) as opened:
+        config = opened.read_json("requests/batch_0001/config.json")
+        return exact.load(experiment.build(config), opened.below(files.REQUESTS), name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    tiny.write_data(folder / "data.npz")
+    write_config(folder)
+    known = hashes(run_of(folder).data.train)
+    for number, batch in enumerate(BATCHES, 1):
+        table(folder / f"{number}.csv", number, known[list(batch)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(folder):
+    """The directory after the first batch."""
+    assert start(folder, folder / "first", "1.csv") == 0
+    return folder / "first"
+
+
+@pytest.fixture(scope="module")
+def second(folder, first):
+    """The directory after the second batch."""
+    work = folder / "second"
+    shutil.copytree(first, work)
+    assert start(folder, work, "2.csv") == 0
+    return work
+
+
+def test_the_ensemble_is_the_one_that_training_without_them_gives(folder, second):
+    run = run_of(folder)
+    plan = sisa.plan(run.size, shards=3, slices=2, seed=1)
+    key = stage_key(0, "sisa")
+    everything = sisa.train(key, plan, run.recipe, run.data.train)
+    without = sisa.train(
+        key, plan, run.recipe, run.data.train, already_forgotten=sorted(sum(BATCHES, ()))
+    )
+    assert document(second, 1)["original"]["digest"] == sisa.digest(everything)
+    assert document(second, 2)["delivered"]["digest"] == sisa.digest(without)
+    assert document(second, 2)["original"] == {
+        **document(second, 2)["original"],
+        "digest": document(second, 1)["delivered"]["digest"],
+    }
+
+    # It is delivered as a file that the library reads.
+    pointer = read(second, "requests/delivered.json")
+    path = second / "requests" / pointer["sisa"]
+    loaded = sisa.load(path, run.model, run.data.train.images[:1])
+    assert sisa.digest(loaded) == pointer["sha256"] == sisa.digest(without)
+
+
+def test_the_certificate_says_how_exactly_it_was_made(folder, second):
+    it = document(second, 2)
+    assert not certificate.problems(it)
+    assert (it["level"], it["outcome"]) == ("A", "retrained")
+    plan = sisa.plan(tiny.SIZE, shards=3, slices=2, seed=1)
+    price = sisa.cost(plan, 3, BATCHES[1], BATCHES[0])
+    assert it["cost"]["share_of_retraining"] == pytest.approx(price.share)
+    assert it["cost"]["budget"] is None
+    steps = {step["name"]: step["options"]["first_slice"] for step in it["steps"]}
+    assert steps == {f"shard {shard}": place for shard, place in price.retrained.items()}
+    assert sum(step["examples"] for step in it["steps"]) == len(BATCHES[1])
+    assert [bound["name"] for bound in it["gate"]["bounds"]] == [
+        "loss of accuracy on V",
+        "loss of accuracy on R",
+    ]
+    assert it["recipe"]["sisa"] == {"shards": 3, "slices": 2, "seed": 1}
+
+    # Its accuracies are those of all shards together.
+    run = run_of(folder)
+    for name, part in (("V", run.data.validation), ("T", run.data.test)):
+        row = next(one for one in it["evidence"] if one["name"] == f"accuracy on {name}")
+        for key, saved in (("value", "delivered_batch_0002"), ("of_original", "delivered_batch_0001")):
+            voting = sisa.models(kept(second, saved))
+            shares = sisa.predict(run.model, voting, part.images)
+            assert row[key] == pytest.approx(np.mean(np.argmax(shares, 1) == part.labels))
+    states = [json.loads(line)["state"] for line in (second / files.REQUESTS / files.LOG).open()]
+    assert states == ["received", "unlearned", "verified"] * 2
+    assert len((second / files.FORGOTTEN).read_text().split()) == 1 + 5
+
+
+def test_verify_makes_it_again_and_finds_a_changed_byte(second, tmp_path, capsys):
+    command = f"--verify={second / CERTIFICATE.format(2)}"
+    assert forget.main([command]) == 0
+    assert "model made again: holds" in capsys.readouterr().out
+    shutil.copytree(second, tmp_path / "changed")
+    path = tmp_path / "changed/requests" / exact.file_of("delivered_batch_0002")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert forget.main([f"--verify={tmp_path / 'changed' / CERTIFICATE.format(2)}"]) == 1
+    assert "delivered model: holds" not in capsys.readouterr().out
+
+
+def test_images_may_go_once_they_are_forgotten(folder, first, second, tmp_path):
+    with np.load(folder / "data.npz") as archive:
+        arrays = dict(archive)
+    for name in ("train_images", "train_labels"):
+        arrays[name] = np.delete(arrays[name], BATCHES[0], axis=0)
+    np.savez(tmp_path / "fewer.npz", **arrays)
+    write_config(tmp_path, "fewer.npz")
+    shutil.copy(folder / "2.csv", tmp_path)
+    shutil.copytree(first, tmp_path / "work")
+    assert start(tmp_path, tmp_path / "work", "2.csv") == 0
+    one, other = (document(work, 2)["delivered"] for work in (tmp_path / "work", second))
+    assert one["digest"] == other["digest"]
+
+
+def test_killed_at_any_write_it_goes_on_and_ends_alike(folder, first, second, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    work, left = tmp_path / "work", [0]
+    shutil.copytree(first, work)
+    writing = WorkDirectory.writing
+
+    def write(self, name):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return writing(self, name)
+
+    # Every start may write one file more than the one before.
+    monkeypatch.setattr(WorkDirectory, "writing", write)
+    for allowed in range(1, 30):
+        left[0] = allowed
+        try:
+            assert start(folder, work, "2.csv") == 0
+            break
+        except Killed:
+            states = [json.loads(line)["state"] for line in (work / "requests/log.jsonl").open()]
+            written = (work / CERTIFICATE.format(2)).exists()
+            assert written or states.count("verified") == 1
+            if written:
+                digest = document(work, 2)["delivered"]["digest"]
+                assert digest == sisa.digest(kept(work, "delivered_batch_0002"))
+    assert allowed > 3
+    assert lasting(document(work, 2)) == lasting(document(second, 2))
+
+
+def test_what_was_begun_stays(folder, second, tmp_path, capsys):
+    for override in ("--config.sisa.shards=2", "--config.sisa=None"):
+        assert start(folder, second, "2.csv", override) == 1
+        assert "were begun with shards 3" in capsys.readouterr().err
+    assert start(folder, tmp_path, "1.csv", "--config.original.path=m.npz") == 1
+    assert "has no shards" in capsys.readouterr().err
+    assert start(folder, tmp_path, "1.csv", "--config.sisa.slices=9") == 1
+    assert "too few for 9 slices" in capsys.readouterr().err
+
+
+def test_purge_keeps_what_later_requests_need(folder, second, tmp_path, capsys):
+    work = tmp_path / "work"
+    shutil.copytree(second, work)
+    assert forget.main(["--purge", f"--workdir={work}"]) == 0
+    assert [path.name for path in (work / "requests/checkpoints").iterdir()] == [
+        "delivered_batch_0002"
+    ]
+    capsys.readouterr()
+    assert forget.main([f"--verify={work / CERTIFICATE.format(2)}"]) == 0
+    assert "delivered model: holds" in capsys.readouterr().out
+    table(tmp_path / "3.csv", 3, hashes(run_of(folder).data.train)[[60]])
+    shutil.copy(folder / "shards.py", tmp_path)
+    assert start(tmp_path, work, "3.csv") == 0
+
+
+def test_examples_are_found_by_hash_and_copies_by_row():
+    known = Examples(np.array(["a", "b", "a", "c"]), np.arange(4))
+    # The second copy was forgotten and is gone; rows have moved.
+    now = Examples(np.array(["c", "a", "b"]), np.arange(3))
+    none = np.array([], int)
+    assert located(known, np.array([2]), now, none).tolist() == [3, 0, 1]
+    # Both are there, and the first is the forgotten one.
+    now = Examples(np.array(["a", "b", "a", "c"]), np.arange(4))
+    assert located(known, np.array([0]), now, np.array([0])).tolist() == [-1, 1, 2, 3]
+    with pytest.raises(InvalidInputError, match="1 examples are new, and 1 are gone"):
+        located(known, none, Examples(np.array(["a", "b", "a", "d"]), np.arange(4)), none)
