@@ -1,4 +1,4 @@
-"""Requests on an ensemble of shards are carried out exactly, and killed, moved or not, end alike."""
+"""Requests on an ensemble of shards are carried out exactly, and end alike when killed."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rumjax import forget, launch, sisa
+from rumjax import ensemble, forget, launch, sisa
 from rumjax.data import hashes
 from rumjax.errors import InvalidInputError
 from rumjax.lab import experiment, files
@@ -68,6 +68,11 @@ def document(work, number):
     return read(work, CERTIFICATE.format(number))
 
 
+def states_of(work):
+    lines = (work / files.REQUESTS / files.LOG).read_text().splitlines()
+    return [json.loads(line)["state"] for line in lines]
+
+
 def lasting(it):
     """What a certificate says, but for times and what hangs on them."""
     left_out = ("issued", "content_sha256", "log_head", "cost", "derived")
@@ -79,6 +84,14 @@ def kept(work, name):
     with WorkDirectory(work) as opened:
         config = opened.read_json("requests/batch_0001/config.json")
         return exact.load(experiment.build(config), opened.below(files.REQUESTS), name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Has shards trained one after another, by one program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble, "fitting", lambda *_: (jax.local_devices()[:1], 1))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +164,14 @@ def test_the_certificate_says_how_exactly_it_was_made(folder, second):
     run = run_of(folder)
     for name, part in (("V", run.data.validation), ("T", run.data.test)):
         row = next(one for one in it["evidence"] if one["name"] == f"accuracy on {name}")
-        for key, saved in (("value", "delivered_batch_0002"), ("of_original", "delivered_batch_0001")):
+        for key, saved in (
+            ("value", "delivered_batch_0002"),
+            ("of_original", "delivered_batch_0001"),
+        ):
             voting = sisa.models(kept(second, saved))
             shares = sisa.predict(run.model, voting, part.images)
             assert row[key] == pytest.approx(np.mean(np.argmax(shares, 1) == part.labels))
-    states = [json.loads(line)["state"] for line in (second / files.REQUESTS / files.LOG).open()]
-    assert states == ["received", "unlearned", "verified"] * 2
+    assert states_of(second) == ["received", "unlearned", "verified"] * 2
     assert len((second / files.FORGOTTEN).read_text().split()) == 1 + 5
 
 
@@ -187,7 +202,9 @@ def test_images_may_go_once_they_are_forgotten(folder, first, second, tmp_path):
     assert one["digest"] == other["digest"]
 
 
-def test_killed_at_any_write_it_goes_on_and_ends_alike(folder, first, second, tmp_path, monkeypatch):
+def test_killed_at_any_write_it_goes_on_and_ends_alike(
+    folder, first, second, tmp_path, monkeypatch
+):
     class Killed(BaseException):
         pass
 
@@ -209,7 +226,7 @@ def test_killed_at_any_write_it_goes_on_and_ends_alike(folder, first, second, tm
             assert start(folder, work, "2.csv") == 0
             break
         except Killed:
-            states = [json.loads(line)["state"] for line in (work / "requests/log.jsonl").open()]
+            states = states_of(work)
             written = (work / CERTIFICATE.format(2)).exists()
             assert written or states.count("verified") == 1
             if written:
