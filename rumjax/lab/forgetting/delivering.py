@@ -269,7 +269,7 @@ MEANINGS = {
 def touched(delivery: Delivery) -> dict[str, str]:
     """Says what data the steps have looked at."""
     if delivery.context.run.config.sisa is not None:
-        return exact.touched(delivery.deletion, delivery.choice)
+        return exact.touched(delivery.context.run, delivery.deletion, delivery.choice)
     return {
         "S": f"{len(delivery.deletion.forget)} examples",
         "R": f"{len(delivery.deletion.retain)} examples, trained on",

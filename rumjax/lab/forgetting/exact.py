@@ -30,16 +30,14 @@ from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.findings import Evidence, Row, accuracies
 from rumjax.lab.forgetting.records import CostRecord
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.sisa.slices import check_recipe
 from rumjax.types import Dataset
 
 NAME = "sisa"
 """What batches are carried out by, as the log and the certificate call it."""
 EXAMPLES = "sisa_examples.npz"
 """Which examples the ensemble was trained on, in the order of its plan."""
-NOT_TESTED = (
-    "attacks: the ensemble is, to the bit, the one that training without S gives, so that whatever "
-    "an attack found would not come from S",
-)
+NOT_TESTED = ("what attacks find, since none was run on an ensemble that was trained without S",)
 
 
 class Examples(NamedTuple):
@@ -129,6 +127,33 @@ def check_same(run: Run, begun_with: Any) -> None:
         )
 
 
+def check(run: Run, place: WorkDirectory, ensemble: sisa.Ensemble, earlier: np.ndarray) -> None:
+    """Checks that later requests can be carried out on an ensemble.
+
+    Args:
+      run: of the configuration.
+      place: the directory of requests.
+      ensemble: that was delivered last, or the one to begin with.
+      earlier: positions in D of what was forgotten.
+
+    Raises:
+      InvalidInputError: the recipe is another one, or D is not what it was trained on, less what
+        was forgotten.
+    """
+    check_recipe(ensemble, run.recipe)
+    positions_of(run, place, ensemble, earlier)
+
+
+def positions_of(
+    run: Run, place: WorkDirectory, ensemble: sisa.Ensemble, earlier: np.ndarray
+) -> np.ndarray:
+    """Returns the position of every example of D in the plan of an ensemble; see `located`."""
+    arrays = place.read_arrays(EXAMPLES, keys=Examples._fields)
+    known = Examples(arrays["hashes"].astype(str), arrays["rows"])
+    now = Examples(hashes(run.data.train), run.data.origin("train").rows)
+    return located(known, ensemble.forgotten, now, earlier)
+
+
 def shards_of(run: Run) -> dict[str, Any] | None:
     """Returns the section `sisa` as JSON has it, or None where there is none."""
     section = run.config.sisa
@@ -162,11 +187,8 @@ class Exact:
           InvalidInputError: D is not what the ensemble was trained on, less what was forgotten.
         """
         self.context, self.place, self.deletion, self.start = context, place, deletion, start
-        self.run, train = context.run, context.run.data.train
-        arrays = place.read_arrays(EXAMPLES, keys=Examples._fields)
-        known = Examples(arrays["hashes"].astype(str), arrays["rows"])
-        now = Examples(hashes(train), self.run.data.origin("train").rows)
-        self.positions = located(known, start.forgotten, now, deletion.earlier)
+        self.run = context.run
+        self.positions = positions_of(self.run, place, start, deletion.earlier)
         self.forget = np.sort(self.positions[deletion.forget])
         self.price = sisa.cost(
             start.plan, int(self.run.recipe.epochs), self.forget, start.forgotten
@@ -363,11 +385,14 @@ def cost_of(choice: Choice) -> CostRecord:
     )
 
 
-def touched(deletion: Deletion, choice: Choice) -> dict[str, str]:
+def touched(run: Run, deletion: Deletion, choice: Choice) -> dict[str, str]:
     """Says what data the steps have looked at."""
+    # What images are normalized by was settled before the first batch.
+    given = {"mean", "std"} <= set(run.config.model) or run.config.model.get("pixels") == "0-255"
+    of_all = "" if given else "; the mean and deviation that normalize images are of D with it"
     shards = ", ".join(str(step["name"]).removeprefix("shard ") for step in choice.steps)
     return {
-        "S": f"{len(deletion.forget)} examples, looked at for accuracy alone",
+        "S": f"{len(deletion.forget)} examples, looked at for accuracy alone{of_all}",
         "R": f"{len(deletion.retain)} examples, those in shards {shards} trained on",
         "V": "looked at for accuracy alone",
         "T": "looked at for accuracy alone",

@@ -39,6 +39,7 @@ from rumjax.lab.forgetting.records import CopiesRecord
 from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
 from rumjax.lab.pipeline import open_context
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.sisa import Ensemble
 
 REFUSED = 3
 """The exit status where the gate lets no model pass."""
@@ -165,6 +166,9 @@ def open_office(
     check_network(run, place, log)
     context = context_of(run, work, console)
     office = Office(context, place, log, hashes(run.data.train), or_retrain, key)
+    start = start_of(office)
+    if isinstance(start, Ensemble):
+        exact.check(run, place, start, earlier_positions(office, None))
     delivering.reconcile(place, log)
     return office
 
@@ -448,14 +452,18 @@ def finish(office: Office, batch: Batch) -> int:
     return 0
 
 
-def start_of(office: Office, number: int) -> Model:
+def start_of(office: Office, number: int | None = None) -> Model:
     """Loads the model that a batch goes on from: the last one that was delivered before it.
+
+    Args:
+      office: of the directory.
+      number: the batch; by default the next one.
 
     Raises:
       DamagedFileError: it is not the one that the log speaks of.
     """
     before = [entry for entry in office.log.entries if entry.state == "verified"]
-    before = [entry for entry in before if entry.batch < number]
+    before = [entry for entry in before if number is None or entry.batch < number]
     if not before:
         return load(office.run, office.place, files.BROUGHT)
     last = before[-1]
@@ -524,7 +532,7 @@ def say_refused(office: Office, entry: Entry) -> int:
     advice = (
         "Raise forgetting.budget, name other candidates, set other bounds, or give --or-retrain"
         if office.run.config.sisa is None
-        else "What is trained by record is as good as it gets: set other bounds"
+        else "An ensemble has no other candidates: set other bounds"
     )
     say(
         office,

@@ -12,9 +12,11 @@ from rumjax.data import hashes
 from rumjax.errors import InvalidInputError
 from rumjax.lab import experiment, files
 from rumjax.lab.context import stage_key
-from rumjax.lab.forgetting import certificate, exact
+from rumjax.lab.forgetting import certificate, exact, gate
 from rumjax.lab.forgetting.exact import Examples, located
+from rumjax.lab.forgetting.records import BoundRecord, GateRecord
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.models import predict
 from tests import tiny
 
 CONFIG = """
@@ -37,6 +39,15 @@ CERTIFICATE = "requests/batch_{:04d}/certificate.json"
 def table(path, number, names):
     lines = [f"r{number},2026-11-26,{name}" for name in names]
     path.write_text("\n".join(["request,received,sha256", *lines, ""]))
+
+
+def write_without(folder, path, gone):
+    """The data without some training images."""
+    with np.load(folder / "data.npz") as archive:
+        arrays = dict(archive)
+    for name in ("train_images", "train_labels"):
+        arrays[name] = np.delete(arrays[name], gone, axis=0)
+    np.savez(path, **arrays)
 
 
 def write_config(folder, data="data.npz"):
@@ -90,7 +101,7 @@ def kept(work, name):
 def one_device():
     """Has shards trained one after another, by one program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ensemble, "fitting", lambda *_: (jax.local_devices()[:1], 1))
+        patch.setattr(ensemble, "fitting", lambda *_, **__: (jax.local_devices()[:1], 1))
         yield
 
 
@@ -189,17 +200,22 @@ def test_verify_makes_it_again_and_finds_a_changed_byte(second, tmp_path, capsys
 
 
 def test_images_may_go_once_they_are_forgotten(folder, first, second, tmp_path):
-    with np.load(folder / "data.npz") as archive:
-        arrays = dict(archive)
-    for name in ("train_images", "train_labels"):
-        arrays[name] = np.delete(arrays[name], BATCHES[0], axis=0)
-    np.savez(tmp_path / "fewer.npz", **arrays)
+    write_without(folder, tmp_path / "fewer.npz", BATCHES[0])
     write_config(tmp_path, "fewer.npz")
     shutil.copy(folder / "2.csv", tmp_path)
     shutil.copytree(first, tmp_path / "work")
+    # One model of all of D lies there, to compare with.
+    run = run_of(folder)
+    single = run.model.init(jax.random.key(5), run.data.train.images[:1])
+    with WorkDirectory(tmp_path / "work") as opened:
+        opened.save_model(files.original(0), single)
     assert start(tmp_path, tmp_path / "work", "2.csv") == 0
-    one, other = (document(work, 2)["delivered"] for work in (tmp_path / "work", second))
-    assert one["digest"] == other["digest"]
+    one, other = (document(work, 2) for work in (tmp_path / "work", second))
+    assert one["delivered"]["digest"] == other["delivered"]["digest"]
+    right = np.argmax(predict(run.model, single, run.data.test.images).logits, 1)
+    row = next(row for row in one["evidence"] if row["name"] == "accuracy on T of one model")
+    assert row["value"] == pytest.approx(np.mean(right == run.data.test.labels))
+    assert "deviation that normalize images are of D with it" in one["touched"]["S"]
 
 
 def test_killed_at_any_write_it_goes_on_and_ends_alike(
@@ -236,10 +252,38 @@ def test_killed_at_any_write_it_goes_on_and_ends_alike(
     assert lasting(document(work, 2)) == lasting(document(second, 2))
 
 
+def test_where_the_gate_refuses_the_ensemble_before_stays(
+    folder, first, second, tmp_path, monkeypatch, capsys
+):
+    work = tmp_path / "work"
+    shutil.copytree(first, work)
+    missed = BoundRecord("loss of accuracy on V", "at most", 0.0, 0.1, False, 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "judge", lambda *_, **__: GateRecord(False, (missed,)))
+        assert start(folder, work, "2.csv", "--or-retrain") == 3
+    refused = read(work, "requests/batch_0002/refused.json")
+    assert refused["delivered"]["digest"] == document(work, 1)["delivered"]["digest"]
+    assert refused["candidate"]["digest"] == document(second, 2)["delivered"]["digest"]
+    assert read(work, "requests/delivered.json")["batch"] == 1
+    assert forget.main([f"--verify={work / 'requests/batch_0002/refused.json'}"]) == 0
+    assert "model made again: holds" in capsys.readouterr().out
+
+    # By the same bounds it is refused again; by others it is another batch.
+    assert start(folder, work, "2.csv", "--or-retrain") == 3
+    assert start(folder, work, "2.csv") == 0
+    assert document(work, 3)["delivered"]["digest"] == refused["candidate"]["digest"]
+
+
 def test_what_was_begun_stays(folder, second, tmp_path, capsys):
     for override in ("--config.sisa.shards=2", "--config.sisa=None"):
         assert start(folder, second, "2.csv", override) == 1
         assert "were begun with shards 3" in capsys.readouterr().err
+    assert start(folder, second, "2.csv", "--config.training.epochs=4") == 1
+    assert "which has epochs 3" in capsys.readouterr().err
+    write_without(folder, tmp_path / "fewer.npz", [50])
+    fewer = f"--config.data.data_dir={tmp_path / 'fewer.npz'}"
+    assert start(folder, second, "2.csv", fewer) == 1
+    assert "0 examples are new, and 1 are gone that no request named" in capsys.readouterr().err
     assert start(folder, tmp_path, "1.csv", "--config.original.path=m.npz") == 1
     assert "has no shards" in capsys.readouterr().err
     assert start(folder, tmp_path, "1.csv", "--config.sisa.slices=9") == 1
