@@ -295,8 +295,8 @@ class Exact:
                 share = evidence.proportion(int(right[chosen].sum()), len(chosen), 0.0)
                 yield Row(
                     f"accuracy on {name} of one model",
-                    "for comparison: a model trained on D as a whole, on S too, which is not "
-                    f"delivered; training it again without S takes {self.price.retraining} "
+                    "for comparison: the original model of the run in this directory, which is not "
+                    f"delivered; training one model without S takes {self.price.retraining} "
                     f"gradients of single examples, the shards took {self.price.gradients}",
                     *(share.value, share.low, share.high, np.nan, np.nan, share.count),
                 )
