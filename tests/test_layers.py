@@ -22,7 +22,6 @@ LIBRARY = {
     "models": "errors registry types mesh platforms rows",
     "checkpoints": "errors archives registry types mesh platforms rows models",
     "checks": "errors types models",
-    "checkpoints": "errors archives registry types mesh platforms rows models",
     "training": "errors types mesh data models",
     "gradients": "errors types mesh models checks",
     "unlearn.base": "errors types models checks rows",
