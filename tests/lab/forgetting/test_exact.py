@@ -168,8 +168,8 @@ def test_the_certificate_says_how_exactly_it_was_made(folder, second):
     assert steps == {f"shard {shard}": place for shard, place in price.retrained.items()}
     assert sum(step["examples"] for step in it["steps"]) == len(BATCHES[1])
     assert [bound["name"] for bound in it["gate"]["bounds"]] == [
-        "loss of accuracy on V",
-        "loss of accuracy on R",
+        "certain loss of accuracy on V",
+        "certain loss of accuracy on R",
     ]
     assert it["recipe"]["sisa"] == {"shards": 3, "slices": 2, "seed": 1}
 
