@@ -4,7 +4,8 @@
 
 Requests are a table, CSV or JSON lines, whose columns are request, received, perhaps deadline, and
 index, file, tfds_id or sha256 of an example. The same command goes on where it stopped; later
-requests go on from the model that was delivered last.
+requests go on from the model that was delivered last. With a section `sisa` the model is an
+ensemble of shards, of which those that hold the examples are trained again.
 """
 
 import argparse

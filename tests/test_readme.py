@@ -6,6 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from flax import serialization
 from rich.console import Console
 
 from rumjax.lab import experiment, pipeline
@@ -53,6 +54,21 @@ def test_the_grid_of_the_readme_is_what_each_of_its_settings_gives():
     ):
         assert several.shape == (6, *single.shape)
         np.testing.assert_allclose(several[3], single, rtol=1e-3, atol=1e-5)
+
+
+def test_the_example_of_a_checkpoint_writes_one_that_flax_reads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(text_of("by_score"), str(README), "exec"), names)
+    original = {"params": names["original"].params, "batch_stats": {}}
+    pathlib.Path("model.msgpack").write_bytes(serialization.to_bytes(original))
+    exec(compile(text_of("load_variables"), str(README), "exec"), names)
+    written = pathlib.Path("unlearned.msgpack").read_bytes()
+    back = serialization.from_bytes(original, written)
+    for one, other in zip(
+        jax.tree.leaves(back["params"]), jax.tree.leaves(names["unlearned"].params), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_second_request_neither_forgets_nor_retains_the_first():

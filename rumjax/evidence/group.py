@@ -94,7 +94,8 @@ def shadow_group_test(
 
     The p-value holds if θu is exchangeable with the shadows but for what it saw of S. It assumes
     that:
-    - the number of other examples makes no difference (mend the margins by `standardized`);
+    - the number of other examples makes no difference (mend the margins by `standardized`, and
+      those of every shadow likewise: what is taken off θu's must be taken off theirs);
     - a model's deviations on examples of S are independent, given its deviation as a whole;
     - what helps with one example of S helps little with another. A shadow was trained on about half
       of S, so where S is a group that hangs together (a person, a class), shadows fit the unseen

@@ -209,6 +209,7 @@ def standardized(
     A shadow was trained on a part of the data, θu on nearly all of it, and so fits even new
     examples better. The mended margins are c + (φ_u − c_u)·s/s_u: c_u and s_u are the center and
     the spread of θu's margins over the unseen examples, c and s the means over shadows of theirs.
+    Mend each shadow so too where models and not examples are compared, as in `shadow_group_test`.
     What was used to mend cannot show that it is mended: check `calibration` on other unseen
     examples, on V where T was used here.
 

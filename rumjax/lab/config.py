@@ -192,6 +192,14 @@ def read(config: Mapping[str, Any]) -> Config:
             )
         check_signature(f"measures.{name}", resolve(f"measures.{name}", path, {}), MEASURED)
 
+    # A model from elsewhere has no shards.
+    if "original" in config and "sisa" in config:
+        raise InvalidInputError(
+            "original and sisa: a model that was trained elsewhere has no shards that could be "
+            "trained again; leave out the section sisa to unlearn it, or the section original to "
+            "have shards trained by rumjax"
+        )
+
     # Each section becomes a record, which checks itself.
     return Config(
         name=config["name"],

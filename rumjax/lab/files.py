@@ -217,6 +217,8 @@ OTHER_FILES = (
     LeftFile("margins/*", "answers of the models of the seeds, where audits need them"),
     LeftFile("tuning/*", "a file for every setting that was tried"),
     LeftFile("audit/*", "answers of the models that audits made, and their findings"),
+    LeftFile("requests/*", "the log of requests, the models delivered, and their certificates"),
+    LeftFile(RESERVE, "the examples that coins put in or left out before training"),
     LeftFile(CONFIG, "the configuration"),
     LeftFile(ENVIRONMENT, "versions and devices of the last start"),
     LeftFile(STAGE_RECORD, "the part of the configuration that each stage was made with"),

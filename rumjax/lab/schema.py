@@ -201,7 +201,10 @@ class Sections:
     reserve: int | None = option(
         "examples of D that coins put in or leave out before training, to audit by", default=None
     )
-    sisa: Shards | None = option("shards and slices, to forget exactly", default=None)
+    sisa: Shards | None = option(
+        "an ensemble of shards, for exact deletion by rumjax.forget",
+        default=None,
+    )
 
 
 FORGET_OPTIONS = {

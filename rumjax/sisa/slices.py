@@ -168,7 +168,7 @@ def forget(
     # The same recipe, data and history.
     plan, before = check_ensemble(ensemble).plan, ensemble.forgotten
     data = _checked(plan, recipe, data)
-    _check_recipe(json.loads(ensemble.recipe), recipe)
+    check_recipe(ensemble, recipe)
     if already_forgotten is not None:
         _check_history(plan, before, already_forgotten)
 
@@ -282,13 +282,13 @@ def _numbers(recipe: Recipe) -> dict[str, Any]:
     return dict(json.loads(json.dumps(plain)))
 
 
-def _check_recipe(trained_by: Mapping[str, Any], recipe: Recipe) -> None:
-    """Checks that a recipe has the numbers of another.
+def check_recipe(ensemble: Ensemble, recipe: Recipe) -> None:
+    """Checks that a recipe has the numbers of the one that an ensemble was trained by.
 
     Raises:
       InvalidInputError: it has not; names those that differ.
     """
-    numbers = _numbers(recipe)
+    trained_by, numbers = json.loads(ensemble.recipe), _numbers(recipe)
     names = [name for name in numbers if numbers[name] != trained_by.get(name)]
     if names:
         changes = ", ".join(f"{name} {trained_by.get(name)!r}" for name in names)

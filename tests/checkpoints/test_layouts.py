@@ -223,7 +223,7 @@ def test_our_networks_say_what_pytorch_s_say():
             for each, tensor in network.state_dict().items():
                 if each.endswith("running_var"):
                     tensor.uniform_(0.5, 2)
-                elif tensor.ndim == 1 or "token" in each or "head" in each:
+                elif tensor.ndim == 1 or "token" in each or each.startswith(("fc", "head")):
                     tensor.add_(0.1 * torch.randn(tensor.shape))
             wanted = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
         arrays = {each: tensor.numpy() for each, tensor in network.state_dict().items()}

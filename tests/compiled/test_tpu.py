@@ -150,7 +150,8 @@ def test_every_unlearner_of_a_small_network(algorithm):
 
 
 @pytest.mark.parametrize(
-    ("network", "augmented", "side"), [("resnet18", "crop_flip", 32), ("vgg16", "none", 64)]
+    ("network", "augmented", "side"),
+    [("resnet18", "crop_flip", 32), pytest.param("vgg16", "none", 64, marks=thorough)],
 )
 def test_a_step_of_a_large_network(network, augmented, side):
     text, footprint = compiled("v5e:2x2", network, "retrain", "epoch", 1, augmented, side)

@@ -268,11 +268,24 @@ def described(form: Mapping[str, Any], steps: tuple[Step, ...]) -> tuple[dict[st
     listed = []
     for step in steps:
         part = step.name if step.name in form["select"] else "all"
-        options = dict(form["select"][part])
+        options = numbers_of(step.unlearner) | dict(form["select"][part])
         algorithm = options.pop("algorithm", RETRAIN)
         size = int(step.task.forget.size)
         listed.append({"name": part, "algorithm": algorithm, "options": options, "examples": size})
     return tuple(listed)
+
+
+def numbers_of(unlearner: Any) -> dict[str, Any]:
+    """Returns all options of an unlearner that are numbers or words, its defaults among them."""
+    options = {}
+    if dataclasses.is_dataclass(unlearner):
+        for field in dataclasses.fields(unlearner):
+            value = getattr(unlearner, field.name)
+            if isinstance(value, bool | int | float | str):
+                options[field.name] = value
+            elif isinstance(value, jax.Array | np.ndarray) and value.ndim == 0:
+                options[field.name] = float(f"{float(value):.7g}")
+    return options
 
 
 def attempt(

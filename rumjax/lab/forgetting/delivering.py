@@ -14,10 +14,11 @@ from rumjax.errors import DamagedFileError
 from rumjax.evidence import proportion
 from rumjax.lab import files
 from rumjax.lab.bringing import content
-from rumjax.lab.config import Config
 from rumjax.lab.context import Context
-from rumjax.lab.forgetting import certificate, page, signing
-from rumjax.lab.forgetting.choosing import RETRAIN, Choice
+from rumjax.lab.experiment import Run
+from rumjax.lab.forgetting import certificate, exact, page, signing
+from rumjax.lab.forgetting.carrying import EXACT, Model, digest, save
+from rumjax.lab.forgetting.choosing import Choice
 from rumjax.lab.forgetting.deletion import Deletion, received
 from rumjax.lab.forgetting.findings import Evidence
 from rumjax.lab.forgetting.ledger import Ledger
@@ -30,8 +31,8 @@ from rumjax.lab.forgetting.records import (
     ModelRecord,
     RequestRecord,
 )
-from rumjax.lab.workdir import WorkDirectory, digest
-from rumjax.types import Variables
+from rumjax.lab.workdir import WorkDirectory
+from rumjax.sisa import Ensemble
 
 MODEL = "model"
 """The file, or folder, of a batch's model in the user's format, but for its ending."""
@@ -47,7 +48,7 @@ NOT_TESTED = (
 class Outcome(NamedTuple):
     """What came of a batch."""
 
-    model: Variables
+    model: Model
     evidence: Evidence
     gate: GateRecord
     time: str
@@ -64,7 +65,7 @@ class Delivery(NamedTuple):
     received: Mapping[str, Any]
     choice: Choice
     outcome: Outcome
-    before: Variables
+    before: Model
     copies: CopiesRecord
     """Images like forgotten ones that stay in D."""
 
@@ -89,7 +90,7 @@ def deliver(
         place.delete(files.of_batch(number, name))
     notes: tuple[str, ...] = ()
     if passed:
-        place.save_model(files.delivered(number), delivery.outcome.model)
+        save(place, files.delivered(number), delivery.outcome.model)
         notes = export(delivery)
 
     # Its certificate, as a file and as a page.
@@ -109,7 +110,8 @@ def deliver(
 def export(delivery: Delivery) -> tuple[str, ...]:
     """Writes the model in the format of the checkpoint that it came in; returns what was chosen."""
     original, run = delivery.context.run.config.original, delivery.context.run
-    if original is None:
+    model = delivery.outcome.model
+    if original is None or isinstance(model, Ensemble):
         return ()
     if "://" in str(delivery.place.path):
         return ("The model is in Orbax's format alone, since the directory is in a bucket.",)
@@ -120,7 +122,7 @@ def export(delivery: Delivery) -> tuple[str, ...]:
     target.parent.mkdir(parents=True, exist_ok=True)
     return checkpoints.save_variables(
         target,
-        delivery.outcome.model,
+        model,
         like=original.path,
         model=run.model,
         images=run.data.train.images[:1],
@@ -157,14 +159,14 @@ def describe(
     """Returns the certificate of a batch."""
     run, deletion, choice = delivery.context.run, delivery.deletion, delivery.choice
     outcome, evidence = delivery.outcome, delivery.outcome.evidence
-    first = delivery.log.last("verified") is None
-    salt = salt_of(delivery.place, new=first)
-    made = ModelRecord(digest(outcome.model), f"made by {choice.name}")
-    before = ModelRecord(digest(delivery.before), "the model that was delivered before")
-    kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
-    exact = choice.name == RETRAIN
     last = delivery.log.last("verified")
     current = deletion.number if outcome.gate.passed else last.batch if last else None
+    salt = salt_of(delivery.place, new=last is None)
+    folder = f"{files.REQUESTS}/{files.checkpoint(files.delivered(deletion.number))}"
+    about = ". ".join([f"made by {choice.name}", *notes])
+    made = ModelRecord(digest(outcome.model), about, folder, kept_as(outcome.model))
+    before = ModelRecord(digest(delivery.before), "the model that was delivered before")
+    kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
     return certificate.certificate(
         batch=deletion.number,
         issued=outcome.time,
@@ -175,21 +177,14 @@ def describe(
         original=before,
         delivered=made if outcome.gate.passed else before,
         candidate=None if outcome.gate.passed else made,
-        recipe=recipe_of(run.config),
+        recipe=recipe_of(run),
         steps=choice.steps,
-        seeds={"seed": run.config.seed, "key": f"forget/{deletion.number}/{choice.name}"},
+        seeds=seeds_of(delivery),
         versions=versions(),
         hardware=hardware(),
-        cost=CostRecord(
-            seconds=choice.seconds,
-            share_of_retraining=choice.spent / choice.retraining,
-            budget=run.config.forgetting.budget,
-            note=f"{choice.spent} gradients of single examples for all that was trained, "
-            f"{choice.gradients} of them for the model delivered; retraining takes "
-            f"{choice.retraining}; of {len(choice.tried)} candidates",
-        ),
+        cost=cost_of(run, choice),
         touched=touched(delivery),
-        level="A" if exact else "B" if run.config.forgetting.oracles else "C",
+        level="A" if choice.name in EXACT else "B" if run.config.forgetting.oracles else "C",
         evidence=[
             *accuracy_records(evidence),
             *(record for row in evidence.rows for record in row.records()),
@@ -199,7 +194,7 @@ def describe(
         derived=[
             {"path": path, "what": what} for path, what in derived(delivery.context.work, current)
         ],
-        not_tested=[*evidence.not_tested, *NOT_TESTED, *notes],
+        not_tested=[*evidence.not_tested, *NOT_TESTED],
         log_head=delivery.log.head,
     )
 
@@ -226,8 +221,38 @@ def data_record(name: str, hashes: np.ndarray, salt: str) -> DataRecord:
     return DataRecord(name, len(hashes), certificate.manifest(hashes.tolist(), salt))
 
 
-def recipe_of(config: Config) -> dict[str, Any]:
+def kept_as(model: Model) -> str:
+    """Names the format that a model is kept in."""
+    return exact.NAME if isinstance(model, Ensemble) else "orbax"
+
+
+def seeds_of(delivery: Delivery) -> dict[str, Any]:
+    """Returns the seed, and the name of the key that everything random was drawn by."""
+    seed, choice = delivery.context.run.config.seed, delivery.choice
+    if choice.name == exact.NAME:  # the key that the first models were trained by
+        return {"seed": seed, "key": exact.NAME}
+    return {"seed": seed, "key": f"forget/{delivery.deletion.number}/{choice.name}"}
+
+
+def cost_of(run: Run, choice: Choice) -> CostRecord:
+    """Returns what a batch cost."""
+    if run.config.sisa is not None:
+        return exact.cost_of(choice)
+    return CostRecord(
+        seconds=choice.seconds,
+        share_of_retraining=choice.spent / choice.retraining,
+        budget=run.config.forgetting.budget,
+        note=f"{choice.spent} gradients of single examples for all that was trained, "
+        f"{choice.gradients} of them for the model delivered; retraining takes "
+        f"{choice.retraining}; of {len(choice.tried)} candidates",
+    )
+
+
+def recipe_of(run: Run) -> dict[str, Any]:
     """Returns the recipe of the configuration, and whether θo was trained by it."""
+    config = run.config
+    if config.sisa is not None:
+        return exact.recipe_of(run)
     about = "the original model was trained by it"
     if config.original is not None:
         about = "given by the configuration; the original model was trained elsewhere"
@@ -256,6 +281,8 @@ MEANINGS = {
 
 def touched(delivery: Delivery) -> dict[str, str]:
     """Says what data the steps have looked at."""
+    if delivery.context.run.config.sisa is not None:
+        return exact.touched(delivery.context.run, delivery.deletion, delivery.choice)
     return {
         "S": f"{len(delivery.deletion.forget)} examples",
         "R": f"{len(delivery.deletion.retain)} examples, trained on",
@@ -269,17 +296,20 @@ def derived(work: WorkDirectory, number: int | None) -> list[tuple[str, str]]:
 
     Args:
       work: the whole directory.
-      number: of the batch whose model is the delivered one, which is not among it.
+      number: of the batch whose model is the delivered one, which is not listed.
     """
     found = [(name, what) for pattern, what in DERIVED for name in work.names(pattern)]
     requests = work.below(files.REQUESTS)
-    current = files.checkpoint(files.delivered(number or 0))
-    exported = f"{files.batch_folder(number or 0)}/"
+    own = set()
+    if number is not None:
+        own = {files.checkpoint(files.delivered(number))}
+        own |= set(requests.names(files.checkpoint(files.candidate(number, "*"))))
+        own |= set(requests.names(files.of_batch(number, f"{MODEL}*")))
     models = [*requests.names(files.checkpoint("*")), *requests.names(f"batch_*/{MODEL}*")]
     return found + [
         (f"{files.REQUESTS}/{name}", "an earlier model, or a candidate")
         for name in models
-        if name != current and not name.startswith(exported)
+        if name not in own
     ]
 
 
@@ -349,12 +379,15 @@ def reconcile(place: WorkDirectory, log: Ledger) -> None:
     if not verified:
         return
     last = verified[-1]
+    name = files.delivered(last.batch)
+    ensemble = place.has(exact.file_of(name))
+    model = {exact.NAME: exact.file_of(name)} if ensemble else {"orbax": files.checkpoint(name)}
     place.write_json(
         POINTER,
         {
             "batch": last.batch,
             "sha256": last.details["model"],
-            "orbax": files.checkpoint(files.delivered(last.batch)),
+            **model,
             "certificate": files.of_batch(last.batch, files.CERTIFICATE),
         },
     )

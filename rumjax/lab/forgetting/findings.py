@@ -4,7 +4,7 @@ Each finding is a number with an interval, with what it would be for a model tha
 with what it was for the model before. They speak of the attacks that were run, and of no others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from rumjax.lab import files, making, progress
 from rumjax.lab.answers import Answers, reader
 from rumjax.lab.context import placed
 from rumjax.lab.forgetting.choosing import Chooser
+from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.records import EvidenceRecord
 from rumjax.lab.making import Job
 from rumjax.models import predict
@@ -27,6 +28,8 @@ GUESSED = 3
 """One of so many examples of a reserve is guessed at."""
 NEAR = 1e-3
 """The share of V that is as near to R as a near copy is."""
+ONE_SIDED = 1.645
+"""The normal quantile of 95 %."""
 
 
 class Look(NamedTuple):
@@ -81,7 +84,8 @@ class Evidence(NamedTuple):
 
     rows: tuple[Row, ...]
     accuracy: dict[str, dict[str, float]]
-    """On V, R, S and T, "before" and "after", with the "size" of the set."""
+    """On V, R, S and T, "before" and "after", with the "size" of the set and, as "chance", how much
+    of a loss may be that of the examples at hand, one-sided at 95 %."""
     calibration: tuple[dict[str, Any], ...]
     """How measures did on examples that no model has seen."""
     near_copies: int | None
@@ -143,29 +147,48 @@ def measure(bench: Bench) -> Evidence:
             advance(part.__name__.replace("_", " "))
     return Evidence(
         tuple(rows),
-        accuracies(bench),
+        accuracies(
+            bench.chooser.deletion,
+            bench.unseen,
+            {when: look.correct for when, look in bench.looks.items()},
+        ),
         tuple(bench.calibration),
         near_copies(bench),
         tuple(bench.not_tested),
     )
 
 
-def accuracies(bench: Bench) -> dict[str, dict[str, float]]:
-    """Returns the accuracy on V, R, S and T, before and after."""
-    first = bench.chooser.deletion.size
+def accuracies(
+    deletion: Deletion, unseen: np.ndarray, correct: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Returns the accuracy on V, R, S and T, before and after, and what chance makes of a loss.
+
+    A loss is the mean over examples of what each was right before and is right after; chance is the
+    standard error of that mean, times the quantile. It is small where few answers changed.
+
+    Args:
+      deletion: the batch.
+      unseen: where V is among D, T and V.
+      correct: "before" and "after", bool[N + T + V], which examples a model is right on.
+    """
+    first = deletion.size
     sets = {
-        "V": bench.unseen,
-        "R": bench.retain,
-        "S": bench.forget,
-        "T": np.arange(first, bench.unseen[0] if len(bench.unseen) else first),
+        "V": unseen,
+        "R": deletion.retain,
+        "S": deletion.forget,
+        "T": np.arange(first, unseen[0] if len(unseen) else first),
     }
     found = {}
     for name, indices in sets.items():
         if len(indices):
-            shares = {
-                when: float(np.mean(look.correct[indices])) for when, look in bench.looks.items()
+            before, after = (correct[when][indices].astype(float) for when in ("before", "after"))
+            error = float(np.std(before - after)) / len(indices) ** 0.5
+            found[name] = {
+                "size": len(indices),
+                "before": float(before.mean()),
+                "after": float(after.mean()),
+                "chance": ONE_SIDED * error,
             }
-            found[name] = {"size": len(indices), **shares}
     return found
 
 
@@ -305,19 +328,19 @@ def by_bank(bench: Bench) -> Iterator[Row]:
     )
 
     # Examples one by one, and all together.
-    level = bench.section.p_value
+    level, steps = bench.section.p_value, evidence.least_p_value(shadows.inside[:, forget])
+    null = float(np.nanmean(np.floor(level / steps + 1e-9) * steps))  # p-values have their grid
     small = {}
     for name, one in margins.items():
         p_values = shadows.p_values(one, forget)
         p_values = p_values[np.isfinite(p_values)]
-        small[name] = evidence.proportion(int(np.sum(p_values <= level)), len(p_values), level)
+        small[name] = evidence.proportion(int(np.sum(p_values <= level)), len(p_values), null)
     share = small["after"]
-    least = float(np.nanmin(evidence.least_p_value(shadows.inside[:, forget])))
     yield Row(
         f"p-values up to {level:g}",
         "share of S whose margin is as large in so few models of the bank that never saw it; "
-        f"larger means more exposed; the least that a p-value can be is {least:.3g}",
-        *(share.value, share.low, share.high, level, small["before"].value, share.count),
+        f"larger means more exposed; the least that a p-value can be is {np.nanmin(steps):.3g}",
+        *(share.value, share.low, share.high, null, small["before"].value, share.count),
     )
     after, before = (shadows.group(margins[name], forget) for name in ("after", "before"))
     yield Row(
@@ -416,9 +439,9 @@ def by_exposure(bench: Bench) -> Iterator[Row]:
             f"more exposed in {name}",
             f"share of {name} whose margin came above the threshold of the model before, that of "
             f"all but {rate:g} of V; {moved.fallen.value:.4f} fell below it",
+            # No p-value: all margins of a model move together, and its test takes them one by one.
             *(moved.risen.value, moved.risen.low, moved.risen.high, moved.risen.null),
             *(0.0, len(indices)),
-            p_value=moved.p_value,
         )
 
 

@@ -12,27 +12,44 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from rich.console import Console
 
 from rumjax.data import hashes
 from rumjax.data.origins import Register
 from rumjax.errors import DamagedFileError, InvalidInputError
-from rumjax.lab import files, jobs
+from rumjax.lab import files
 from rumjax.lab.bringing import content
-from rumjax.lab.context import Context, context_of, load_original
+from rumjax.lab.context import Context, context_of
 from rumjax.lab.experiment import Run
-from rumjax.lab.forgetting import canonical, certificate, delivering, findings, gate, signing
-from rumjax.lab.forgetting.choosing import RETRAIN, Choice, Chooser, check_budget, choose
+from rumjax.lab.forgetting import (
+    canonical,
+    certificate,
+    delivering,
+    exact,
+    findings,
+    gate,
+    signing,
+)
+from rumjax.lab.forgetting.carrying import (
+    EXACT,
+    Carrier,
+    Model,
+    Unlearning,
+    begin,
+    carrier,
+    digest,
+    is_there,
+    load,
+)
+from rumjax.lab.forgetting.choosing import Choice, check_budget
 from rumjax.lab.forgetting.deletion import REQUESTED, Deletion, received
 from rumjax.lab.forgetting.ledger import Entry, Ledger
 from rumjax.lab.forgetting.records import CopiesRecord
 from rumjax.lab.forgetting.requests import Request, copies_left, locate, read_requests
 from rumjax.lab.pipeline import open_context
-from rumjax.lab.stages import originals
-from rumjax.lab.workdir import WorkDirectory, digest
-from rumjax.types import Variables
+from rumjax.lab.workdir import WorkDirectory
+from rumjax.sisa import Ensemble
 
 REFUSED = 3
 """The exit status where the gate lets no model pass."""
@@ -181,15 +198,23 @@ def open_office(
     place, log = work.below(files.REQUESTS), Ledger(work)
     if not place.has(files.BASE):
         context = open_context(run, work, console)
-        jobs.make(originals.batch(context, [run.config.seed]))
-        place.save_model(files.BROUGHT, load_original(context, run.config.seed))
-        base = {"mean": run.model.mean, "std": run.model.std, "validation": manifest_of(run)}
+        begin(context, place)
+        base = {
+            "mean": run.model.mean,
+            "std": run.model.std,
+            "validation": manifest_of(run),
+            "sisa": exact.shards_of(run),
+        }
         place.write_json(files.BASE, base)
+    exact.check_same(run, place.read_json(files.BASE, missing={}).get("sisa"))
     run = normalized(run, place)
     check_validation(run, place)
     check_network(run, place, log)
     context = context_of(run, work, console)
     office = Office(context, place, log, hashes(run.data.train), or_retrain, key)
+    start = start_of(office)
+    if isinstance(start, Ensemble):
+        exact.check(run, place, start, earlier_positions(office, None))
     delivering.reconcile(place, log)
     return office
 
@@ -240,12 +265,6 @@ def check_network(run: Run, place: WorkDirectory, log: Ledger) -> None:
             f"requests: the delivered model in {place.path} does not fit the configuration's "
             f"network, or is damaged; the network must be that of the first batch ({error})"
         ) from error
-
-
-def load(run: Run, place: WorkDirectory, name: str) -> Variables:
-    """Loads a model of the network of a run."""
-    like = jax.eval_shape(run.model.init, jax.random.key(0), run.data.train.images[:1])
-    return place.load_model(name, like)
 
 
 # What was asked for
@@ -373,7 +392,9 @@ def receive(
         )
     ids = [request.id for request in requests]
     deletion = Deletion(number, tuple(ids), forget.astype(np.int32), earlier, size)
-    check_budget(Chooser(office.context, office.place, deletion, start_of(office, number)))
+    way = carrier(office.context, office.place, deletion, start_of(office))
+    if isinstance(way, Unlearning):
+        check_budget(way.chooser)
     rows = office.run.data.origin("train").rows
     asked = {
         "number": number,
@@ -483,18 +504,18 @@ def finish(office: Office, batch: Batch) -> int:
         f"{len(batch.deletion.earlier)} forgotten before",
     )
     start = start_of(office, number)
-    chooser = Chooser(office.context, place, batch.deletion, start)
+    way = carrier(office.context, place, batch.deletion, start)
 
     # Choose among candidates; where the gate refuses the best, retrain if that is wanted.
-    choice = choose_once(office, chooser, retrain=False)
-    outcome = weigh(office, chooser, choice)
-    if not outcome.gate.passed and office.or_retrain and choice.name != RETRAIN:
+    choice = choose_once(office, way, retrain=False)
+    outcome = weigh(office, way, choice)
+    if not outcome.gate.passed and office.or_retrain and choice.name not in EXACT:
         for line in gate.missed(outcome.gate):
             say(office, f"{choice.name}: {line}")
         say(office, "the model is retrained, as --or-retrain says")
-        refused, choice = choice, choose_once(office, chooser, retrain=True)
+        refused, choice = choice, choose_once(office, way, retrain=True)
         choice = choice.after(refused)
-        outcome = weigh(office, chooser, choice)
+        outcome = weigh(office, way, choice)
 
     # Deliver the model with its certificate, or keep the old one and say by what it failed.
     case = delivering.Delivery(
@@ -537,20 +558,25 @@ def finish(office: Office, batch: Batch) -> int:
     return 0
 
 
-def delivered_before(log: Ledger, number: int) -> Entry | None:
+def delivered_before(log: Ledger, number: int | None) -> Entry | None:
     """Returns the line on the last batch before one that ended with a model."""
     entries = [entry for entry in log.entries if entry.state == "verified"]
-    return next((entry for entry in reversed(entries) if entry.batch < number), None)
+    before = (entry for entry in reversed(entries) if number is None or entry.batch < number)
+    return next(before, None)
 
 
-def start_name(log: Ledger, number: int) -> str:
+def start_name(log: Ledger, number: int | None) -> str:
     """Names the model that a batch goes on from."""
     last = delivered_before(log, number)
     return files.BROUGHT if last is None else files.delivered(last.batch)
 
 
-def start_of(office: Office, number: int) -> Variables:
+def start_of(office: Office, number: int | None = None) -> Model:
     """Loads the model that a batch goes on from: the last one that was delivered before it.
+
+    Args:
+      office: of the directory.
+      number: the batch; by default the next one.
 
     Raises:
       DamagedFileError: it is not the one that the log speaks of.
@@ -565,37 +591,36 @@ def start_of(office: Office, number: int) -> Variables:
     return variables
 
 
-def choose_once(office: Office, chooser: Chooser, *, retrain: bool) -> Choice:
+def choose_once(office: Office, way: Carrier, *, retrain: bool) -> Choice:
     """Chooses how a batch is unlearned, unless that was done before the program was stopped."""
-    number = chooser.deletion.number
+    number = way.deletion.number
     name = files.of_batch(number, "retraining.json" if retrain else "choice.json")
     kept = office.place.read_json(name)
-    if kept is not None and office.place.has_model(files.candidate(number, kept["name"])):
+    if kept is not None and is_there(office.place, files.candidate(number, kept["name"])):
         return Choice(**{**kept, "tried": tuple(kept["tried"])})
-    choice = choose(chooser, retrain=retrain)
+    choice = way.choose(retrain=retrain)
     office.place.write_json(name, canonical.plain(choice))
     return choice
 
 
-def weigh(office: Office, chooser: Chooser, choice: Choice) -> delivering.Outcome:
+def weigh(office: Office, way: Carrier, choice: Choice) -> delivering.Outcome:
     """Measures the model that a batch ends with, and holds it against the bounds."""
-    number, place = chooser.deletion.number, office.place
+    number, place = way.deletion.number, office.place
     model = load(office.run, place, files.candidate(number, choice.name))
     of_model = digest(model)
     done = [entry for entry in office.log.of_batch(number) if entry.state == "unlearned"]
     if not done or done[-1].details["model"] != of_model:
         office.log.append(
-            "unlearned", number, chooser.deletion.requests, model=of_model, method=choice.name
+            "unlearned", number, way.deletion.requests, model=of_model, method=choice.name
         )
     name = files.of_batch(number, f"evidence_{choice.name}.json")
     kept = place.read_json(name)
     if kept is None or kept["model"] != of_model:
-        bench = findings.Bench(chooser, model)
-        kept = {"model": of_model, "evidence": canonical.plain(findings.measure(bench))}
+        kept = {"model": of_model, "evidence": canonical.plain(way.measure(model))}
         kept["time"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         place.write_json(name, kept)
     evidence = findings.read(kept["evidence"])
-    verdict = gate.judge(office.run.config.forgetting, evidence, exact=choice.name == RETRAIN)
+    verdict = gate.judge(office.run.config.forgetting, evidence, exact=choice.name in EXACT)
     return delivering.Outcome(model, evidence, verdict, kept["time"])
 
 
@@ -610,7 +635,8 @@ def copies(office: Office, batch: Batch, outcome: delivering.Outcome) -> CopiesR
             "in the embeddings of the model before: these may be copies that were cropped or saved "
             "anew",
         )
-    return CopiesRecord(len(left), near, "nearest cosine, above all but a thousandth of V")
+    note = "" if near is None else "nearest cosine, above all but a thousandth of V"
+    return CopiesRecord(len(left), near, note)
 
 
 def say_refused(office: Office, entry: Entry) -> int:
@@ -618,9 +644,13 @@ def say_refused(office: Office, entry: Entry) -> int:
     for line in entry.details["missed"]:
         say(office, f"not delivered: {line}")
     page = office.place.path / files.of_batch(entry.batch, files.REFUSED_PAGE)
+    advice = (
+        "Raise forgetting.budget, name other candidates, set other bounds, or give --or-retrain"
+        if office.run.config.sisa is None
+        else "An ensemble has no other candidates: set other bounds"
+    )
     say(
         office,
-        f"the model before batch {entry.batch} stays the delivered one; see {page}. Raise "
-        "forgetting.budget, name other candidates, set other bounds, or give --or-retrain",
+        f"the model before batch {entry.batch} stays the delivered one; see {page}. {advice}",
     )
     return REFUSED

@@ -19,7 +19,7 @@ class Shadows(NamedTuple):
     """The answers of a bank's models on D and T."""
 
     margins: np.ndarray
-    """float32[M, N + T]"""
+    """float[M, N + T], of each model so that on T they are like those of all others, see `alike`"""
     inside: np.ndarray
     """bool[M, N + T], which examples each model saw; none of T"""
     size: int
@@ -35,7 +35,8 @@ class Shadows(NamedTuple):
 
         Models of the bank saw fewer examples than one that is to forget some.
         """
-        return evidence.standardized(margins[: self.margins.shape[1]], self.tested, self.margins)
+        own = margins[: self.margins.shape[1]]
+        return evidence.standardized(own, self.tested, self.margins, robust=False)
 
     def p_values(self, margins: np.ndarray, examples: np.ndarray) -> np.ndarray:
         """Returns the p-value of each example against the models that never saw it, float64[n].
@@ -69,4 +70,21 @@ def shadows_of(context: Context) -> Shadows | str:
     margins = np.stack([row.margins for row in rows])
     inside = np.zeros(margins.shape, bool)
     inside[:, : bank.size] = np.stack([row.member for row in rows])
-    return Shadows(margins, inside, bank.size)
+    return Shadows(alike(margins, bank.size), inside, bank.size)
+
+
+def alike(margins: np.ndarray, size: int) -> np.ndarray:
+    """Returns the models' margins, each model's shifted and scaled to agree with all on T.
+
+    What is compared with them is mended so (`evidence.standardized`); were they not, their values
+    would spread by what was taken off its own, and p-values would not be uniform.
+
+    Args:
+      margins: float[M, N + T].
+      size: N.
+    """
+    tested = margins[:, size:]
+    center, spread = (of(tested, axis=1, dtype=np.float64) for of in (np.mean, np.std))
+    scale = np.where(spread > 0, spread.mean() / np.maximum(spread, 1e-12), 1.0)
+    shift = center.mean() - center * scale
+    return (margins * scale[:, None] + shift[:, None]).astype(margins.dtype)

@@ -15,19 +15,18 @@ from rumjax.lab.bringing import content
 from rumjax.lab.context import context_of
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, certificate, delivering, page, signing
-from rumjax.lab.forgetting.choosing import Chooser, replay
+from rumjax.lab.forgetting.carrying import carrier, digest, is_there, load
 from rumjax.lab.forgetting.deletion import REQUESTED, received
 from rumjax.lab.forgetting.fulfilling import (
     Office,
     batch_of,
     earlier_positions,
-    load,
     normalized,
     start_name,
     start_of,
 )
 from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
-from rumjax.lab.workdir import WorkDirectory, digest
+from rumjax.lab.workdir import WorkDirectory
 
 
 class Check(NamedTuple):
@@ -216,7 +215,7 @@ def _delivered(
     """Compares the digest of the model that was delivered."""
     if document["candidate"] is not None:
         return f"{SKIPPED}the model was refused, and the one before stays"
-    if not place.has_model(files.delivered(number)):
+    if not is_there(place, files.delivered(number)):
         return _gone(files.checkpoint(files.delivered(number)), log)
     found = digest(load(run, place, files.delivered(number)))
     if found != document["delivered"]["digest"]:
@@ -231,7 +230,7 @@ def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory
     """Compares the digest of the model that the batch began with."""
     office = _office(run, work)
     name = start_name(office.log, number)
-    if not office.place.has_model(name):
+    if not is_there(office.place, name):
         return _gone(files.checkpoint(name), office.log)
     found = digest(start_of(office, number))
     return None if found == document["original"]["digest"] else "its bytes are others"
@@ -253,17 +252,17 @@ def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory)
     if _images(document, number, run, work) is not None:
         return f"{SKIPPED}the images of D are others than they were then"
     office = _office(run, work)
-    if not office.place.has_model(start_name(office.log, number)):
+    if not is_there(office.place, start_name(office.log, number)):
         return f"{SKIPPED}the model that it was made from is not there"
     start, batch = start_of(office, number), batch_of(office, number)
-    chooser = Chooser(office.context, office.place, batch.deletion, start)
+    way = carrier(office.context, office.place, batch.deletion, start)
     made = document["candidate"] or document["delivered"]
     names = ("retraining.json", "choice.json") if document["level"] == "A" else ("choice.json",)
     written = [office.place.read_json(files.of_batch(number, name)) for name in names]
     choice = next((one for one in written if one is not None), None)
     if choice is None:
         return f"{SKIPPED}{names[-1]} is not there, which says how it was made"
-    model = replay(chooser, choice["name"], choice["form"])
+    model = way.replay(choice["name"], choice["form"])
     return None if digest(model) == made["digest"] else "its bytes are others"
 
 

@@ -1,0 +1,281 @@
+"""Whether the evidence on a model that forgot is right: on models that did, and that did not.
+
+    python benchmarks/evidence.py --workdir=runs/evidence [--out=docs/studies/evidence]
+
+Reads a finished run of `configs/evidence.py`, which makes 64 original models, and 64 pairs of
+oracles for each of two forget sets:
+
+    python -m rumjax.launch --config=evidence.py --workdir=runs/evidence
+
+Each oracle, and each original model in the place of one that was unlearned, is measured by the code
+of `python -m rumjax.forget` and held against its gate, as if it were the result of a batch that
+began with the original model of the same seed. The gate without a bank is that with one, less the
+test that needs it. S is not learned again (`forgetting.relearning=0`). What is measured is kept in
+the folder `evidence` of the work directory, a file a seed, so that the same command goes on where
+it stopped; delete the folder to measure anew. The page is written by `evidence_page.py`.
+"""
+
+import argparse
+import os
+import pathlib
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from rumjax import evidence
+from rumjax.errors import InvalidInputError
+from rumjax.forget_sets import ForgetSet
+from rumjax.lab import difficulty, experiment, files
+from rumjax.lab.bank import ModelBank
+from rumjax.lab.context import context_of, load_original, stage_key
+from rumjax.lab.difficulty import Matching
+from rumjax.lab.forgetting import canonical, findings
+from rumjax.lab.forgetting.choosing import Chooser
+from rumjax.lab.forgetting.deletion import Deletion
+from rumjax.lab.forgetting.shadows import Shadows, alike
+from rumjax.lab.results import read_forget_set
+from rumjax.lab.workdir import WorkDirectory
+from rumjax.launch import configuration
+
+MODELS = ("original", "oracle", "second oracle")
+SIZES, DRAWS = (10, 20, 50, 100, 200), 5
+"""Examples of a part of S, and how many such parts are drawn for each seed."""
+LARGER = (10, 20, 50, 100, 200, 500, 1000)
+"""Examples of random parts of D, which only the original models have seen."""
+TESTS = ("rank", "rank, matched", "group against the bank")
+PERMUTATIONS = 400
+"""Of the rank test of a part, whose p-value is then at least .0025."""
+FRESH, MEMORIZED = 10, 1000
+"""Sets that each model of the bank is tried on, and how many examples count as memorized."""
+FOLDER = "evidence"
+
+
+class Tried(NamedTuple):
+    """What was measured of one seed, on one forget set."""
+
+    evidence: dict[str, findings.Evidence]
+    """by `MODELS`"""
+    examples: np.ndarray
+    """float64[3, |S|], p-values of single examples against the bank"""
+    conformal: np.ndarray
+    """float64[3, |S|], ranks of 1 − p_y among V"""
+    parts: np.ndarray
+    """float64[3, sizes, draws, 3], p-values of `TESTS` on parts of S"""
+
+
+class Subject:
+    """A model's margins, and what they are compared with, for tests on parts of S."""
+
+    def __init__(self, margins, shadows, labels, unseen):
+        self.margins, self.shadows, self.labels, self.unseen = margins, shadows, labels, unseen
+        self.mended = shadows.mended(margins)
+
+    def tests(self, examples, hard, hard_unseen, bins):
+        """The p-values of `TESTS`, as the forget command has them."""
+        ours, theirs = self.margins[examples], self.margins[self.unseen]
+        labels = self.labels[examples], self.labels[self.unseen]
+        alike = evidence.strata(labels[0], hard, labels[1], hard_unseen, bins=bins)
+        matching = Matching(*alike, hard, hard_unseen)
+        matched = evidence.rank_test(
+            *matching.residuals(ours, theirs),
+            strata_s=matching.forget,
+            strata_v=matching.unseen,
+            draws=PERMUTATIONS,
+        )
+        return (
+            evidence.rank_test(ours, theirs, draws=2).p_value,
+            matched.p_value,
+            self.shadows.group(self.mended, examples).p_value,
+        )
+
+
+def measured(case, seed, forget, place):
+    """Measures the three models of a seed, unless that was done before."""
+    name = f"{case.case.folder.split('/')[-1]}_{seed:03d}"
+    if not place.has(f"{name}.npz"):
+        chooser = Chooser(
+            case, place, Deletion(seed + 1, (), forget, np.empty(0, np.int32), case.size), None
+        )
+        chooser.start = load_original(case, seed)
+        held, arrays = measure(chooser, models_of(case, seed, chooser.start), seed)
+        place.write_json(f"{name}.json", held)
+        place.write_arrays(f"{name}.npz", arrays)
+    held = place.read_json(f"{name}.json", keys=MODELS)
+    return Tried(
+        {model: findings.read(held[model]) for model in MODELS}, **place.read_arrays(f"{name}.npz")
+    )
+
+
+def models_of(case, seed, original):
+    like = jax.eval_shape(case.run.model.init, jax.random.key(0), case.data.images[:1])
+    oracles = (
+        case.place.load_model(files.oracle(which, seed), like) for which in ("reference", "second")
+    )
+    return dict(zip(MODELS, (original, *oracles), strict=True))
+
+
+def measure(chooser, models, seed):
+    """The evidence on each model, and p-values of single examples and of parts of S."""
+    forget, matching, shadows = chooser.deletion.forget, chooser.matching, chooser.shadows
+    if isinstance(shadows, str):
+        raise SystemExit(f"{shadows}; this needs the bank of configs/evidence.py")
+    labels = np.asarray(chooser.data.labels)
+    random = np.random.default_rng(seed)
+    parts = [
+        [random.choice(len(forget), size, replace=False) for _ in range(DRAWS)] for size in SIZES
+    ]
+    held, arrays = {}, {"examples": [], "conformal": [], "parts": []}
+    for name, model in models.items():
+        bench = findings.Bench(chooser, model)
+        held[name] = canonical.plain(findings.measure(bench))
+        look = bench.looks["after"]
+        subject = Subject(look.margins, shadows, labels, bench.unseen)
+        arrays["examples"].append(shadows.p_values(subject.mended, forget))
+        wrong = 1 - look.probabilities.astype(np.float64)
+        arrays["conformal"].append(evidence.rank_p_values(wrong[forget], wrong[bench.unseen]))
+        arrays["parts"].append(
+            [
+                [
+                    subject.tests(
+                        forget[part],
+                        matching.forget_difficulty[part],
+                        matching.unseen_difficulty,
+                        chooser.section.bins,
+                    )
+                    for part in draws
+                ]
+                for draws in parts
+            ]
+        )
+    return held, {key: np.array(value) for key, value in arrays.items()}
+
+
+def fresh(case, seed, place):
+    """P-values of `TESTS` on the original model, for random parts of D, float64[sizes, 3].
+
+    All are parts of 1 000 examples that are drawn anew for each seed.
+    """
+    name = f"fresh_{seed:03d}.npz"
+    if not place.has(name):
+        random = np.random.default_rng([seed, 1])
+        chosen = random.choice(case.size, max(LARGER), replace=False)
+        retain = np.setdiff1d(np.arange(case.size), chosen).astype(np.int32)
+        chooser = Chooser(
+            case,
+            place,
+            Deletion(seed + 1, (), np.sort(chosen), np.empty(0, np.int32), case.size),
+            load_original(case, seed),
+        )
+        matching = difficulty.match(
+            case.run,
+            stage_key(seed, "evidence/fresh"),
+            chooser.data,
+            ForgetSet({"all": chosen}, chosen.astype(np.int32), retain),
+            chooser.unseen,
+        )
+        margins = chooser.answers(chooser.start).margins
+        subject = Subject(margins, chooser.shadows, np.asarray(chooser.data.labels), chooser.unseen)
+        found = [
+            subject.tests(
+                chosen[:size],
+                matching.forget_difficulty[:size],
+                matching.unseen_difficulty,
+                chooser.section.bins,
+            )
+            for size in LARGER
+        ]
+        place.write_arrays(name, {"p_values": np.array(found)})
+    return place.read_arrays(name)["p_values"]
+
+
+def bank_models(bank, size, memorization):
+    """P-values of the bank's models in the place of one that was unlearned, each among the others.
+
+    S is drawn anew each time, of what the model has seen or not, of all of D or of the most
+    memorized examples. Returns float64[M, draws] by name: of the group test, also as it would be if
+    the shadows were not mended, and of the rank test against other examples that are unseen.
+    """
+    found, count = {}, bank.member.shape[1]
+    every = np.zeros(bank.margins.shape, bool)
+    every[:, :count] = bank.member
+    memorized = np.argsort(-memorization, kind="stable")[:MEMORIZED]
+    for model, (own, inside) in enumerate(zip(bank.margins, every, strict=True)):
+        others = np.arange(len(every)) != model
+        raw = Shadows(bank.margins[others], every[others], count)
+        left = raw._replace(margins=alike(raw.margins, count))
+        random = np.random.default_rng([model, 2])
+        for kind, pool in (("random", np.arange(count)), ("memorized", memorized)):
+            unseen = random.permutation(pool[~inside[pool]])
+            for state, able in (("unseen", unseen), ("seen", pool[inside[pool]])):
+                # The rank test has a half of what is unseen for V.
+                held_out, able = unseen[::2], np.setdiff1d(able, unseen[::2])
+                sets = [random.choice(able, size, replace=False) for _ in range(FRESH)]
+                tests = {
+                    "group": [left.group(left.mended(own), one).p_value for one in sets],
+                    "group, unmended shadows": [
+                        raw.group(raw.mended(own), s).p_value for s in sets
+                    ],
+                    "rank": [
+                        evidence.rank_test(own[one], own[held_out], draws=2).p_value for one in sets
+                    ],
+                }
+                for name, values in tests.items():
+                    found.setdefault((name, kind, state), []).append(values)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", default="runs/evidence", help="a finished run")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/studies/evidence"))
+    parser.add_argument("--seeds", type=int, help="the first so many; all by default")
+    parser.add_argument("--only", help="measure this forget set alone, and write no page")
+    arguments = parser.parse_args()
+    run = experiment.build(configuration("evidence.py", ["--config.forgetting.relearning=0"]))
+    if not pathlib.Path(arguments.workdir, files.STAGE_RECORD).exists():
+        parser.error(
+            f"there is no run in {arguments.workdir}; make it (17 minutes on two cores) by "
+            f"python -m rumjax.launch --config=evidence.py --workdir={arguments.workdir}"
+        )
+    seeds = run.seeds[: arguments.seeds]
+    started = time.perf_counter()
+    with WorkDirectory(arguments.workdir, lock=False) as work:
+        context, place = context_of(run, work, Console(quiet=True)), work.below(FOLDER)
+        tried = {}
+        for case in context.cases:
+            name, forget_set = case.case.folder.split("/")[-1], read_forget_set(case.place)
+            if forget_set is None:
+                raise InvalidInputError(f"the run in {arguments.workdir} is not finished")
+            if arguments.only not in (None, name):
+                continue
+            tried[name] = []
+            for seed in seeds:
+                tried[name].append(measured(case, seed, forget_set.forget, place))
+                print(f"{name}, seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)
+        if arguments.only:
+            return
+        larger = np.array([fresh(case, seed, place) for seed in seeds])
+        bank, scores = ModelBank.open(work).stack(), work.read_arrays(files.SCORES)
+        of_bank = bank_models(bank, max(SIZES), scores["memorization"])
+
+    import evidence_page
+
+    evidence_page.write(
+        arguments.out,
+        run,
+        tried=tried,
+        larger=larger,
+        of_bank=of_bank,
+        least=evidence.least_p_value(bank.member),
+        machine=f"{os.cpu_count()} CPU cores",
+    )
+    print(f"{arguments.out}/study.md")
+
+
+if __name__ == "__main__":
+    main()
