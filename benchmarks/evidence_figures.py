@@ -54,8 +54,8 @@ def draw_p_values(numbers):
             panel.axvline(LEVEL, color=GRAY, lw=0.6)
         for panel in panels[-1]:
             panel.set_xlabel("p-value")
-        for place in (0, 2):
-            panels[0, place].legend(fontsize=8, loc="center")
+        panels[0, 0].legend(fontsize=8, loc="center")
+        panels[0, 2].legend(fontsize=8, loc="lower right")
         drawn = drawing.render(figure, data)
     return Picture(
         "p_values",
