@@ -155,3 +155,23 @@ def test_a_loss_of_accuracy_is_held_against_the_bound_where_it_is_certain():
     assert many.bounds[0].value == pytest.approx(loss)
     assert many.bounds[0].missed_by == pytest.approx(loss - 0.01)
     assert judged(0).bounds[0].value == 0
+
+
+def test_tests_that_can_tell_share_the_level():
+    def levels(*least):
+        rows = [
+            findings.Row(name, "", *[0.0] * 5, 1, p_value=0.5, least_p_value=one)
+            for name, one in zip(gate.TESTS, least, strict=False)
+        ]
+        made_up = findings.Evidence(tuple(rows), {}, (), None, ())
+        return {
+            bound.name.removeprefix("p-value of "): bound.bound
+            for bound in gate.judge(Forgetting(), made_up).bounds
+        }
+
+    # 19 oracles cannot have a p-value below .1, and take nothing of the level from others.
+    first, second, third = gate.TESTS
+    assert levels(0.0, 1 / 65, 0.1) == {first: 0.025, second: 0.025}
+    assert levels(0.0, 1 / 65, 0.01) == dict.fromkeys((first, second, third), 0.05 / 3)
+    assert levels(0.0, 1 / 33) == {first: 0.05}
+    assert levels(0.2) == {}
