@@ -50,6 +50,8 @@ PERMUTATIONS = 400
 """Of the rank test of a part, whose p-value is then at least .0025."""
 FRESH, MEMORIZED = 10, 1000
 """Sets that each model of the bank is tried on, and how many examples count as memorized."""
+RESERVES = (400, 2000)
+"""Coins of a reserve: of S and as much of V, and of a thousand of D, which oracles saw too."""
 FOLDER = "evidence"
 
 
@@ -191,6 +193,52 @@ def fresh(case, seed, place):
     return place.read_arrays(name)["p_values"]
 
 
+def others_would_say(case, seeds, forget, place):
+    """What else the models say, by name.
+
+    "margins" are means on S, float[seeds, 3]; "epsilons" bounds, float[seeds, 3, reserves], where S
+    or a part of D stands for what coins put in, and a part of V for what was left out; "tested" are
+    margins on T, float32[seeds, 3, T].
+    """
+    name = f"added_{case.case.folder.split('/')[-1]}_{len(seeds)}.npz"
+    if not place.has(name):
+        chooser = Chooser(
+            case, place, Deletion(1, (), forget, np.empty(0, np.int32), case.size), None
+        )
+        margins, epsilons, tested = [], [], []
+        for seed in seeds:
+            models = models_of(case, seed, load_original(case, seed))
+            random = np.random.default_rng([seed, 3])
+            more = random.choice(case.size, RESERVES[1] // 2, replace=False)
+            for model in models.values():
+                own = chooser.answers(model).margins
+                margins.append(own[forget].mean())
+                tested.append(own[case.size : chooser.unseen[0]])
+                for size, inside in zip(RESERVES, (forget, more), strict=True):
+                    outside = random.choice(chooser.unseen, size // 2, replace=False)
+                    inside = random.choice(inside, size // 2, replace=False)
+                    epsilons.append(bound(own[inside], own[outside]))
+        shape = len(seeds), len(MODELS)
+        place.write_arrays(
+            name,
+            {
+                "margins": np.reshape(margins, shape),
+                "epsilons": np.reshape(epsilons, (*shape, len(RESERVES))),
+                "tested": np.reshape(tested, (*shape, -1)),
+            },
+        )
+    return place.read_arrays(name)
+
+
+def bound(inside, outside):
+    """The lower bound on ε where half of the coins put examples in."""
+    coins = len(inside) + len(outside)
+    guesses = coins // findings.GUESSED // 2 * 2
+    chosen, guessed = evidence.guess(np.concatenate([inside, outside]), guesses)
+    right = int(np.sum((chosen < len(inside)) == (np.asarray(guessed) > 0)))
+    return evidence.epsilon_lower_bound(right, guesses, coins)
+
+
 def bank_models(bank, size, memorization):
     """P-values of the bank's models in the place of one that was unlearned, each among the others.
 
@@ -227,6 +275,33 @@ def bank_models(bank, size, memorization):
     return {name: np.array(values) for name, values in found.items()}
 
 
+def full_models(bank, tested, size):
+    """P-values of models of nearly all of D on sets of T, which nobody saw, against the bank.
+
+    One half of T mends the margins, and sets are drawn from the other; then the other way around.
+
+    Args:
+      bank: stacked.
+      tested: margins on T, float[models, T].
+      size: of each set.
+
+    Returns:
+      float64[models, draws].
+    """
+    count = tested.shape[1] // 2
+    order = np.random.default_rng(0).permutation(2 * count)
+    found = [[] for _ in tested]
+    for half in (order, np.roll(order, count)):
+        others = bank.margins[:, bank.member.shape[1] :][:, half]
+        shadows = Shadows(alike(others, count), np.zeros(others.shape, bool), count)
+        for model, own in enumerate(tested):
+            mended, random = shadows.mended(own[half]), np.random.default_rng([model, 4])
+            for _ in range(FRESH // 2):
+                chosen = random.choice(count, size, replace=False)
+                found[model].append(shadows.group(mended, chosen).p_value)
+    return np.array(found)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -246,22 +321,27 @@ def main():
     started = time.perf_counter()
     with WorkDirectory(arguments.workdir, lock=False) as work:
         context, place = context_of(run, work, Console(quiet=True)), work.below(FOLDER)
-        tried = {}
+        tried, sets, added = {}, {}, {}
         for case in context.cases:
             name, forget_set = case.case.folder.split("/")[-1], read_forget_set(case.place)
             if forget_set is None:
                 raise InvalidInputError(f"the run in {arguments.workdir} is not finished")
             if arguments.only not in (None, name):
                 continue
-            tried[name] = []
+            tried[name], sets[name] = [], forget_set.forget
             for seed in seeds:
                 tried[name].append(measured(case, seed, forget_set.forget, place))
                 print(f"{name}, seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)
+            added[name] = others_would_say(case, seeds, forget_set.forget, place)
         if arguments.only:
             return
         larger = np.array([fresh(case, seed, place) for seed in seeds])
         bank, scores = ModelBank.open(work).stack(), work.read_arrays(files.SCORES)
         of_bank = bank_models(bank, max(SIZES), scores["memorization"])
+        tested = np.concatenate([one["tested"] for one in added.values()])
+        for title, models in (("oracles", tested[:, 1:]), ("originals", tested[: len(seeds), 0])):
+            own = np.concatenate(models) if models.ndim == 3 else models
+            of_bank[f"group, {title}", "T", "unseen"] = full_models(bank, own, max(SIZES))
 
     import evidence_page
 
@@ -271,8 +351,9 @@ def main():
         tried=tried,
         larger=larger,
         of_bank=of_bank,
-        least=evidence.least_p_value(bank.member),
-        machine=f"{os.cpu_count()} CPU cores",
+        added=added,
+        least={name: evidence.least_p_value(bank.member[:, one]) for name, one in sets.items()},
+        machine=f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}",
     )
     print(f"{arguments.out}/study.md")
 

@@ -8,6 +8,7 @@ import pytest
 from rumjax import evidence
 from rumjax.lab.difficulty import Matching
 from rumjax.lab.forgetting import findings, gate
+from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.shadows import Shadows, alike
 from rumjax.lab.sections import Forgetting
 
@@ -52,7 +53,7 @@ def made(seed, *, remembered, hard=False):
     chooser = types.SimpleNamespace(
         matching=Matching(*strata, sides[0][1], sides[1][1]),
         shadows=shadows,
-        deletion=types.SimpleNamespace(size=TRAIN),
+        deletion=Deletion(1, ("r",), forget, np.empty(0, np.int32), TRAIN),
     )
     return types.SimpleNamespace(
         chooser=chooser,
@@ -66,10 +67,15 @@ def made(seed, *, remembered, hard=False):
     )
 
 
+def accuracies(bench):
+    correct = {when: look.correct for when, look in bench.looks.items()}
+    return findings.accuracies(bench.chooser.deletion, bench.unseen, correct)
+
+
 def measured(bench, *parts):
     """The evidence that the gate is given, and that of the model before."""
     rows = [row for part in parts for row in part(bench)]
-    after = findings.Evidence(tuple(rows), findings.accuracies(bench), (), None, ())
+    after = findings.Evidence(tuple(rows), accuracies(bench), (), None, ())
     before = [row._replace(p_value=row.before_p_value) for row in rows]
     return after, after._replace(rows=tuple(before))
 
@@ -143,7 +149,7 @@ def test_a_loss_of_accuracy_is_held_against_the_bound_where_it_is_certain():
             name: look._replace(correct=correct)
             for (name, look), correct in zip(bench.looks.items(), (right, after), strict=True)
         }
-        evidence_of = findings.Evidence((), findings.accuracies(bench), (), None, ())
+        evidence_of = findings.Evidence((), accuracies(bench), (), None, ())
         return gate.judge(bench.section, evidence_of)
 
     # A fiftieth may be chance where a hundredth is allowed, a tenth is not.
@@ -155,3 +161,23 @@ def test_a_loss_of_accuracy_is_held_against_the_bound_where_it_is_certain():
     assert many.bounds[0].value == pytest.approx(loss)
     assert many.bounds[0].missed_by == pytest.approx(loss - 0.01)
     assert judged(0).bounds[0].value == 0
+
+
+def test_tests_that_can_tell_share_the_level():
+    def levels(*least):
+        rows = [
+            findings.Row(name, "", *[0.0] * 5, 1, p_value=0.5, least_p_value=one)
+            for name, one in zip(gate.TESTS, least, strict=False)
+        ]
+        made_up = findings.Evidence(tuple(rows), {}, (), None, ())
+        return {
+            bound.name.removeprefix("p-value of "): bound.bound
+            for bound in gate.judge(Forgetting(), made_up).bounds
+        }
+
+    # 19 oracles cannot have a p-value below .1, and take nothing of the level from others.
+    first, second, third = gate.TESTS
+    assert levels(0.0, 1 / 65, 0.1) == {first: 0.025, second: 0.025}
+    assert levels(0.0, 1 / 65, 0.01) == dict.fromkeys((first, second, third), 0.05 / 3)
+    assert levels(0.0, 1 / 33) == {first: 0.05}
+    assert levels(0.2) == {}

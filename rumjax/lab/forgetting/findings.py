@@ -474,9 +474,9 @@ def by_oracles(bench: Bench) -> Iterator[Row]:
         "margin against oracles",
         f"mean margin on S; {count} models retrained without it have {low:.3f} to {high:.3f}",
         *(after, np.nan, np.nan, float(np.mean(retrained)), before, count),
-        p_value=evidence.group_statistic_p_value(after, retrained),
-        before_p_value=evidence.group_statistic_p_value(before, retrained),
-        least_p_value=2 / (count + 1),
+        p_value=evidence.group_statistic_p_value(after, retrained, alternative="greater"),
+        before_p_value=evidence.group_statistic_p_value(before, retrained, alternative="greater"),
+        least_p_value=1 / (count + 1),
     )
 
 
