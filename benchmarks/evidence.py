@@ -32,8 +32,9 @@ from rumjax.lab import difficulty, experiment, files
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.context import context_of, load_original, stage_key
 from rumjax.lab.difficulty import Matching
+from rumjax.lab.forgetting import bench as benches
 from rumjax.lab.forgetting import canonical, findings
-from rumjax.lab.forgetting.choosing import Chooser
+from rumjax.lab.forgetting.chooser import Chooser
 from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.shadows import Shadows, alike
 from rumjax.lab.results import read_forget_set
@@ -58,7 +59,7 @@ FOLDER = "evidence"
 class Tried(NamedTuple):
     """What was measured of one seed, on one forget set."""
 
-    evidence: dict[str, findings.Evidence]
+    evidence: dict[str, benches.Evidence]
     """by `MODELS`"""
     examples: np.ndarray
     """float64[3, |S|], p-values of single examples against the bank"""
@@ -107,7 +108,7 @@ def measured(case, seed, forget, place):
         place.write_arrays(f"{name}.npz", arrays)
     held = place.read_json(f"{name}.json", keys=MODELS)
     return Tried(
-        {model: findings.read(held[model]) for model in MODELS}, **place.read_arrays(f"{name}.npz")
+        {model: benches.read(held[model]) for model in MODELS}, **place.read_arrays(f"{name}.npz")
     )
 
 
@@ -131,7 +132,7 @@ def measure(chooser, models, seed):
     ]
     held, arrays = {}, {"examples": [], "conformal": [], "parts": []}
     for name, model in models.items():
-        bench = findings.Bench(chooser, model)
+        bench = benches.Bench(chooser, model)
         held[name] = canonical.plain(findings.measure(bench))
         look = bench.looks["after"]
         subject = Subject(look.margins, shadows, labels, bench.unseen)

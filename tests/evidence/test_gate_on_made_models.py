@@ -7,6 +7,7 @@ import pytest
 
 from rumjax import evidence
 from rumjax.lab.difficulty import Matching
+from rumjax.lab.forgetting import bench as benches
 from rumjax.lab.forgetting import findings, gate
 from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.shadows import Shadows, alike
@@ -38,7 +39,7 @@ def made(seed, *, remembered, hard=False):
     without = train & ~np.isin(np.arange(count), forget)
     models = {"before": margins(train), "after": margins(without)}
     looks = {
-        name: findings.Look(np.empty(0), own, np.ones(count, bool), np.empty((count, 0)))
+        name: benches.Look(np.empty(0), own, np.ones(count, bool), np.empty((count, 0)))
         for name, own in models.items()
     }
 
@@ -69,13 +70,13 @@ def made(seed, *, remembered, hard=False):
 
 def accuracies(bench):
     correct = {when: look.correct for when, look in bench.looks.items()}
-    return findings.accuracies(bench.chooser.deletion, bench.unseen, correct)
+    return benches.accuracies(bench.chooser.deletion, bench.unseen, correct)
 
 
 def measured(bench, *parts):
     """The evidence that the gate is given, and that of the model before."""
     rows = [row for part in parts for row in part(bench)]
-    after = findings.Evidence(tuple(rows), accuracies(bench), (), None, ())
+    after = benches.Evidence(tuple(rows), accuracies(bench), (), None, ())
     before = [row._replace(p_value=row.before_p_value) for row in rows]
     return after, after._replace(rows=tuple(before))
 
@@ -149,7 +150,7 @@ def test_a_loss_of_accuracy_is_held_against_the_bound_where_it_is_certain():
             name: look._replace(correct=correct)
             for (name, look), correct in zip(bench.looks.items(), (right, after), strict=True)
         }
-        evidence_of = findings.Evidence((), accuracies(bench), (), None, ())
+        evidence_of = benches.Evidence((), accuracies(bench), (), None, ())
         return gate.judge(bench.section, evidence_of)
 
     # A fiftieth may be chance where a hundredth is allowed, a tenth is not.
@@ -166,10 +167,10 @@ def test_a_loss_of_accuracy_is_held_against_the_bound_where_it_is_certain():
 def test_tests_that_can_tell_share_the_level():
     def levels(*least):
         rows = [
-            findings.Row(name, "", *[0.0] * 5, 1, p_value=0.5, least_p_value=one)
+            benches.Row(name, "", *[0.0] * 5, 1, p_value=0.5, least_p_value=one)
             for name, one in zip(gate.TESTS, least, strict=False)
         ]
-        made_up = findings.Evidence(tuple(rows), {}, (), None, ())
+        made_up = benches.Evidence(tuple(rows), {}, (), None, ())
         return {
             bound.name.removeprefix("p-value of "): bound.bound
             for bound in gate.judge(Forgetting(), made_up).bounds

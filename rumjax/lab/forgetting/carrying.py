@@ -13,9 +13,10 @@ from rumjax.lab.context import Context, load_original
 from rumjax.lab.experiment import Run
 from rumjax.lab.files import BROUGHT
 from rumjax.lab.forgetting import choosing, exact, findings
-from rumjax.lab.forgetting.choosing import RETRAIN, Choice, Chooser
+from rumjax.lab.forgetting.bench import Bench, Evidence
+from rumjax.lab.forgetting.chooser import RETRAIN, Chooser
+from rumjax.lab.forgetting.choosing import Choice
 from rumjax.lab.forgetting.deletion import Deletion
-from rumjax.lab.forgetting.findings import Evidence
 from rumjax.lab.stages import originals
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.lab.workdir import digest as digest_of_variables
@@ -60,7 +61,7 @@ class Unlearning:
 
     def measure(self, model: Variables) -> Evidence:
         """Measures what the model still knows of S; see `findings.measure`."""
-        return findings.measure(findings.Bench(self.chooser, model))
+        return findings.measure(Bench(self.chooser, model))
 
     def replay(self, name: str, form: Any) -> Variables:
         """Makes the model once more; see `choosing.replay`."""

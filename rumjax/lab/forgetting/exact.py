@@ -25,9 +25,9 @@ from rumjax.errors import DamagedFileError, InvalidInputError
 from rumjax.lab import files, progress
 from rumjax.lab.context import Context, load_original, stage_key
 from rumjax.lab.experiment import Run
+from rumjax.lab.forgetting.bench import Evidence, Row, accuracies
 from rumjax.lab.forgetting.choosing import Choice
 from rumjax.lab.forgetting.deletion import Deletion
-from rumjax.lab.forgetting.findings import Evidence, Row, accuracies
 from rumjax.lab.forgetting.records import CostRecord
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.sisa.slices import check_recipe

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from rumjax.lab.forgetting.choosing import DIGITS
-from rumjax.lab.forgetting.findings import Evidence, Row
+from rumjax.lab.forgetting.bench import Evidence, Row
+from rumjax.lab.forgetting.chooser import DIGITS
 from rumjax.lab.forgetting.records import BoundRecord, GateRecord
 from rumjax.lab.sections import Forgetting
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab.forgetting.delivering import derived
+from rumjax.lab.forgetting.describing import derived
 from rumjax.lab.forgetting.ledger import Ledger
 from rumjax.lab.workdir import WorkDirectory
 

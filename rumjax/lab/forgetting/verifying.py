@@ -17,15 +17,10 @@ from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, certificate, delivering, page, signing
 from rumjax.lab.forgetting.carrying import carrier, digest, is_there, load
 from rumjax.lab.forgetting.deletion import REQUESTED, received
-from rumjax.lab.forgetting.fulfilling import (
-    Office,
-    batch_of,
-    earlier_positions,
-    normalized,
-    start_name,
-    start_of,
-)
+from rumjax.lab.forgetting.describing import MODEL, hardware, salt_of, versions
 from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
+from rumjax.lab.forgetting.office import Office, earlier_positions, normalized, start_name, start_of
+from rumjax.lab.forgetting.receiving import batch_of
 from rumjax.lab.workdir import WorkDirectory
 
 
@@ -116,9 +111,9 @@ def _checks(
     yield _checked("images", lambda: _images(document, number, run, work))
     yield _checked("delivered model", lambda: _delivered(document, number, run, log, place))
     yield _checked("model before", lambda: _before(document, number, run, work))
-    if document["versions"] != delivering.versions():
+    if document["versions"] != versions():
         yield Check("model made again", None, skipped="other versions than when it was made")
-    elif document["hardware"] != canonical.plain(delivering.hardware()):
+    elif document["hardware"] != canonical.plain(hardware()):
         yield Check("model made again", None, skipped="another machine than it was made on")
     else:
         yield _checked("model made again", lambda: _again(document, number, run, work))
@@ -156,7 +151,7 @@ def _page(document: dict[str, Any], number: int, place: WorkDirectory) -> str | 
     """Compares the page with the document that it shows."""
     refused = document["candidate"] is not None
     name = files.of_batch(number, files.REFUSED_PAGE if refused else files.CERTIFICATE_PAGE)
-    if document["versions"] != delivering.versions():
+    if document["versions"] != versions():
         return f"{SKIPPED}other versions than when it was written"
     if not place.has(name):
         return f"{SKIPPED}it is not there"
@@ -190,7 +185,7 @@ def _forgotten(log: Ledger, place: WorkDirectory) -> str | None:
 def _images(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:
     """Compares the manifest of D before the batch."""
     office = _office(run, work)
-    salt = delivering.salt_of(office.place, new=False)
+    salt = salt_of(office.place, new=False)
     earlier = earlier_positions(office, number)
     kept = np.setdiff1d(np.arange(run.size), earlier)
     manifest = certificate.manifest(office.example_hashes[kept].tolist(), salt)
@@ -201,7 +196,7 @@ def _images(document: dict[str, Any], number: int, run: Run, work: WorkDirectory
 
 def _examples(document: dict[str, Any], number: int, place: WorkDirectory) -> str | None:
     """Compares the salted hashes with those of the examples that were named."""
-    salt = delivering.salt_of(place, new=False)
+    salt = salt_of(place, new=False)
     named = [certificate.salted(value, salt) for value in received(place, number)["sha256"]]
     written = [value for request in document["requests"] for value in request["examples"]]
     if sorted(named) != sorted(written):
@@ -243,7 +238,7 @@ def _exported(number: int, log: Ledger, place: WorkDirectory) -> str | None:
         return f"{SKIPPED}there is none"
     written = delivering.exported(pathlib.Path(place.path) / files.batch_folder(number))
     if written is None:
-        return _gone(files.of_batch(number, f"{delivering.MODEL}*"), log)
+        return _gone(files.of_batch(number, f"{MODEL}*"), log)
     return None if content(str(written)) == entry.details["exported"] else "its bytes are others"
 
 

@@ -11,9 +11,10 @@ from rumjax.errors import DamagedFileError, InvalidInputError
 from rumjax.lab import experiment
 from rumjax.lab.context import context_of
 from rumjax.lab.difficulty import Matching
-from rumjax.lab.forgetting import choosing, gate
+from rumjax.lab.forgetting import candidates, gate
+from rumjax.lab.forgetting.bench import Evidence, Row
+from rumjax.lab.forgetting.chooser import Chooser
 from rumjax.lab.forgetting.deletion import Deletion, received
-from rumjax.lab.forgetting.findings import Evidence, Row
 from rumjax.lab.forgetting.shadows import shadows_of
 from rumjax.lab.sections import Forgetting
 from rumjax.lab.workdir import WorkDirectory
@@ -126,15 +127,15 @@ def test_own_candidates_keep_every_budget(context):
             for epochs in (2, 4, 20):
                 chooser = of(context, size, budget, epochs)
                 try:
-                    methods = choosing.candidates(chooser)
+                    methods = candidates.candidates(chooser)
                 except InvalidInputError:
                     # Not even the first of an epoch has room.
-                    name, form = next(iter(choosing.own_candidates(chooser, 1).items()))
-                    first = choosing.cost(chooser, choosing.build(chooser, name, form))
+                    name, form = next(iter(candidates.own_candidates(chooser, 1).items()))
+                    first = candidates.cost(chooser, candidates.build(chooser, name, form))
                     rest = chooser.budget - chooser.matched_examples - len(chooser.unseen)
                     assert first > rest
                     continue
-                costs = sum(choosing.cost(chooser, method) for method in methods)
+                costs = sum(candidates.cost(chooser, method) for method in methods)
                 spent = costs + chooser.matched_examples
                 if any(method.refine == "rescored" for method in methods):
                     spent += len(chooser.unseen)
@@ -153,4 +154,4 @@ def of(context, size, budget, epochs):
     forget = np.arange(size, dtype=np.int32)
     deletion = Deletion(1, ("r",), forget, np.array([70, 71], np.int32), offices.SIZE)
     here = dataclasses.replace(context, run=changed)
-    return choosing.Chooser(here, context.work.below("requests"), deletion, None)
+    return Chooser(here, context.work.below("requests"), deletion, None)

@@ -1,0 +1,155 @@
+"""The methods that a batch chooses from: rumjax's own or the user's, within the budget."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from rumjax.errors import InvalidInputError
+from rumjax.lab.building import build_method, refinement
+from rumjax.lab.costs import gradients_of
+from rumjax.lab.forgetting.chooser import Chooser
+from rumjax.lab.methods import Method, rum, vanilla
+from rumjax.lab.options import Options
+from rumjax.refine import rum as rum_steps
+from rumjax.types import Scores
+from rumjax.unlearn import Step
+
+OWN_CANDIDATES = 6
+
+
+LEAST_PARTED = 6
+"""Examples of S, below which it is not cut into parts."""
+
+
+def candidates(chooser: Chooser) -> list[Method]:
+    """Returns the methods that a batch chooses from, which its budget allows for together.
+
+    Raises:
+      InvalidInputError: it allows for none, or not for those that the configuration names.
+    """
+    # Those of the configuration are taken as they are.
+    section, left = chooser.section, chooser.budget - chooser.matched_examples
+    written = section.candidates
+    if written is not None:
+        methods = [build(chooser, name, options) for name, options in written.items()]
+        costs = {method.name: cost(chooser, method) for method in methods}
+        if sum(costs.values()) > left:
+            listed = ", ".join(
+                f"{name} {value / chooser.retraining:.3f}" for name, value in costs.items()
+            )
+            raise InvalidInputError(
+                f"forgetting.candidates: they take {listed} of retraining, and the model that "
+                f"tells how hard examples are {chooser.matched_examples / chooser.retraining:.3f}; "
+                f"together more than forgetting.budget, {section.budget}; name fewer, of fewer "
+                "epochs, or raise it"
+            )
+        return methods
+
+    # Those of rumjax get an epoch each, or more where the budget has room for all of them.
+    left -= len(chooser.unseen)
+    most = 1 + left // max(1, len(chooser.deletion.retain))
+    for epochs in range(most, 0, -1):
+        methods, rest = [], left
+        for name, form in own_candidates(chooser, epochs).items():
+            method = build(chooser, name, form)
+            rest -= cost(chooser, method)
+            if rest < 0:
+                break
+            methods.append(method)
+        if len(methods) == OWN_CANDIDATES or (methods and epochs == 1):
+            return methods
+    raise InvalidInputError(
+        f"forgetting.budget: {section.budget} of retraining's {chooser.run.recipe.epochs} epochs "
+        "does not allow for an epoch of any algorithm and the scores that it needs; raise it, or "
+        "name candidates of your own in forgetting.candidates"
+    )
+
+
+def check_budget(chooser: Chooser) -> None:
+    """Checks that there are candidates that the budget allows for, before a batch is begun.
+
+    Raises:
+      InvalidInputError: see `candidates`.
+    """
+    if chooser.budget < chooser.retraining:
+        candidates(chooser)
+
+
+def own_candidates(chooser: Chooser, epochs: int) -> Mapping[str, Options]:
+    """Writes rumjax's own candidates, the most promising first, each of so many epochs in all.
+
+    Rates are a part of the one at which the model was trained: what has converged needs little to
+    be moved, and loses accuracy where it is moved too far.
+    """
+    rate = chooser.run.config.training.get("learning_rate", 0.1)
+
+    def salun(part: float, epochs: int) -> Options:
+        numbers = {"learning_rate": rate * part, "mask_fraction": 0.5, "epochs": epochs}
+        return {"algorithm": "salun", **numbers}
+
+    def neggrad_plus(part: float, epochs: int) -> Options:
+        numbers = {"learning_rate": rate * part, "beta": 0.95, "epochs": epochs}
+        return {"algorithm": "neggrad_plus", **numbers}
+
+    # What is hardly memorized needs nothing; the rest shares the epochs.
+    early = epochs // 2
+    nothing: Options = {"algorithm": "original"}
+    select = {
+        "low": nothing,
+        "medium": salun(0.1, early) if early else nothing,
+        "high": salun(0.2, epochs - early),
+    }
+    refined = rum(select, refine=chooser.refined_by)
+    parted = len(chooser.deletion.forget) >= LEAST_PARTED
+    relabeled = {"algorithm": "random_label", "learning_rate": rate * 0.2, "epochs": epochs}
+    return {
+        "salun_gently": vanilla(salun(0.1, epochs)),
+        **({"rum": refined} if parted else {"random_label": vanilla(relabeled)}),
+        "salun": vanilla(salun(0.2, epochs)),
+        "neggrad_plus": vanilla(neggrad_plus(0.2, epochs)),
+        "neggrad_plus_gently": vanilla(neggrad_plus(0.1, epochs)),
+        "finetune": vanilla({"algorithm": "finetune", "learning_rate": rate / 2, "epochs": epochs}),
+    }
+
+
+def build(chooser: Chooser, name: str, options: Options) -> Method:
+    """Builds a candidate from what a configuration writes."""
+    config = chooser.run.config
+    return build_method(
+        name,
+        options,
+        config.unlearner_defaults,
+        chooser.run.model,
+        chooser.run.data.num_classes,
+        config.own_scores,
+    )
+
+
+def cost(chooser: Chooser, method: Method) -> int:
+    """Counts the gradients of a candidate.
+
+    Raises:
+      InvalidInputError: it has an unlearner of one's own, whose gradients nobody can count.
+    """
+    gradients = gradients_of(_sized(chooser, method), chooser.data)
+    if gradients is None:
+        raise InvalidInputError(
+            f"forgetting.candidates.{method.name}: the gradients of an unlearner of your own are "
+            "not known, so that no budget can be kept"
+        )
+    return gradients
+
+
+def _sized(chooser: Chooser, method: Method) -> tuple[Step, ...]:
+    """Returns steps of the sizes of a method's, without the scores that it refines by."""
+    zeros = Scores(np.zeros(chooser.deletion.size, np.float32))
+    deletion = chooser.deletion
+    return rum_steps(
+        deletion.forget,
+        deletion.retain,
+        refine=refinement(
+            method, {method.refine: zeros}, chooser.context.labels, chooser.run.config.seed
+        ),
+        select=method.select,
+        order=method.order,
+    )
