@@ -149,6 +149,8 @@ SALT = "salt.json"
 LOG = "log.jsonl"
 BROUGHT = "brought"
 """The model before the first batch."""
+EXPOSED = "exposed.csv"
+"""Who of R and V became more exposed by a batch."""
 CERTIFICATE, CERTIFICATE_PAGE = "certificate.json", "certificate.html"
 REFUSED, REFUSED_PAGE = "refused.json", "refused.html"
 

@@ -8,10 +8,9 @@ from typing import Any, Protocol, TypeAlias
 import jax
 
 from rumjax import sisa
-from rumjax.lab import jobs
+from rumjax.lab import files, jobs
 from rumjax.lab.context import Context, load_original
 from rumjax.lab.experiment import Run
-from rumjax.lab.files import BROUGHT
 from rumjax.lab.forgetting import choosing, exact, findings
 from rumjax.lab.forgetting.bench import Bench, Evidence
 from rumjax.lab.forgetting.chooser import RETRAIN, Chooser
@@ -60,8 +59,12 @@ class Unlearning:
         return choosing.choose(self.chooser, retrain=retrain)
 
     def measure(self, model: Variables) -> Evidence:
-        """Measures what the model still knows of S; see `findings.measure`."""
-        return findings.measure(Bench(self.chooser, model))
+        """Measures what the model still knows of S, and lists who became more exposed."""
+        bench = Bench(self.chooser, model)
+        measured = findings.measure(bench)
+        name = files.of_batch(self.deletion.number, files.EXPOSED)
+        self.chooser.place.write_text(name, findings.exposed(bench))
+        return measured
 
     def replay(self, name: str, form: Any) -> Variables:
         """Makes the model once more; see `choosing.replay`."""
@@ -81,7 +84,7 @@ def begin(context: Context, place: WorkDirectory) -> None:
         exact.begin(context, place)
         return
     jobs.make(originals.batch(context, [context.run.config.seed]))
-    place.save_model(BROUGHT, load_original(context, context.run.config.seed))
+    place.save_model(files.BROUGHT, load_original(context, context.run.config.seed))
 
 
 def save(place: WorkDirectory, name: str, model: Model) -> None:

@@ -282,12 +282,36 @@ def by_relearning(bench: Bench) -> Iterator[Row]:
     )
 
 
+def exposing_margin(bench: Bench) -> float:
+    """Returns the margin that all but a few of V stay below, of the model before."""
+    rate = bench.section.false_positive_rate
+    return float(np.quantile(bench.looks["before"].margins[bench.unseen], 1 - rate))
+
+
+def exposed(bench: Bench) -> str:
+    """Returns a table of the examples of R and V that became more exposed, as CSV.
+
+    They are named by their rows in the source, those of V in the part that V is drawn from.
+    """
+    before, after = (bench.looks[when].margins for when in ("before", "after"))
+    threshold, data = exposing_margin(bench), bench.run.data
+    lines = ["set,part,row,margin_before,margin_after"]
+    for name, indices, first, origin in (
+        ("R", bench.retain, 0, data.origin("train")),
+        ("V", bench.unseen, bench.unseen[0], data.origin("validation")),
+    ):
+        risen = indices[(before[indices] <= threshold) & (after[indices] > threshold)]
+        lines += [
+            f"{name},{origin.part},{origin.rows[index - first]},{before[index]},{after[index]}"
+            for index in risen
+        ]
+    return "\n".join([*lines, ""])
+
+
 def by_exposure(bench: Bench) -> Iterator[Row]:
     """Counts the examples of R and V that became more exposed."""
     before, after = bench.looks["before"], bench.looks["after"]
-    # The threshold is fixed on V by the model before.
-    rate = bench.section.false_positive_rate
-    threshold = float(np.quantile(before.margins[bench.unseen], 1 - rate))
+    rate, threshold = bench.section.false_positive_rate, exposing_margin(bench)
     for name, indices in (("R", bench.retain), ("V", bench.unseen)):
         moved = evidence.more_exposed(before.margins[indices], after.margins[indices], threshold)
         yield Row(

@@ -120,6 +120,12 @@ def finish(office: Office, batch: Batch) -> int:
         choice = choice.after(refused)
         outcome = weigh(office, way, choice)
 
+    # Say what was held against what, and how measures did on what no model has seen.
+    for bound in outcome.gate.bounds:
+        say(office, f"  {bound.name}: {bound.value:.4g}, {bound.rule} {bound.bound:g}")
+    for check in outcome.evidence.calibration:
+        say(office, f"  {check['name']}: distance {check['statistic']:.3f}; {check['note']}")
+
     # Deliver the model with its certificate, or keep the old one and say by what it failed.
     case = Delivery(
         office.context,

@@ -47,6 +47,16 @@ def test_the_log_tells_what_became_of_each(batches):
     assert pointer["sha256"] == lines[-1]["details"]["model"]
 
 
+def test_who_became_more_exposed_is_listed(batches):
+    lines = (batches / "work/requests/batch_0002/exposed.csv").read_text().splitlines()
+    assert lines[0] == "set,part,row,margin_before,margin_after"
+    rows = {row["name"]: row for row in offices.certificate(batches / "work", 2)["evidence"]}
+    for name in ("R", "V"):
+        listed = [line for line in lines if line.startswith(f"{name},")]
+        row = rows[f"more exposed in {name}"]
+        assert len(listed) == round(row["value"] * row["count"])
+
+
 def test_the_second_batch_goes_on_from_the_first(batches):
     one, two = (offices.certificate(batches / "work", number) for number in (1, 2))
     for document in (one, two):
