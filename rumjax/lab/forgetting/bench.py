@@ -15,8 +15,6 @@ from rumjax.types import Variables
 
 NEAR = 1e-3
 """The share of V that is as near to R as a near copy is."""
-
-
 ONE_SIDED = 1.645
 """The normal quantile of 95 %."""
 

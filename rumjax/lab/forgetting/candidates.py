@@ -15,14 +15,16 @@ from rumjax.types import Scores
 from rumjax.unlearn import Step
 
 OWN_CANDIDATES = 6
-
-
 LEAST_PARTED = 6
 """Examples of S, below which it is not cut into parts."""
 
 
-def candidates(chooser: Chooser) -> list[Method]:
+def candidates(chooser: Chooser, *, remembered: bool = False) -> list[Method]:
     """Returns the methods that a batch chooses from, which its budget allows for together.
+
+    Args:
+      chooser: of the batch.
+      remembered: whether S is known to be remembered, so that larger steps are tried first.
 
     Raises:
       InvalidInputError: it allows for none, or not for those that the configuration names.
@@ -50,7 +52,7 @@ def candidates(chooser: Chooser) -> list[Method]:
     most = 1 + left // max(1, len(chooser.deletion.retain))
     for epochs in range(most, 0, -1):
         methods, rest = [], left
-        for name, form in own_candidates(chooser, epochs).items():
+        for name, form in own_candidates(chooser, epochs, remembered=remembered).items():
             method = build(chooser, name, form)
             rest -= cost(chooser, method)
             if rest < 0:
@@ -75,7 +77,9 @@ def check_budget(chooser: Chooser) -> None:
         candidates(chooser)
 
 
-def own_candidates(chooser: Chooser, epochs: int) -> Mapping[str, Options]:
+def own_candidates(
+    chooser: Chooser, epochs: int, *, remembered: bool = False
+) -> Mapping[str, Options]:
     """Writes rumjax's own candidates, the most promising first, each of so many epochs in all.
 
     Rates are a part of the one at which the model was trained: what has converged needs little to
@@ -102,10 +106,12 @@ def own_candidates(chooser: Chooser, epochs: int) -> Mapping[str, Options]:
     refined = rum(select, refine=chooser.refined_by)
     parted = len(chooser.deletion.forget) >= LEAST_PARTED
     relabeled = {"algorithm": "random_label", "learning_rate": rate * 0.2, "epochs": epochs}
+    steps = {"salun_gently": vanilla(salun(0.1, epochs)), "salun": vanilla(salun(0.2, epochs))}
+    first, third = reversed(steps) if remembered else steps
     return {
-        "salun_gently": vanilla(salun(0.1, epochs)),
+        first: steps[first],
         **({"rum": refined} if parted else {"random_label": vanilla(relabeled)}),
-        "salun": vanilla(salun(0.2, epochs)),
+        third: steps[third],
         "neggrad_plus": vanilla(neggrad_plus(0.2, epochs)),
         "neggrad_plus_gently": vanilla(neggrad_plus(0.1, epochs)),
         "finetune": vanilla({"algorithm": "finetune", "learning_rate": rate / 2, "epochs": epochs}),

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 
+from rumjax.evidence import rank_test
 from rumjax.lab import files
 from rumjax.lab.answers import Answers, reader
 from rumjax.lab.building import refinement
@@ -24,14 +25,12 @@ from rumjax.unlearn import Step, chain
 
 RETRAIN = "retrain"
 """The candidate that is trained anew without what is to be forgotten."""
-
-
 MATCHED_SHARE = 1 / 3
 """The share of the budget, at most, that is spent on telling how hard examples are."""
-
-
 DIGITS = 9
 """Decimals of a difference of accuracies, so that a hundredth is one."""
+REMEMBERED = 0.1
+"""The p-value below which a model is taken to remember S."""
 
 
 class Chooser:
@@ -134,6 +133,18 @@ class Chooser:
     def shadows(self) -> Shadows | str:
         """The models of a bank, or why there are none."""
         return shadows_of(self.context)
+
+    @functools.cached_property
+    def remembers(self) -> bool:
+        """Whether the model that is to forget fits S better than V of like difficulty.
+
+        Where it does not, there is little to be unlearned, and much to be lost.
+        """
+        margins = np.asarray(self.answers(self.start).margins)
+        matching = self.matching
+        residuals = matching.residuals(margins[self.deletion.forget], margins[self.unseen])
+        test = rank_test(*residuals, strata_s=matching.forget, strata_v=matching.unseen)
+        return test.p_value < REMEMBERED
 
     def judge(self, answers: Answers, before: Answers) -> tuple[bool, float]:
         """Says whether a candidate is as accurate as it must be, and scores it.

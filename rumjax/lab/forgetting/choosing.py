@@ -72,7 +72,7 @@ def choose(chooser: Chooser, *, retrain: bool = False) -> Choice:
         }
         spent = 0  # what tells how hard examples are is for the evidence alone
     else:
-        methods = candidates(chooser)
+        methods = candidates(chooser, remembered=chooser.remembers)
         plan = {method.name: (method.options, chooser.steps(method)) for method in methods}
         spent = chooser.matched_examples
         if any(method.refine == "rescored" for method in methods):

@@ -20,8 +20,6 @@ from rumjax.relearn import relearn_times
 
 COVERED = 0.1
 """The share of V that prediction sets leave out."""
-
-
 GUESSED = 3
 """One of so many examples of a reserve is guessed at."""
 
