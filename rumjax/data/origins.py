@@ -321,13 +321,18 @@ class Absence:
         self.register = register
         self.held_out = Register(splits.validation, splits.origin("validation"))
         self.tested = Register(splits.test, splits.origin("test"))
+        self._hinted = 0
 
     def of(self, example: Example, kind: str = ANY) -> str:
         """Returns the reason for which an example that `register` does not find is not in D."""
         row = self.register.row_of(example, kind)
         size = self.register.origin.size
         if row is None:
-            return _reason_of_name(str(example), self.register, self.held_out, self.tested)
+            # To look for names that are alike takes long where there are many.
+            self._hinted += 1
+            hint = self._hinted <= SHOWN
+            parts = self.register, self.held_out, self.tested
+            return _reason_of_name(str(example), *parts, hint=hint)
         if not 0 <= row < size:
             return f"outside 0…{size - 1}, the rows of the source's training images"
         if self.held_out.origin.part == "train" and self.held_out.find(row):
@@ -335,7 +340,9 @@ class Absence:
         return "left out by limit"
 
 
-def _reason_of_name(name: str, register: Register, held_out: Register, tested: Register) -> str:
+def _reason_of_name(
+    name: str, register: Register, held_out: Register, tested: Register, *, hint: bool
+) -> str:
     """Says why an example that is named by its file or hash is not in D."""
     kind = HASH if _is_hash(name) else NAME
     if held_out.find(name, kind):
@@ -346,6 +353,8 @@ def _reason_of_name(name: str, register: Register, held_out: Register, tested: R
         return "the SHA-256 of no image with its label, see rumjax.data.hashes"
     if not register.names:
         return "no row, and this source has no names; rows belong into a column row"
+    if not hint:
+        return "no such name"
     # A file of that name in other letters, or else a name that is written alike.
     file = name.replace("\\", "/").rpartition("/")[2].casefold()
     near = [own for own in register.names if own.rpartition("/")[2].casefold() == file]

@@ -29,11 +29,8 @@ class Brought(NamedTuple):
     """What its reader chose and left unread."""
 
 
-def content(checkpoint: str) -> str:
-    """Returns a SHA-256 over the files of a checkpoint and their names.
-
-    Args:
-      checkpoint: its path, which may be followed by # and a part of it.
+def content_of_original(checkpoint: str) -> str:
+    """Returns a SHA-256 over a checkpoint, whose path may be followed by # and a part of it.
 
     Raises:
       InvalidInputError: there is no such file or folder.
@@ -42,6 +39,11 @@ def content(checkpoint: str) -> str:
     path = pathlib.Path(name).expanduser()
     if not path.exists():
         raise InvalidInputError(f"original.path: there is no file or folder {path}")
+    return content(path, part)
+
+
+def content(path: pathlib.Path, part: str = "") -> str:
+    """Returns a SHA-256 over the files below a path and their names, and the name of a part."""
     total = hashlib.sha256(part.encode())
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:

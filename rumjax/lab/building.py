@@ -24,6 +24,8 @@ def build_method(
     model: Model,
     num_classes: int,
     own_scores: Collection[str] = (),
+    *,
+    section: str = "methods",
 ) -> Method:
     """Builds a method from its options, as `vanilla` and its siblings write them.
 
@@ -34,12 +36,13 @@ def build_method(
       model: the network.
       num_classes: K.
       own_scores: names of scores besides those of rumjax, which a method may refine by.
+      section: of the configuration that it is written in, for messages.
 
     Raises:
       InvalidInputError: an unknown refinement, algorithm or option, a value out of range, or
         parts, order and selection that do not name the same.
     """
-    where = f"methods.{name}"
+    where = f"{section}.{name}"
     options = check_form(where, options, own_scores)
     select, resolved = {}, {}
     for part, given in options["select"].items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from rumjax.errors import check_choice
 from rumjax.lab import files
-from rumjax.lab.bringing import content
+from rumjax.lab.bringing import content_of_original
 from rumjax.lab.config import Config
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.files import STAGES
@@ -161,7 +161,10 @@ def configurations(run: Run) -> dict[str, Any]:
     scored = {**scored, **on_demand, **given, "first_seed": run.seeds[0]}
     depends: dict[str, Any] = {"original": training | on_demand}
     if config.original is not None:
-        brought = {"format": config.original.format, "sha256": content(config.original.path)}
+        brought = {
+            "format": config.original.format,
+            "sha256": content_of_original(config.original.path),
+        }
         depends["original"] = {**depends["original"], "original": brought}
         scored = {**scored, "original": brought}
     if run.trains_bank:

@@ -129,12 +129,14 @@ def build(config: Mapping[str, Any]) -> Run:
     # Read the sections; then load the data, which the model depends on.
     sections = read(config)
     splits = call("data", data.load, sections.data, keep=functools.partial(requested, sections))
-    images, reserve = splits.train.images, None
+    # What no model may see is not in D, nor in what images are normalized by.
+    reserve = None
     if sections.reserve is not None:
         splits, reserve = toss(splits, sections.reserve, sections.seed)
     if sections.forgotten is not None:
         splits = without(splits, forgotten_positions(sections.forgotten, splits))
-    return dataclasses.replace(build_on(sections, splits, images), reserve=reserve)
+    run = build_on(sections, splits, splits.train.images)
+    return dataclasses.replace(run, reserve=reserve)
 
 
 def build_on(sections: Config, splits: Splits, images: AnyArray) -> Run:

@@ -62,8 +62,8 @@ def candidates(chooser: Chooser, *, remembered: bool = False) -> list[Method]:
             return methods
     raise InvalidInputError(
         f"forgetting.budget: {section.budget} of retraining's {chooser.run.recipe.epochs} epochs "
-        "does not allow for an epoch of any algorithm and the scores that it needs; raise it, or "
-        "name candidates of your own in forgetting.candidates"
+        "does not allow for an epoch of any algorithm and the scores that it needs; raise it (1 "
+        "retrains the model), or name candidates of your own in forgetting.candidates"
     )
 
 
@@ -87,12 +87,15 @@ def own_candidates(
     """
     rate = chooser.run.config.training.get("learning_rate", 0.1)
 
+    def at(part: float) -> float:
+        return float(f"{rate * part:.6g}")  # 0.02, and not 0.020000000000000004
+
     def salun(part: float, epochs: int) -> Options:
-        numbers = {"learning_rate": rate * part, "mask_fraction": 0.5, "epochs": epochs}
+        numbers = {"learning_rate": at(part), "mask_fraction": 0.5, "epochs": epochs}
         return {"algorithm": "salun", **numbers}
 
     def neggrad_plus(part: float, epochs: int) -> Options:
-        numbers = {"learning_rate": rate * part, "beta": 0.95, "epochs": epochs}
+        numbers = {"learning_rate": at(part), "beta": 0.95, "epochs": epochs}
         return {"algorithm": "neggrad_plus", **numbers}
 
     # What is hardly memorized needs nothing; the rest shares the epochs.
@@ -105,7 +108,7 @@ def own_candidates(
     }
     refined = rum(select, refine=chooser.refined_by)
     parted = len(chooser.deletion.forget) >= LEAST_PARTED
-    relabeled = {"algorithm": "random_label", "learning_rate": rate * 0.2, "epochs": epochs}
+    relabeled = {"algorithm": "random_label", "learning_rate": at(0.2), "epochs": epochs}
     steps = {"salun_gently": vanilla(salun(0.1, epochs)), "salun": vanilla(salun(0.2, epochs))}
     first, third = reversed(steps) if remembered else steps
     return {
@@ -114,7 +117,7 @@ def own_candidates(
         third: steps[third],
         "neggrad_plus": vanilla(neggrad_plus(0.2, epochs)),
         "neggrad_plus_gently": vanilla(neggrad_plus(0.1, epochs)),
-        "finetune": vanilla({"algorithm": "finetune", "learning_rate": rate / 2, "epochs": epochs}),
+        "finetune": vanilla({"algorithm": "finetune", "learning_rate": at(0.5), "epochs": epochs}),
     }
 
 
@@ -128,6 +131,7 @@ def build(chooser: Chooser, name: str, options: Options) -> Method:
         chooser.run.model,
         chooser.run.data.num_classes,
         config.own_scores,
+        section="forgetting.candidates",
     )
 
 

@@ -39,7 +39,8 @@ def deliver(
         notes = export(delivery)
 
     # Its certificate, as a file and as a page.
-    document = describe(delivery, example_hashes, notes)
+    written = exported(delivery.folder) if passed else None
+    document = describe(delivery, example_hashes, notes, written)
     if key is not None:
         document = signing.sign(document, key)
     name, page_name = (
@@ -85,7 +86,7 @@ def files_of_model(place: WorkDirectory, number: int) -> str | None:
     """Returns a SHA-256 over the files of the model of a batch; None in a bucket."""
     if "://" in str(place.path):
         return None
-    return content(str(place.path / files.checkpoint(files.delivered(number))))
+    return content(pathlib.Path(place.path) / files.checkpoint(files.delivered(number)))
 
 
 def remove(path: pathlib.Path) -> None:
@@ -100,24 +101,31 @@ def remove(path: pathlib.Path) -> None:
 
 def reconcile(place: WorkDirectory, log: Ledger) -> None:
     """Writes what follows from the log: which model is delivered, and what is forgotten."""
-    verified = [entry for entry in log.entries if entry.state == "verified"]
-    if not verified:
+    last = log.last("verified")
+    if last is None:
         return
-    last = verified[-1]
+    place.write_json(POINTER, pointer(place, log))
+    place.write_text(files.FORGOTTEN.removeprefix(f"{files.REQUESTS}/"), forgotten(place, log))
+    place.delete(files.checkpoint(files.candidate(last.batch, "*")))
+
+
+def pointer(place: WorkDirectory, log: Ledger) -> dict[str, Any] | None:
+    """Returns which model is the delivered one; None before the first."""
+    last = log.last("verified")
+    if last is None:
+        return None
     name = files.delivered(last.batch)
     ensemble = place.has(exact.file_of(name))
     model = {exact.NAME: exact.file_of(name)} if ensemble else {"orbax": files.checkpoint(name)}
-    place.write_json(
-        POINTER,
-        {
-            "batch": last.batch,
-            "sha256": last.details["model"],
-            **model,
-            "certificate": files.of_batch(last.batch, files.CERTIFICATE),
-        },
-    )
-    place.write_text(files.FORGOTTEN.removeprefix(f"{files.REQUESTS}/"), forgotten(place, log))
-    place.delete(files.checkpoint(files.candidate(last.batch, "*")))
+    written = exported(pathlib.Path(place.path) / files.batch_folder(last.batch))
+    if written is not None:
+        model["exported"] = files.of_batch(last.batch, written.name)
+    return {
+        "batch": last.batch,
+        "sha256": last.details["model"],
+        **model,
+        "certificate": files.of_batch(last.batch, files.CERTIFICATE),
+    }
 
 
 def forgotten(place: WorkDirectory, log: Ledger) -> str:

@@ -1,5 +1,6 @@
 """What a certificate says of a batch, put together from what was done and measured."""
 
+import dataclasses
 import pathlib
 import platform
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import rumjax
 from rumjax.errors import DamagedFileError
 from rumjax.evidence import proportion
 from rumjax.lab import files
+from rumjax.lab.bringing import content
 from rumjax.lab.context import Context
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import certificate, exact
@@ -72,18 +74,32 @@ class Delivery(NamedTuple):
 
 
 def describe(
-    delivery: Delivery, example_hashes: np.ndarray, notes: tuple[str, ...]
+    delivery: Delivery,
+    example_hashes: np.ndarray,
+    notes: tuple[str, ...],
+    written: pathlib.Path | None,
 ) -> dict[str, Any]:
-    """Returns the certificate of a batch."""
+    """Returns the certificate of a batch.
+
+    Args:
+      delivery: what was done and measured.
+      example_hashes: str[N], of D.
+      notes: what was chosen where the model was written in the format that it came in.
+      written: where that is, if it was.
+    """
     run, deletion, choice = delivery.context.run, delivery.deletion, delivery.choice
     outcome, evidence = delivery.outcome, delivery.outcome.evidence
     last = delivery.log.last("verified")
     current = deletion.number if outcome.gate.passed else last.batch if last else None
     salt = salt_of(delivery.place, new=last is None)
     folder = f"{files.REQUESTS}/{files.checkpoint(files.delivered(deletion.number))}"
-    about = ". ".join([f"made by {choice.name}", *notes])
+    about = "; ".join([f"made by {choice.name}", *notes])
     made = ModelRecord(digest(outcome.model), about, folder, kept_as(outcome.model))
-    before = ModelRecord(digest(delivery.before), "the model that was delivered before")
+    if written is not None:
+        name = f"{files.REQUESTS}/{files.of_batch(deletion.number, written.name)}"
+        made = dataclasses.replace(made, exported=name, exported_sha256=content(written))
+    earlier = "the model before any request" if last is None else "delivered before"
+    before = ModelRecord(digest(delivery.before), earlier)
     kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
     return certificate.certificate(
         batch=deletion.number,
@@ -279,7 +295,7 @@ def salt_of(place: WorkDirectory, *, new: bool = True) -> str:
     Raises:
       DamagedFileError: there is none, and none is to be drawn.
     """
-    kept = place.read_json(files.SALT)
+    kept = place.read_json(files.SALT, keys=("salt",))
     if kept is None:
         if not new:
             raise DamagedFileError(

@@ -12,7 +12,6 @@ import datetime
 from rich.console import Console
 
 from rumjax.lab import files
-from rumjax.lab.bringing import content
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, delivering, gate, signing
 from rumjax.lab.forgetting.bench import read
@@ -149,7 +148,6 @@ def finish(office: Office, batch: Batch) -> int:
             missed=gate.missed(outcome.gate),
         )
         return say_refused(office, entry)
-    exported = delivering.exported(case.folder)
     office.log.append(
         "verified",
         number,
@@ -158,7 +156,6 @@ def finish(office: Office, batch: Batch) -> int:
         certificate=document["content_sha256"],
         signed_by=signing.signer(document),
         level=document["level"],
-        exported=None if exported is None else content(str(exported)),
         files=delivering.files_of_model(place, number),
     )
     delivering.reconcile(place, office.log)

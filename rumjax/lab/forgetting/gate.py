@@ -29,7 +29,8 @@ def judge(section: Forgetting, evidence: Evidence, *, exact: bool = False) -> Ga
             accuracy = evidence.accuracy[name]
             loss = accuracy["before"] - accuracy["after"]
             certain = min(loss, max(0.0, loss - accuracy.get("chance", 0.0)))
-            note = f"{loss:.4f} was measured; this is what is left of it without what may be chance"
+            note = f"{loss:.4f} was measured, of which what may be chance is left out"
+            note = note if loss > 0 else "a gain"
             bounds.append(_at_most(f"certain loss of accuracy on {name}", limit, certain, note))
 
     # Whether S is still fitted better than it should be.

@@ -78,6 +78,8 @@ def open_office(
     """
     # The first model's images are normalized as they were then, whatever D has lost since.
     place, log = work.below(files.REQUESTS), Ledger(work)
+    if problem := base_problem(place, log):
+        raise DamagedFileError(problem)
     if not place.has(files.BASE):
         context = open_context(run, work, console)
         begin(context, place)
@@ -101,9 +103,25 @@ def open_office(
     return office
 
 
+def base_problem(place: WorkDirectory, log: Ledger) -> str | None:
+    """Says what is wrong with what the log knows of the first model, if anything is."""
+    lines = [entry for entry in log.entries if entry.state == "received"]
+    if not lines:
+        return None
+    base = place.read_json(files.BASE)
+    if base is not None and canonical.sha256(base) == lines[-1].details.get("base"):
+        return None
+    return (
+        f"{place.path / files.BASE} is not what it was when the last batch was received; put it "
+        "back from a backup: it says how the model's images are normalized, and which are V's"
+    )
+
+
 def normalized(run: Run, place: WorkDirectory) -> Run:
     """Returns the run with images normalized as the first model has them."""
-    base = place.read_json(files.BASE, missing={}, keys=("mean", "std"))
+    base = place.read_json(files.BASE, keys=("mean", "std"))
+    if base is None:
+        raise DamagedFileError(f"{place.path / files.BASE} is not there; put it back")
     model = dataclasses.replace(run.model, mean=tuple(base["mean"]), std=tuple(base["std"]))
     recipe = dataclasses.replace(run.recipe, model=model)
     return dataclasses.replace(run, model=model, recipe=recipe)

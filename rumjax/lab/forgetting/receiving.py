@@ -156,7 +156,11 @@ def receive(
             refused.setdefault(last.batch, []).append(name)
     for batch, names in refused.items():
         office.log.append("superseded", batch, names, by=number)
-    contents = {"asked": canonical.sha256(asked), "config": canonical.sha256(config)}
+    base = office.place.read_json(files.BASE)
+    contents = {
+        name: canonical.sha256(value)
+        for name, value in (("asked", asked), ("config", config), ("base", base))
+    }
     office.log.append("received", number, ids, examples=len(forget), **contents)
     return batch_of(office, number)
 

@@ -47,6 +47,10 @@ class ModelRecord:
     """where it comes from, or what it is for"""
     path: str = ""
     format: str = ""
+    exported: str = ""
+    """where it lies in the format that the original came in"""
+    exported_sha256: str = ""
+    """over the bytes of that file, or over the files of that folder and their names"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,14 @@ from rumjax.lab.forgetting.carrying import carrier, digest, is_there, load
 from rumjax.lab.forgetting.deletion import REQUESTED, received
 from rumjax.lab.forgetting.describing import MODEL, hardware, salt_of, versions
 from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
-from rumjax.lab.forgetting.office import Office, earlier_positions, normalized, start_name, start_of
+from rumjax.lab.forgetting.office import (
+    Office,
+    base_problem,
+    earlier_positions,
+    normalized,
+    start_name,
+    start_of,
+)
 from rumjax.lab.forgetting.receiving import batch_of
 from rumjax.lab.workdir import WorkDirectory
 
@@ -99,9 +106,14 @@ def _checks(
     yield _checked("requests and configuration", lambda: _asked(number, log, place))
     yield _checked("examples", lambda: _examples(document, number, place))
     yield _checked("what is forgotten", lambda: _forgotten(log, place))
-    yield _checked("model in its own format", lambda: _exported(number, log, place))
+    yield _checked("which model is delivered", lambda: _pointer(log, place))
+    yield _checked("model in its own format", lambda: _exported(document, number, log, place))
 
     # The configuration of the batch, without which there is neither a network nor images.
+    base = _checked("first model", lambda: base_problem(place, log))
+    if base.problem:
+        yield base
+        return
     try:
         config = place.read_json(files.of_batch(number, "config.json"), missing={}, keys=("data",))
         run = normalized(experiment.build(config), place)
@@ -231,15 +243,26 @@ def _before(document: dict[str, Any], number: int, run: Run, work: WorkDirectory
     return None if found == document["original"]["digest"] else "its bytes are others"
 
 
-def _exported(number: int, log: Ledger, place: WorkDirectory) -> str | None:
+def _pointer(log: Ledger, place: WorkDirectory) -> str | None:
+    """Compares the file that other programs read with what the log says is delivered."""
+    wanted = delivering.pointer(place, log)
+    if wanted is None:
+        return f"{SKIPPED}none is yet"
+    same = place.read_json(delivering.POINTER) == canonical.plain(wanted)
+    return None if same else f"{delivering.POINTER} was changed; the next start writes it anew"
+
+
+def _exported(
+    document: dict[str, Any], number: int, log: Ledger, place: WorkDirectory
+) -> str | None:
     """Compares the model in the format of the checkpoint that it came in."""
-    entry = next((one for one in log.of_batch(number) if one.state == "verified"), None)
-    if entry is None or entry.details.get("exported") is None:
+    if not document["delivered"]["exported"]:
         return f"{SKIPPED}there is none"
     written = delivering.exported(pathlib.Path(place.path) / files.batch_folder(number))
     if written is None:
         return _gone(files.of_batch(number, f"{MODEL}*"), log)
-    return None if content(str(written)) == entry.details["exported"] else "its bytes are others"
+    same = content(written) == document["delivered"]["exported_sha256"]
+    return None if same else "its bytes are others"
 
 
 def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory) -> str | None:

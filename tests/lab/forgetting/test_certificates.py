@@ -1,6 +1,7 @@
 """Certificates: what they must say, what they may not, and that every change is found."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -23,7 +24,7 @@ from rumjax.lab.forgetting.certificate import (
     read,
     salted,
 )
-from rumjax.lab.forgetting.records import EvidenceRecord, filled
+from rumjax.lab.forgetting.records import EvidenceRecord, ModelRecord, filled
 from tests.lab.forgetting.made_up_certificates import HASHES, bound, made, refused
 
 DOCUMENT = made()
@@ -100,7 +101,7 @@ def test_every_field_is_required():
         (("not_tested", 0), "Certified ε", "it says 'certified'"),
         (("derived", 0, "what"), "a Compliant copy", "it says 'compliant'"),
         (("touched", "R"), "erased", "it says 'erased'"),
-        (("candidate",), {"digest": "a", "about": "", "path": "", "format": ""}, "candidate must"),
+        (("candidate",), dataclasses.asdict(ModelRecord("a")), "candidate must"),
     ],
 )
 def test_a_certificate_that_was_sealed_anew_must_still_agree_with_itself(path, value, problem):

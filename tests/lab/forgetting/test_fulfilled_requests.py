@@ -93,7 +93,7 @@ def test_both_certificates_hold(batches, capsys):
     for number in (1, 2):
         assert offices.verify(batches / "work", number) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 12
+        assert len(lines) == 13
         assert all(line.endswith(": holds") for line in lines)
 
 

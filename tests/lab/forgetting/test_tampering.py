@@ -24,7 +24,7 @@ def signed(foreign, tmp_path_factory):
     for name in ("key", "other"):
         (folder / f"{name}.public").write_text(signing.generate_key(folder / f"{name}.pem"))
     requests = offices.asked(folder / "requests.csv", r1=[5, 3])
-    for name in ("work", "twin"):
+    for name in ("work", "tw#in ü"):
         key = f"--sign={folder / 'key.pem'}"
         assert offices.start(foreign / "foreign.py", requests, folder / name, key) == 0
     return folder
@@ -80,6 +80,26 @@ def test_bytes_of_the_delivered_model(work, capsys):
     (path, *_) = (folder / "0/variables/d").iterdir()
     path.unlink()
     check(work, capsys, "delivered model")
+
+
+def test_the_model_that_is_served(signed, work, capsys):
+    # The log is written anew by whoever puts the original model back.
+    (path,) = (work / "requests/batch_0001").glob("model*")
+    with offices.changed(path, offices.flipped):
+        assert check(work, capsys, "model in its own format") == "its bytes are others"
+    rewrite(work / "requests/delivered.json", lambda pointer: pointer.update(sha256="0" * 64))
+    assert "was changed" in check(work, capsys, "which model is delivered")
+
+
+def test_how_its_images_are_normalized(foreign, work, capsys, tmp_path):
+    base = work / "requests/base.json"
+    rewrite(base, lambda numbers: numbers.update(mean=[0.9]))
+    assert "is not what it was" in check(work, capsys, "first model")
+    more = offices.asked(tmp_path / "more.csv", r2=[7])
+    assert offices.start(foreign / "foreign.py", more, work) == 1
+    assert "is not what it was" in capsys.readouterr().err
+    base.unlink()
+    check(work, capsys, "first model")
 
 
 def test_another_model_in_its_place(work, capsys):
@@ -197,11 +217,11 @@ def test_what_is_forgotten(work, capsys):
 
 
 def test_a_certificate_of_another_directory(work, signed, capsys):
-    other = offices.copied(signed / "twin", work.parent / "twin")
+    other = offices.copied(signed / "tw#in ü", work.parent / "tw#in ü")
     path = "requests/batch_0001/certificate.json"
     (work / path).write_bytes((other / path).read_bytes())
     # Its log is another one, unless both were written in the same seconds.
     same = (work / "requests/log.jsonl").read_text().splitlines()[:2]
     twin = (other / "requests/log.jsonl").read_text().splitlines()[:2]
     check(work, capsys, "entry in the log" if same == twin else "log")
-    assert offices.forget.main([f"--verify={work / path}", f"--workdir={signed / 'twin'}"]) == 0
+    assert offices.forget.main([f"--verify={work / path}", f"--workdir={signed / 'tw#in ü'}"]) == 0
