@@ -16,7 +16,7 @@ from tests.runs import random_moments
 from tests.tiny import environment
 
 KILLS = 10
-EVERY = 3
+EVERY = 13
 """of the moments at which it may be stopped, so many are passed over at a time"""
 TIMES = ("issued", "content_sha256", "log_head", "signature")
 
