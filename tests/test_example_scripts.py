@@ -14,7 +14,7 @@ from rumjax import forget
 
 THOROUGH = pytest.mark.skipif(
     "RUMJAX_THOROUGH" not in os.environ,
-    reason="takes half a minute a model; RUMJAX_THOROUGH=1 runs it, as CI does",
+    reason="takes half a minute a model; RUMJAX_THOROUGH=1 runs it, as CI does for one of them",
 )
 ROOT = pathlib.Path(__file__).parent.parent
 SHORT = {"EPOCHS": 4, "BATCH": 32}
@@ -48,7 +48,16 @@ def run_script(name, *arguments, **others):
 
 
 @THOROUGH
-@pytest.mark.parametrize(("kind", "ending"), [("linen", ".msgpack"), ("nnx", "")])
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [
+        pytest.param(
+            *("linen", ".msgpack"),
+            marks=pytest.mark.skipif("CI" in os.environ, reason="CI runs the other one"),
+        ),
+        ("nnx", ""),
+    ],
+)
 def test_a_model_of_ones_own_forgets_and_its_script_loads_it(
     kind, ending, images, tmp_path, monkeypatch, capsys
 ):
