@@ -19,10 +19,6 @@ from rumjax.errors import InvalidInputError
 from rumjax.lab.devices import settle
 from rumjax.launch import argument_parser, configuration, guarded, parse
 
-REFUSED = 3
-"""The exit status where no model kept the bounds."""
-
-
 UNUSED = {
     "seed": 0,
     "seeds": 1,

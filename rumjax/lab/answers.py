@@ -41,6 +41,11 @@ def reader(model: Model) -> Callable[[Variables, Dataset], Answers]:
     return read
 
 
+def read_answers(model: Model, variables: Variables, data: Dataset) -> Answers:
+    """Returns a model's answers on all examples, on the host."""
+    return Answers(*map(np.asarray, jax.jit(reader(model))(variables, data)))
+
+
 @functools.cache
 def keeper(model: Model) -> Callable[[Variables, Dataset], tuple[Answers, Variables]]:
     """Returns what reads a model's answers and its variables; one object for equal models."""

@@ -5,14 +5,13 @@ import os
 import pathlib
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from rich.console import Console
 
 from rumjax import checkpoints
 from rumjax.errors import InvalidInputError
 from rumjax.evidence import rank_test
-from rumjax.lab.answers import Answers, reader
+from rumjax.lab.answers import Answers, read_answers
 from rumjax.lab.context import placed
 from rumjax.lab.experiment import Run
 from rumjax.types import Dataset, Variables
@@ -128,5 +127,4 @@ def check_known(run: Run, variables: Variables, console: Console) -> None:
 
 def answer(run: Run, variables: Variables, part: Dataset) -> Answers:
     """Returns a model's answers on a part of the data, on the host."""
-    answers = jax.jit(reader(run.model))(variables, placed(part))
-    return Answers(*map(np.asarray, answers))
+    return read_answers(run.model, variables, placed(part))

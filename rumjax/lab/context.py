@@ -17,7 +17,7 @@ from rumjax.lab.methods import Method
 from rumjax.lab.output import unfailing
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.rows import suited
-from rumjax.types import Dataset, Key, Variables
+from rumjax.types import Dataset, Key, Splits, Variables
 
 
 class Makers(Protocol):
@@ -99,6 +99,13 @@ def placed(*parts: Dataset) -> Dataset:
     images, labels = (np.concatenate(same) for same in zip(*parts, strict=True))
     on_device: Dataset = jax.tree.map(jnp.asarray, suited(Dataset(images, labels)))
     return on_device
+
+
+def with_validation(parts: Splits) -> tuple[Dataset, np.ndarray]:
+    """Puts D, T and V on the device, one after another; returns them, and where V is among them."""
+    data = placed(parts.train, parts.test, parts.validation)
+    size = len(data.labels)
+    return data, np.arange(size - len(parts.validation.labels), size)
 
 
 def stage_key(seed: int, name: str) -> Key:

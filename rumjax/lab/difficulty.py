@@ -13,7 +13,7 @@ import numpy as np
 
 from rumjax import evidence
 from rumjax.forget_sets import ForgetSet
-from rumjax.lab.answers import reader
+from rumjax.lab.answers import read_answers
 from rumjax.lab.experiment import Run
 from rumjax.types import Dataset, Key, Task, subset
 from rumjax.unlearn import chain, run
@@ -34,6 +34,11 @@ class Matching(NamedTuple):
     def residuals(self, forget: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns margins on S and V less what their difficulty leads one to expect."""
         return evidence.residuals(forget, self.forget_difficulty, unseen, self.unseen_difficulty)
+
+    def test(self, forget: np.ndarray, unseen: np.ndarray) -> evidence.RankTest:
+        """Tests whether margins on S are larger than those on V of like difficulty."""
+        residuals = self.residuals(forget, unseen)
+        return evidence.rank_test(*residuals, strata_s=self.forget, strata_v=self.unseen)
 
     @property
     def weights(self) -> np.ndarray:
@@ -77,7 +82,7 @@ def match(
     variables = run(key, chain(task, short), None, data)
 
     # The margin of such a model is how easy an example is.
-    difficulty = -np.asarray(jax.jit(reader(run_.model))(variables, data).margins)
+    difficulty = -np.asarray(read_answers(run_.model, variables, data).margins)
     labels, forget = np.asarray(data.labels), forget_set.forget
     hard = difficulty[forget], difficulty[unseen]
     alike = evidence.strata(labels[forget], hard[0], labels[unseen], hard[1], bins=bins)

@@ -12,8 +12,8 @@ from rumjax.audits.games import weighted_auc
 from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, progress
-from rumjax.lab.answers import Answers, reader
-from rumjax.lab.context import CaseContext, load_oracle, load_original, placed, stage_key
+from rumjax.lab.answers import Answers, read_answers, reader
+from rumjax.lab.context import CaseContext, load_oracle, load_original, stage_key, with_validation
 from rumjax.lab.difficulty import Matching, match
 from rumjax.lab.grids import fingerprint
 from rumjax.lab.making import Job, steps_of
@@ -118,9 +118,7 @@ class Trials:
         self.data = context.data
         self.matching: Matching | None = None
         if tuning.criterion == "validation":
-            parts = context.run.data
-            self.data = placed(parts.train, parts.test, parts.validation)
-            unseen = np.arange(train + test, len(self.data.labels))
+            self.data, unseen = with_validation(context.run.data)
             self.sets["validation"] = unseen
             key = stage_key(tuning.seeds[0], "difficulty")
             self.matching = match(context.run, key, self.data, forget_set, unseen)
@@ -132,8 +130,7 @@ class Trials:
 
     def _reference(self, seed: int) -> Answers:
         reference = self.criterion.reference(self.context, seed)
-        answers = jax.jit(self.read)(reference, self.data)
-        return Answers(*map(np.asarray, answers))
+        return read_answers(self.context.run.model, reference, self.data)
 
     def make(self, methods: Sequence[Method], advance: progress.Advance) -> None:
         """Tries methods on the tuning seeds, and writes what came of each.

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from rumjax import evidence
+from rumjax.lab.answers import answers_on_host
 from rumjax.lab.forgetting.chooser import Chooser
 from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.records import EvidenceRecord
-from rumjax.models import predict
+from rumjax.lab.measuring import look, probabilities
 from rumjax.types import Variables
 
 NEAR = 1e-3
@@ -115,15 +115,11 @@ class Bench:
 
     def look(self, variables: Variables) -> Look:
         """Looks at D, T and V with a model."""
-        data = self.chooser.data
-        outputs = _predict(self.run.model, variables, data.images)
-        labels = np.asarray(data.labels)
-        probabilities = np.asarray(jax.nn.softmax(outputs.logits))[np.arange(len(labels)), labels]
-        margins, correct = map(np.asarray, self.chooser.answers(variables))
-        return Look(probabilities, margins, correct, np.asarray(outputs.embeddings))
-
-
-_predict = jax.jit(predict, static_argnums=0)
+        labels = np.asarray(self.chooser.data.labels)
+        outputs = look(self.chooser.looking, variables)
+        shares = probabilities(outputs)[np.arange(len(labels)), labels]
+        margins, correct = map(np.asarray, answers_on_host(outputs.logits, labels))
+        return Look(shares, margins, correct, np.asarray(outputs.embeddings))
 
 
 def accuracies(

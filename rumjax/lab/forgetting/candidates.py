@@ -5,14 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab.building import build_method, refinement
+from rumjax.lab.building import build_method
 from rumjax.lab.costs import gradients_of
 from rumjax.lab.forgetting.chooser import Chooser
 from rumjax.lab.methods import Method, rum, vanilla
 from rumjax.lab.options import Options
-from rumjax.refine import rum as rum_steps
 from rumjax.types import Scores
-from rumjax.unlearn import Step
 
 OWN_CANDIDATES = 6
 LEAST_PARTED = 6
@@ -141,25 +139,12 @@ def cost(chooser: Chooser, method: Method) -> int:
     Raises:
       InvalidInputError: it has an unlearner of one's own, whose gradients nobody can count.
     """
-    gradients = gradients_of(_sized(chooser, method), chooser.data)
+    # The sizes of the steps do not depend on the scores that a method refines by.
+    zeros = Scores(np.zeros(chooser.deletion.size, np.float32))
+    gradients = gradients_of(chooser.steps_by(method, {method.refine: zeros}), chooser.data)
     if gradients is None:
         raise InvalidInputError(
             f"forgetting.candidates.{method.name}: the gradients of an unlearner of your own are "
             "not known, so that no budget can be kept"
         )
     return gradients
-
-
-def _sized(chooser: Chooser, method: Method) -> tuple[Step, ...]:
-    """Returns steps of the sizes of a method's, without the scores that it refines by."""
-    zeros = Scores(np.zeros(chooser.deletion.size, np.float32))
-    deletion = chooser.deletion
-    return rum_steps(
-        deletion.forget,
-        deletion.retain,
-        refine=refinement(
-            method, {method.refine: zeros}, chooser.context.labels, chooser.run.config.seed
-        ),
-        select=method.select,
-        order=method.order,
-    )

@@ -2,15 +2,15 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
-from rumjax.evidence import rank_test
 from rumjax.lab import files
-from rumjax.lab.answers import Answers, reader
+from rumjax.lab.answers import Answers, read_answers
 from rumjax.lab.building import refinement
-from rumjax.lab.context import Context, placed, stage_key
+from rumjax.lab.context import Context, stage_key, with_validation
 from rumjax.lab.costs import retraining_gradients
 from rumjax.lab.difficulty import Matching, match
 from rumjax.lab.forgetting.deletion import Deletion
@@ -49,10 +49,7 @@ class Chooser:
         """
         self.context, self.place, self.deletion, self.start = context, place, deletion, start
         self.run, self.section = context.run, context.run.config.forgetting
-        parts = self.run.data
-        self.data = placed(parts.train, parts.test, parts.validation)
-        first = len(parts.train.labels) + len(parts.test.labels)
-        self.unseen = np.arange(first, len(self.data.labels))
+        self.data, self.unseen = with_validation(self.run.data)
         self.retraining = retraining_gradients(self.run.recipe, len(deletion.retain))
         self.budget = int(self.section.budget * self.retraining)
 
@@ -108,8 +105,12 @@ class Chooser:
 
     def steps(self, method: Method) -> tuple[Step, ...]:
         """Returns the steps of a method on the batch."""
+        scored = method.refine in ("rescored", "memorization")
+        return self.steps_by(method, self.scores if scored else {})
+
+    def steps_by(self, method: Method, scores: Mapping[str, Scores]) -> tuple[Step, ...]:
+        """Returns the steps of a method on the batch, refined by these scores."""
         deletion, seed = self.deletion, self.run.config.seed
-        scores = self.scores if method.refine in ("rescored", "memorization") else {}
         return rum_steps(
             deletion.forget,
             deletion.retain,
@@ -126,8 +127,12 @@ class Chooser:
 
     def answers(self, variables: Variables) -> Answers:
         """Returns a model's answers on D, T and V, on the host."""
-        answers = jax.jit(reader(self.run.model))(variables, self.data)
-        return Answers(*map(np.asarray, answers))
+        return read_answers(self.run.model, variables, self.data)
+
+    @functools.cached_property
+    def before(self) -> Answers:
+        """The answers of the model that is to forget."""
+        return self.answers(self.start)
 
     @functools.cached_property
     def shadows(self) -> Shadows | str:
@@ -140,21 +145,14 @@ class Chooser:
 
         Where it does not, there is little to be unlearned, and much to be lost.
         """
-        margins = np.asarray(self.answers(self.start).margins)
-        matching = self.matching
-        residuals = matching.residuals(margins[self.deletion.forget], margins[self.unseen])
-        test = rank_test(*residuals, strata_s=matching.forget, strata_v=matching.unseen)
+        margins = np.asarray(self.before.margins)
+        test = self.matching.test(margins[self.deletion.forget], margins[self.unseen])
         return test.p_value < REMEMBERED
 
-    def judge(self, answers: Answers, before: Answers) -> tuple[bool, float]:
-        """Says whether a candidate is as accurate as it must be, and scores it.
-
-        Args:
-          answers: of the candidate.
-          before: of the model that is to forget.
-        """
+    def judge(self, answers: Answers) -> tuple[bool, float]:
+        """Says whether a candidate is as accurate as it must be, and scores it by its answers."""
         # How much accuracy it lost, on V and on R.
-        section, retain = self.section, self.deletion.retain
+        section, retain, before = self.section, self.deletion.retain, self.before
         losses = [
             round(float(before.correct[indices].mean() - answers.correct[indices].mean()), DIGITS)
             for indices in (self.unseen, retain)

@@ -14,7 +14,6 @@ import numpy as np
 
 from rumjax.errors import InvalidInputError
 from rumjax.lab import files, progress
-from rumjax.lab.answers import Answers
 from rumjax.lab.costs import gradients_of
 from rumjax.lab.forgetting.candidates import build, candidates
 from rumjax.lab.forgetting.chooser import RETRAIN, Chooser
@@ -72,14 +71,14 @@ def choose(chooser: Chooser, *, retrain: bool = False) -> Choice:
         }
         spent = 0  # what tells how hard examples are is for the evidence alone
     else:
-        methods = candidates(chooser, remembered=chooser.remembers)
+        own = chooser.section.candidates is None
+        methods = candidates(chooser, remembered=own and chooser.remembers)
         plan = {method.name: (method.options, chooser.steps(method)) for method in methods}
         spent = chooser.matched_examples
         if any(method.refine == "rescored" for method in methods):
             spent += len(chooser.unseen)
 
     # Each candidate is made, judged and kept, as far as the budget goes.
-    before = chooser.answers(chooser.start)
     total = sum(step.unlearner.epochs for _, steps in plan.values() for step in steps)
     tried = []
     with progress.stage(chooser.context.console, "Unlearning", total, "epochs") as advance:
@@ -90,7 +89,7 @@ def choose(chooser: Chooser, *, retrain: bool = False) -> Choice:
             if kept is None or not (
                 kept["score"] is None or place.has_model(files.candidate(number, name))
             ):
-                kept = attempt(chooser, name, steps, before, advance)
+                kept = attempt(chooser, name, steps, advance)
                 kept |= {"name": name, "options": options, "gradients": gradients}
                 place.write_json(name_of_file, kept)
             spent += gradients or 0
@@ -145,7 +144,6 @@ def attempt(
     chooser: Chooser,
     name: str,
     steps: tuple[Step, ...],
-    before: Answers,
     advance: progress.Advance,
 ) -> dict[str, Any]:
     """Makes a candidate, saves it, and says how good it is; None stands for one that diverged."""
@@ -155,7 +153,7 @@ def attempt(
     answers = None if made.diverged else chooser.answers(made.model)
     kept, score = False, None
     if answers is not None and np.isfinite(answers.margins).all():
-        kept, score = chooser.judge(answers, before)
+        kept, score = chooser.judge(answers)
         chooser.place.save_model(files.candidate(chooser.deletion.number, name), made.model)
     loss = made.curve[-1]["loss"] if made.curve else None
     return {"score": score, "kept": kept, "loss": loss, **made.times}

@@ -63,8 +63,8 @@ def export(delivery: Delivery) -> tuple[str, ...]:
         return ("The model is in Orbax's format alone, since the directory is in a bucket.",)
     source = pathlib.Path(original.path.partition("#")[0]).expanduser()
     target = delivery.folder / f"{MODEL}{source.suffix if source.is_file() else ''}"
-    if target.exists():  # of a start that was stopped before the log said so
-        remove(target)
+    # What is left of a start that was stopped before the log said so.
+    delivery.place.delete(files.of_batch(delivery.deletion.number, f"{MODEL}*"))
     target.parent.mkdir(parents=True, exist_ok=True)
     return checkpoints.save_variables(
         target,
@@ -87,16 +87,6 @@ def files_of_model(place: WorkDirectory, number: int) -> str | None:
     if "://" in str(place.path):
         return None
     return content(pathlib.Path(place.path) / files.checkpoint(files.delivered(number)))
-
-
-def remove(path: pathlib.Path) -> None:
-    """Deletes a file or a folder."""
-    import shutil
-
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def reconcile(place: WorkDirectory, log: Ledger) -> None:

@@ -87,11 +87,10 @@ def describe(
       notes: what was chosen where the model was written in the format that it came in.
       written: where that is, if it was.
     """
+    # The models, of which the one before stays where the gate has refused the other.
     run, deletion, choice = delivery.context.run, delivery.deletion, delivery.choice
     outcome, evidence = delivery.outcome, delivery.outcome.evidence
     last = delivery.log.last("verified")
-    current = deletion.number if outcome.gate.passed else last.batch if last else None
-    salt = salt_of(delivery.place, new=last is None)
     folder = f"{files.REQUESTS}/{files.checkpoint(files.delivered(deletion.number))}"
     about = "; ".join([f"made by {choice.name}", *notes])
     made = ModelRecord(digest(outcome.model), about, folder, kept_as(outcome.model))
@@ -100,7 +99,11 @@ def describe(
         made = dataclasses.replace(made, exported=name, exported_sha256=content(written))
     earlier = "the model before any request" if last is None else "delivered before"
     before = ModelRecord(digest(delivery.before), earlier)
+
+    # Examples go by salted hashes; what else has seen them is listed.
+    salt = salt_of(delivery.place, new=last is None)
     kept = np.setdiff1d(np.arange(deletion.size), deletion.earlier)
+    current = deletion.number if outcome.gate.passed else last.batch if last else None
     return certificate.certificate(
         batch=deletion.number,
         issued=outcome.time,

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rumjax import evidence, models, sisa
+from rumjax import evidence, sisa
 from rumjax.data import hashes
 from rumjax.ensemble import Epoch
 from rumjax.errors import DamagedFileError, InvalidInputError
 from rumjax.lab import files, progress
-from rumjax.lab.context import Context, load_original, stage_key
+from rumjax.lab.answers import read_answers
+from rumjax.lab.context import Context, load_original, stage_key, with_validation
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting.bench import Evidence, Row, accuracies
 from rumjax.lab.forgetting.choosing import Choice
@@ -253,44 +253,37 @@ class Exact:
 
     def measure(self, ensemble: sisa.Ensemble) -> Evidence:
         """Measures accuracy before and after, beside that of one model where there is one."""
+        _, unseen = self.looked_at
         correct = {"before": self.correct(self.start), "after": self.correct(ensemble)}
         return Evidence(
             rows=tuple(self.beside()),
-            accuracy=accuracies(self.deletion, self.unseen, correct),
+            accuracy=accuracies(self.deletion, unseen, correct),
             calibration=(),
             near_copies=None,
             not_tested=NOT_TESTED,
         )
 
     @functools.cached_property
-    def looked_at(self) -> Dataset:
-        """D, T and V, one after another."""
-        parts = (self.run.data.train, self.run.data.test, self.run.data.validation)
-        images, labels = (np.concatenate(same) for same in zip(*parts, strict=True))
-        return Dataset(jnp.asarray(images), labels)
-
-    @property
-    def unseen(self) -> np.ndarray:
-        """Where V is in `looked_at`."""
-        size = len(self.looked_at.labels)
-        return np.arange(size - len(self.run.data.validation.labels), size)
+    def looked_at(self) -> tuple[Dataset, np.ndarray]:
+        """D, T and V, one after another, and where V is among them."""
+        return with_validation(self.run.data)
 
     def correct(self, ensemble: sisa.Ensemble) -> np.ndarray:
         """Says which of D, T and V the ensemble is right on, by its mean probabilities, bool."""
-        voting = sisa.models(ensemble)
-        shares = _shares(self.run.model, voting, self.looked_at.images)
-        return np.asarray(np.argmax(shares, axis=1) == self.looked_at.labels)
+        data, _ = self.looked_at
+        shares = _shares(self.run.model, sisa.models(ensemble), data.images)
+        return np.asarray(np.argmax(shares, axis=1) == data.labels)
 
     def beside(self) -> Iterator[Row]:
         """Yields the accuracy of one model on D, if the directory has one, to compare with."""
         seed = self.run.config.seed
         if not self.context.work.has_model(files.original(seed)):
             return
+        data, unseen = self.looked_at
         single = load_original(self.context, seed)
-        logits = _outputs(self.run.model, single, self.looked_at.images).logits
-        right = np.argmax(logits, axis=1) == self.looked_at.labels
-        tested = np.arange(self.run.size, self.unseen[0])
-        for name, chosen in (("V", self.unseen), ("T", tested)):
+        right = np.asarray(read_answers(self.run.model, single, data).correct)
+        tested = np.arange(self.run.size, unseen[0])
+        for name, chosen in (("V", unseen), ("T", tested)):
             if len(chosen):
                 share = evidence.proportion(int(right[chosen].sum()), len(chosen), 0.0)
                 yield Row(
@@ -303,7 +296,6 @@ class Exact:
 
 
 _shares = jax.jit(sisa.predict, static_argnums=0)
-_outputs = jax.jit(models.predict, static_argnums=0)
 
 
 def located(

@@ -12,9 +12,9 @@ import numpy as np
 
 from rumjax import evidence
 from rumjax.lab import files, making, progress
-from rumjax.lab.answers import Answers, reader
+from rumjax.lab.answers import read_answers
 from rumjax.lab.context import placed
-from rumjax.lab.forgetting.bench import Bench, Evidence, Look, Row, accuracies, near_copies
+from rumjax.lab.forgetting.bench import Bench, Evidence, Row, accuracies, near_copies
 from rumjax.lab.making import Job
 from rumjax.relearn import relearn_times
 
@@ -68,12 +68,10 @@ def both(bench: Bench, measure_one: Any) -> tuple[Any, Any]:
 def by_rank(bench: Bench) -> Iterator[Row]:
     """Tests whether S is fitted better than V of like difficulty."""
     matching = bench.chooser.matching
-
-    def test(look: Look) -> evidence.RankTest:
-        residuals = matching.residuals(look.margins[bench.forget], look.margins[bench.unseen])
-        return evidence.rank_test(*residuals, strata_s=matching.forget, strata_v=matching.unseen)
-
-    after, before = both(bench, test)
+    after, before = both(
+        bench,
+        lambda look: matching.test(look.margins[bench.forget], look.margins[bench.unseen]),
+    )
     yield Row(
         "rank, matched",
         "probability that an example of S has a larger margin, less what its difficulty leads one "
@@ -222,13 +220,12 @@ def by_reserve(bench: Bench) -> Iterator[Row]:
         )
         return
     outside = placed(reserve.outside)
-    read = jax.jit(reader(bench.run.model))
     size = len(inside) + len(reserve.outside_rows)  # files of some may be gone
     coins = np.arange(size) < len(inside)
     guesses = max(2, size // GUESSED // 2 * 2)
     bounds = {}
     for name, variables in bench.models.items():
-        answers = Answers(*map(np.asarray, read(variables, outside)))
+        answers = read_answers(bench.run.model, variables, outside)
         scores = np.concatenate([bench.looks[name].margins[inside], answers.margins])
         chosen, guessed = evidence.guess(scores, guesses)
         right = int(np.sum(coins[chosen] == (np.asarray(guessed) > 0)))
@@ -247,7 +244,6 @@ def by_relearning(bench: Bench) -> Iterator[Row]:
     epochs, forget = bench.section.relearning, bench.forget
     if not epochs:
         return
-    # A mean over epochs varies less than a share does: intervals are too wide rather than narrow.
     # As many examples of V, of like difficulty.
     weights, count = bench.chooser.matching.weights, len(forget)
     random = np.random.default_rng(bench.run.config.seed)
@@ -266,6 +262,7 @@ def by_relearning(bench: Bench) -> Iterator[Row]:
             target=1.0,
             **bench.run.config.gentle_sgd,
         )
+        # A mean over epochs varies less than a share: intervals are too wide rather than narrow.
         for when, course in zip(bench.models, courses, strict=True):
             mean = float(np.mean(course.accuracies[1:] or course.accuracies))
             right[name, when] = round(len(examples) * mean), len(examples)
@@ -328,6 +325,7 @@ def by_oracles(bench: Bench) -> Iterator[Row]:
     if not count:
         bench.not_tested.append("the difference from models retrained without S")
         return
+    # Those that are not there yet; only their margins on S are kept.
     steps, place = chooser.retraining_steps(), chooser.place
     total = count * bench.run.recipe.epochs
     number = chooser.deletion.number
@@ -342,6 +340,7 @@ def by_oracles(bench: Bench) -> Iterator[Row]:
             answers = chooser.answers(made.model)
             statistic = float(np.mean(answers.margins[bench.forget]))
             place.write_json(_oracle_file(number, made.job.seed), {"margin": statistic})
+    # Where the model is among them.
     retrained = np.array(
         [place.read_json(_oracle_file(number, index))["margin"] for index in range(count)]
     )

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rumjax.errors import DamagedFileError, InvalidInputError, WorkDirectoryError, check_choice
+from rumjax.lab import files
 from rumjax.lab.forgetting import canonical
 from rumjax.lab.workdir import WorkDirectory
 
-LOG = "requests/log.jsonl"
+LOG = f"{files.REQUESTS}/{files.LOG}"
 """The file, a line an entry."""
 STATES = ("received", "unlearned", "verified", "failed", "superseded", "purged")
 """What requests may be in, in the order in which they are."""

@@ -36,7 +36,7 @@ def purge(work: WorkDirectory, console: Console) -> list[str]:
         console.print("there is nothing to purge")
         return []
 
-    # The log says it first: what is then left over is deleted by the next start.
+    # The log says it first: what a stop leaves over is deleted by the next purge.
     log.append("purged", last.batch, last.requests, deleted=doomed)
     for name in doomed:
         console.print(f"deleted {name}", markup=False, highlight=False, soft_wrap=True)

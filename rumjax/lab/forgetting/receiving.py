@@ -75,6 +75,7 @@ def check_coins(run: Run, requests: Iterable[Request]) -> None:
 
 def warn(office: Office, requests: Iterable[Request], positions: Mapping[str, np.ndarray]) -> None:
     """Points out deadlines that have passed, and copies of images that stay in D."""
+    # Requests that were refused before and are left out now, and deadlines.
     now = datetime.datetime.now(datetime.UTC).isoformat()
     listed, log = {one.id for one in requests}, office.log
     named = dict.fromkeys(name for entry in log.entries for name in entry.requests)
@@ -89,6 +90,8 @@ def warn(office: Office, requests: Iterable[Request], positions: Mapping[str, np
     late = [one.id for one in requests if one.deadline is not None and one.deadline < now]
     if late:
         say(office, f"the deadline of {len(late)} requests has passed: {', '.join(late[:5])}")
+
+    # Copies of what is forgotten, by this table or before.
     chosen = np.concatenate([np.empty(0, np.int32), *positions.values()])
     every = np.concatenate([chosen, earlier_positions(office, None)])
     left = copies_left(office.run.data, np.unique(every))
