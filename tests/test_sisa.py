@@ -15,10 +15,10 @@ import pytest
 
 from rumjax import ensemble as ensembles
 from rumjax import sisa
+from rumjax.descent import Sgd
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import predict
 from rumjax.sisa.slices import Slice
-from rumjax.training import Sgd
 from rumjax.types import Dataset, Task, subset
 from rumjax.unlearn import finetune, retrain
 

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from rumjax.checks import check_data, check_keys
+from rumjax.descent import Sgd
 from rumjax.ensemble import Epoch, Job, make
 from rumjax.errors import InvalidInputError, check_indices, shown
 from rumjax.sisa.keeping import Ensemble, check_ensemble
@@ -23,7 +24,7 @@ from rumjax.sisa.plans import (
     cost,
     epochs_by_slice,
 )
-from rumjax.training import Recipe, Sgd
+from rumjax.training import Recipe
 from rumjax.types import Array, Dataset, Key, Task, TrainState, Variables, record, subset
 from rumjax.unlearn.base import Step
 

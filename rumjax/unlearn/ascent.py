@@ -5,8 +5,8 @@ from typing import ClassVar, Unpack
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
 
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
 from rumjax.errors import InvalidInputError, check_count
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
 from rumjax.types import (
     Array,
     Batch,

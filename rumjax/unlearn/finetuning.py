@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
 
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from rumjax.descent import number_leaf
 from rumjax.errors import check_count
 from rumjax.gradients import fisher_solve, mean_gradient
 from rumjax.models import Model
 from rumjax.models.checks import check_model
-from rumjax.training import number_leaf, shuffled
+from rumjax.sampling import sample
 from rumjax.types import (
     Array,
     Dataset,
@@ -74,8 +75,8 @@ class Influence:
     def sample(self, key: Key, retain: Subset) -> Subset:
         """Draws the examples of R that make F."""
         capacity = min(self.fisher_examples, retain.indices.shape[0])
-        indices = shuffled(key, retain)[:capacity]
-        return Subset(indices, jnp.minimum(retain.size, capacity))
+        drawn = sample(key, retain, capacity)
+        return drawn._replace(indices=drawn.indices[:capacity])
 
     def direction(self, variables: Variables, data: Dataset, task: Task) -> PyTree:
         """Returns v, which leads up the loss of S and down the loss of R."""

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.errors import check_choice, check_count
 from rumjax.gradients import mean_gradient, mean_gradient_magnitude
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.sampling import union
 from rumjax.types import (
     Array,
     Batch,
@@ -77,16 +78,6 @@ def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dat
     # Padding is pointed outside the array, where `mode="drop"` ignores it.
     positions = jnp.where(jnp.arange(capacity) < forget.size, forget.indices, data.labels.shape[0])
     return data._replace(labels=jnp.asarray(data.labels).at[positions].set(drawn, mode="drop"))
-
-
-def union(first: Subset, second: Subset) -> Subset:
-    """Returns the union of two disjoint subsets, with room for both."""
-    # The second subset begins where the first one's examples end.
-    capacity = first.indices.shape[0] + second.indices.shape[0]
-    joined = jnp.zeros(capacity, jnp.int32)
-    joined = jax.lax.dynamic_update_slice(joined, first.indices, (0,))
-    joined = jax.lax.dynamic_update_slice(joined, second.indices, (first.size,))
-    return Subset(joined, first.size + second.size)
 
 
 def largest(values: PyTree, fraction: ArrayLike) -> PyTree:
