@@ -119,6 +119,11 @@ class Sgd:
         """Returns the variables of the state."""
         return state.variables
 
+    def cycled(self, other: int, main: int) -> int:
+        """Counts examples of a set that is cycled along with a pass over `main` of another."""
+        rounds, rest = divmod(-(-main // self.batch_size), max(1, -(-other // self.batch_size)))
+        return rounds * other + min(rest * self.batch_size, other)
+
     def update_rule(self, rate: ArrayLike = 1.0) -> optax.GradientTransformation:
         """Returns the optimizer at `rate` times the learning rate."""
         rate = self.learning_rate * rate

@@ -63,6 +63,10 @@ class Recipe(Sgd):
         passed = sum((progress >= epoch).astype(jnp.float32) for epoch in self.milestones)
         return self.decay**passed if self.schedule == "steps" else 1.0
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the gradients of passes over R."""
+        return self.epochs * retain
+
 
 def recipe(
     model: Model,

@@ -26,7 +26,7 @@ from rumjax.sisa.plans import (
 )
 from rumjax.training import Recipe
 from rumjax.types import Array, Dataset, Key, Task, TrainState, Variables, record, subset
-from rumjax.unlearn.base import Step
+from rumjax.unlearn.steps import Step
 
 NUMBERS = (
     *("epochs", "batch_size", "learning_rate", "schedule", "milestones", "decay"),

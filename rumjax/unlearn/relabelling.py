@@ -27,6 +27,7 @@ from rumjax.types import (
     record,
     static,
 )
+from rumjax.unlearn.cards import card
 
 SALIENCIES = {"mean": mean_gradient, "per_example": mean_gradient_magnitude}
 
@@ -53,6 +54,10 @@ class RandomLabel(Sgd):
         mask = state.memory if state.memory != () else None
         return self.descend(state._replace(key=next_key), data, (everything,), loss, mask=mask)
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the gradients of passes over R ∪ S."""
+        return self.epochs * (forget + retain)
+
 
 @record
 class SalUn(RandomLabel):
@@ -67,6 +72,10 @@ class SalUn(RandomLabel):
         saliency = gradient(self.model, variables, data, task.forget, batch_size=self.batch_size)
         mask = largest(saliency, self.mask_fraction)
         return super().init(key, variables, data, task)._replace(memory=mask)
+
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the pass over S that the mask takes as well."""
+        return forget + super().gradients(forget, retain, data)
 
 
 def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dataset:
@@ -117,6 +126,7 @@ def _rank(values: Array) -> Array:
     return jnp.where(jnp.isnan(values), 0, jnp.where(bits < smallest, 1, bits))
 
 
+@card("CE on R ∪ S, S with wrong labels", "Golatkar et al., CVPR 2020", ("S", "R"))
 def random_label(
     model: Model,
     *,
@@ -147,6 +157,11 @@ def random_label(
     )
 
 
+@card(
+    "the same, on the parameters that the gradient of S says matter",
+    "Fan et al., ICLR 2024",
+    ("S", "R"),
+)
 def salun(
     model: Model,
     *,
