@@ -11,7 +11,12 @@ Forgets: TypeAlias = Literal["examples", "classes", "both"]
 
 
 class Card(NamedTuple):
-    """What is said of an algorithm wherever algorithms are listed."""
+    """What is said of an algorithm wherever algorithms are listed.
+
+    Examples:
+      >>> Card("CE on R", "Golatkar et al., CVPR 2020", ("R",), "examples").needs
+      ('R',)
+    """
 
     minimizes: str
     """from θo, in a few words or a formula"""
@@ -30,7 +35,14 @@ CARDS: dict[Callable[..., Any], Card] = {}
 def card(
     minimizes: str, source: str, needs: tuple[Need, ...], forgets: Forgets = "examples"
 ) -> Callable[[Factory], Factory]:
-    """Gives a factory its card."""
+    """Gives a factory its card, which `CARDS` holds.
+
+    Examples:
+      >>> @card("CE on R", "mine", ("R",))
+      ... def factory(model): ...
+      >>> CARDS[factory].source
+      'mine'
+    """
 
     def give(factory: Factory) -> Factory:
         CARDS[factory] = Card(minimizes, source, needs, forgets)
