@@ -35,6 +35,9 @@ class Descent:
     weight_decay: float = option("L2, on every parameter", default=5e-4)
     augmentation: str = option("of the images: none, flip, or crop_flip", default="none")
     batch_norm: str = option("update batch statistics, or freeze them", default="update")
+    sharpness: str = option("none, or sam or asam, which seek flat minima", default="none")
+    sharpness_radius: float | None = option("how far uphill sam and asam look", default=None)
+    sharpness_strength: float = option("1 for sam, below 0 for sharp minima", default=1.0)
 
 
 @dataclasses.dataclass(frozen=True)
