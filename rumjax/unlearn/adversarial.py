@@ -1,6 +1,8 @@
 """AMUN: fine-tuning on images that are so near to the forget set that the model errs on them."""
 
-from typing import Any, NamedTuple, Unpack
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, Unpack
 
 import chex
 import jax
@@ -26,6 +28,8 @@ from rumjax.types import (
     static,
 )
 from rumjax.unlearn.cards import card
+
+Made = TypeVar("Made")
 
 VARIANTS = ("full", "without_retain", "adversarial_only")
 
@@ -178,27 +182,55 @@ def adversaries(
       radii: how many radii are tried.
       batch_size: how many examples are attacked at a time.
     """
-    capacity, form = chosen.indices.shape[0], data.images.shape[1:]
-    batch_size = check_count("batch_size", batch_size)
 
-    def body(turn: Array, made: Adversaries) -> Adversaries:
-        # A batch in the order of the subset; examples beyond its size are not attacked.
-        position = turn * batch_size + jnp.arange(batch_size)
-        picked = chosen.indices[jnp.minimum(position, capacity - 1)]
-        images, labels = as_floats(data.images[picked]), jnp.asarray(data.labels)[picked]
-        batch = across_devices((images, labels, position < chosen.size))
-        points, seen, found = _attack(model, variables, *batch, radius, steps, radii)
+    def attack(images: Array, labels: Array, wanted: Array) -> Adversaries:
+        points, seen, found = _attack(
+            model, variables, images, labels, wanted, radius, steps, radii
+        )
+        return Adversaries(points.reshape(len(points), -1), seen, found)
 
-        # Beyond the capacity there is no place, which `mode="drop"` ignores.
-        part = Adversaries(points.reshape(batch_size, -1), seen, found)
-        return jax.tree.map(lambda all_, new: all_.at[position].set(new, mode="drop"), made, part)
-
-    width = form[0] * form[1] * form[2]
+    capacity, width = chosen.indices.shape[0], math.prod(data.images.shape[1:])
     none = Adversaries(
         jnp.zeros((capacity, width), jnp.float32),
         jnp.zeros(capacity, jnp.int32),
         jnp.zeros(capacity, bool),
     )
+    return for_each(attack, none, data, chosen, batch_size)
+
+
+def for_each(
+    function: Callable[[Array, Array, Array], Made],
+    none: Made,
+    data: Dataset,
+    chosen: Subset,
+    batch_size: int,
+) -> Made:
+    """Computes something for each example of a subset, a batch at a time.
+
+    Args:
+      function: of float32[B, H, W, C] images, int32[B] labels, and bool[B], False for what only
+        fills the batch; its results begin with an axis of B.
+      none: what stands where the subset has padding; begins with an axis of the capacity.
+      data: all examples.
+      chosen: the subset.
+      batch_size: B.
+
+    Returns:
+      The results in the order of the subset, like `none`.
+    """
+    capacity = chosen.indices.shape[0]
+
+    def body(turn: Array, made: Made) -> Made:
+        # Examples beyond the subset's size fill the last batch.
+        position = turn * batch_size + jnp.arange(batch_size)
+        picked = chosen.indices[jnp.minimum(position, capacity - 1)]
+        images, labels = as_floats(data.images[picked]), jnp.asarray(data.labels)[picked]
+        part = function(*across_devices((images, labels, position < chosen.size)))
+
+        # What fills it is pointed outside, where `mode="drop"` ignores it.
+        place = jnp.where(position < chosen.size, position, capacity)
+        return jax.tree.map(lambda all_, new: all_.at[place].set(new, mode="drop"), made, part)
+
     return jax.lax.fori_loop(0, -(-chosen.size // batch_size), body, none)
 
 
