@@ -12,7 +12,7 @@ import pytest
 from rumjax.errors import InvalidInputError
 from rumjax.models import Model
 from rumjax.types import Batch, Dataset, subset, task
-from rumjax.unlearn import base, chain, finetune, run
+from rumjax.unlearn import Step, base, finetune, run
 from rumjax.unlearn.adversarial import VARIANTS, adversaries, amun, mixed
 from tests.references import adversarial
 from tests.references.descent import sgd
@@ -24,6 +24,11 @@ RETAIN = np.setdiff1d(np.arange(60), FORGET)
 TASK = task(FORGET, 60)
 SETTING = {"radius": 0.04, "steps": 50, "radii": 12}
 attacked = jax.jit(adversaries, static_argnames=("model", "batch_size"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def seen(model, variables, images):
+    return model.apply(variables, images, train=False)[0].logits.argmax(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +71,7 @@ def test_the_original_takes_adversaries_for_what_they_are_labelled(
     model, original, data, made, twins
 ):
     images = made.pixels.reshape(-1, 4, 4, 1)
-    outputs, _ = model.apply(original, images, train=False)
-    np.testing.assert_array_equal(outputs.logits.argmax(-1), made.labels)
+    np.testing.assert_array_equal(seen(model, original, images), made.labels)
     assert (made.labels != data.labels[FORGET]).all()
     assert images.min() >= 0
     assert images.max() <= 1
@@ -148,61 +152,57 @@ def test_mistake_22_the_network_is_given_adversaries_as_they_are(linear):
     batch = Batch(data.images, found.labels, jnp.ones(40), KEY, indices)
     given = mixed(batch, found.pixels, indices - 40).images
     np.testing.assert_array_equal(given.reshape(40, -1), found.pixels)
-
-    def seen(images):
-        return model.apply(variables, images, train=False)[0].logits.argmax(-1)
-
-    np.testing.assert_array_equal(seen(given), found.labels)
-    assert (seen(jnp.round(given * 255).astype(jnp.uint8)) != found.labels).any()
+    np.testing.assert_array_equal(seen(model, variables, given), found.labels)
+    assert (seen(model, variables, jnp.round(given * 255) / 255) != found.labels).any()
 
 
-def test_batches_mix_bytes_and_floats(data):
-    batch = Batch(data.images[:3], data.labels[:3], jnp.ones(3), KEY, jnp.array([0, 61, 2]))
-    pixels = jnp.linspace(0, 1, 32).reshape(2, 16)
-    images = mixed(batch, pixels, batch.indices - 60).images
-    wanted = np.asarray(data.images[:3], np.float32) / 255
-    wanted[1] = pixels[1].reshape(4, 4, 1)
-    np.testing.assert_allclose(images, wanted, rtol=1e-6)
-
-
-def advanced(unlearner, start, given):
-    """States before the first epoch and after the last one, and metrics."""
-    first = base._start(unlearner, KEY, start, given, TASK)
-    state = jax.tree.map(jnp.copy, first)
-    for _ in range(unlearner.epochs):
-        state, finite, metrics = base._advance(unlearner, state, given, TASK)
-        assert finite
-    return first, state, metrics
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_descent_is_that_of_the_slow_twin(
-    variant, model, plain_model, original, plain_original, data
-):
-    chosen = (model, original) if variant == "full" else (plain_model, plain_original)
-    parts = {"full": [RETAIN, FORGET], "without_retain": [FORGET], "adversarial_only": [RETAIN]}
-    natural = np.concatenate(parts[variant])
-    unlearner = amun(
-        chosen[0],
+def unlearner_of(model, variant):
+    """Five epochs of one batch each."""
+    return amun(
+        model,
         variant=variant,
         epochs=5,
         learning_rate=0.05,
         decay=0.5,
         decay_every=2,
-        batch_size=len(natural) + len(FORGET),
+        batch_size={"full": 72, "without_retain": 24, "adversarial_only": 60}[variant],
         momentum=0.8,
         weight_decay=0.02,
         augmentation=Negative(),
     )
-    first, last, metrics = advanced(unlearner, chosen[1], data)
-    assert_equal(first.memory, last.memory)
+
+
+@pytest.fixture(scope="module")
+def start(model, original, data):
+    """The state before the first epoch, which is the same for all variants."""
+    return base._start(unlearner_of(model, "full"), KEY, original, data, TASK)
+
+
+def advanced(unlearner, start, data, task=TASK):
+    state = jax.tree.map(jnp.copy, start)
+    for _ in range(unlearner.epochs):
+        state, finite, metrics = base._advance(unlearner, state, data, task)
+        assert finite
+    return state, metrics
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_descent_is_that_of_the_slow_twin(variant, model, original, data, start, made):
+    np.testing.assert_allclose(start.memory.pixels, made.pixels, atol=1e-5)
+    assert_equal(start.memory[1:], made[1:])
+    unlearner = unlearner_of(model, variant)
+    last, metrics = advanced(unlearner, start, data)
+    assert_equal(start.memory, last.memory)
     assert metrics["adversaries"] == 12
 
-    images = 1 - np.asarray(data.images, np.float64)[natural] / 255
-    added = np.asarray(first.memory.pixels, np.float64).reshape(-1, 4, 4, 1)
-    images = 255 * np.concatenate([images, added])
-    labels = np.concatenate([data.labels[natural], first.memory.labels])
-    params, stats = doubles(tuple(chosen[1]))
+    # Natural images are augmented, adversaries are not.
+    parts = {"full": [RETAIN, FORGET], "without_retain": [FORGET], "adversarial_only": [RETAIN]}
+    natural = np.concatenate(parts[variant])
+    images = 255 - np.asarray(data.images, np.float64)[natural]
+    added = np.asarray(start.memory.pixels, np.float64).reshape(-1, 4, 4, 1)
+    images = np.concatenate([images, 255 * added])
+    labels = np.concatenate([data.labels[natural], start.memory.labels])
+    params, stats = doubles(tuple(original))
     network = Network(stats, update=True)
 
     def gradient(params):
@@ -218,22 +218,31 @@ def test_descent_is_that_of_the_slow_twin(
     )
 
     # What it does not look at may be anything.
-    unseen = {"full": None, "without_retain": RETAIN, "adversarial_only": None}[variant]
-    if unseen is not None:
-        other = Dataset(data.images.at[unseen].set(7), data.labels.at[unseen].set(0))
-        assert_equal(advanced(unlearner, chosen[1], other)[1].variables, last.variables)
+    if variant == "without_retain":
+        other = Dataset(data.images.at[RETAIN].set(7), data.labels.at[RETAIN].set(0))
+        assert_equal(advanced(unlearner, start, other)[0].variables, last.variables)
 
 
-def test_of_an_empty_forget_set_it_is_finetune(plain_model, plain_original, data):
-    empty, options = task([], 60), {"epochs": 2, "learning_rate": 0.05, "batch_size": 16}
-    found, wanted = (
-        run(KEY, chain(empty, unlearner), plain_original, data)
-        for unlearner in (
-            amun(plain_model, decay=1.0, **options),
-            finetune(plain_model, **options),
-        )
+def test_of_an_empty_forget_set_it_is_finetune(model, original, data):
+    empty = task([], 60, capacity=12)
+    unlearner = dataclasses.replace(unlearner_of(model, "full"), decay=jnp.float32(1))
+    # The key that `run` gives to its first step.
+    state = base._start(unlearner, jax.random.fold_in(KEY, 0), original, data, empty)
+    found, metrics = advanced(unlearner, state, data, empty)
+    assert metrics["adversaries"] == 0
+    same = {name: getattr(unlearner, name) for name in ("batch_size", "augmentation", "epochs")}
+    rates = {name: getattr(unlearner, name) for name in ("learning_rate", "momentum")}
+    wanted = run(
+        KEY,
+        (Step("all", finetune(model, weight_decay=0.02, **same, **rates), empty),),
+        original,
+        data,
     )
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, wanted)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+        found.variables,
+        wanted,
+    )
 
 
 def test_gradients_are_counted(model, data):
