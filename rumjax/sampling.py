@@ -42,9 +42,9 @@ def sample(key: Key, subset: Subset, size: ArrayLike) -> Subset:
 
 def share(key: Key, subset: Subset, fraction: ArrayLike) -> Subset:
     """Draws a share of a subset without replacement, rounded up; see `sample`."""
-    # Rounded first, since .3 of 10 is more than 3 in float32.
-    exact = jnp.round(fraction * subset.size, 3)
-    return sample(key, subset, jnp.ceil(exact).astype(jnp.int32))
+    # .3 of 10 is a little more than 3 in float32.
+    size = jnp.ceil(fraction * subset.size - 1e-3)
+    return sample(key, subset, size.astype(jnp.int32))
 
 
 def union(first: Subset, second: Subset) -> Subset:
