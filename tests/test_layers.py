@@ -88,6 +88,7 @@ LAB = (
     "lab.making",
     "lab.measuring",
     "lab.rescoring",
+    "lab.informing",
     "lab.trials",
     "lab.stages",
     "lab.checking",
