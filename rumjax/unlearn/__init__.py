@@ -14,6 +14,7 @@ from rumjax.unlearn.base import OnEpoch, run, warm_up
 from rumjax.unlearn.cards import CARDS, Card, card, table
 from rumjax.unlearn.distillation import scrub
 from rumjax.unlearn.finetuning import finetune, l1_sparse
+from rumjax.unlearn.matching import datamodel_matching, oracle_matching
 from rumjax.unlearn.newton import influence
 from rumjax.unlearn.nothing import original
 from rumjax.unlearn.pure import grid, run_pure
@@ -35,6 +36,8 @@ ALGORITHMS: dict[str, Callable[..., Unlearner[Any]]] = {
     "influence": influence,
     "random_label": random_label,
     "salun": salun,
+    "oracle_matching": oracle_matching,
+    "datamodel_matching": datamodel_matching,
 }
 """Factories by name: each takes the model first and its hyper-parameters by keyword."""
 
@@ -46,12 +49,14 @@ __all__ = [
     "Step",
     "card",
     "chain",
+    "datamodel_matching",
     "finetune",
     "grid",
     "influence",
     "l1_sparse",
     "neggrad",
     "neggrad_plus",
+    "oracle_matching",
     "original",
     "random_label",
     "retrain",

@@ -190,6 +190,11 @@ def facts_of(unlearner: Any) -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for field in fields if "fact" in field.metadata}
 
 
+def unknown_facts(unlearner: Any) -> tuple[str, ...]:
+    """Returns the names of the facts that an unlearner has not been told yet."""
+    return tuple(name for name in facts_of(unlearner) if getattr(unlearner, name) is None)
+
+
 def check_forgets(what: str, unlearner: Unlearner[Any], task: Task) -> None:
     """Checks that there is something to forget, if the unlearner's class says `reads_forget`.
 
