@@ -51,8 +51,11 @@ Loss: TypeAlias = Callable[..., tuple[Array, Variables]]
 """From variables and one batch per subset to a scalar, and the variables after the forward pass."""
 
 
-def cross_entropy(logits: Array, batch: Batch) -> Array:
+def cross_entropy(logits: Array, batch: Batch, *, smoothing: ArrayLike | None = None) -> Array:
     """Returns the mean cross-entropy of float32[B, K] logits over examples of weight 1; float32[].
+
+    `smoothing`, in 0…1, is the share of a label that all K classes get alike, its own as well
+    (Szegedy et al., CVPR 2016). At 0 the loss and its gradient are those without, to the bit.
 
     Examples:
       >>> batch = Batch(jnp.zeros((2, 4, 4, 1)), jnp.array([0, 1]), jnp.array([1.0, 0.0]), None)
@@ -62,6 +65,9 @@ def cross_entropy(logits: Array, batch: Batch) -> Array:
     chex.assert_rank([logits, batch.labels], [2, 1])
     chex.assert_equal_shape_prefix([logits, batch.labels], 1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    if smoothing is not None:
+        of_all_classes = -jax.nn.log_softmax(logits).mean(axis=-1)
+        losses += smoothing * (of_all_classes - losses)
     return weighted_mean(losses, batch.weights)
 
 
@@ -249,6 +255,8 @@ class Recipe(Sgd):
     schedule: str = static()
     milestones: tuple[float, ...] = static()
     decay: Array
+    warm_up: Array
+    label_smoothing: Array
 
     def init(self, key: Key, variables: Variables | None, data: Dataset, task: Task) -> TrainState:
         """Initializes fresh variables; those given are not used."""
@@ -260,17 +268,22 @@ class Recipe(Sgd):
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
             outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
+            return cross_entropy(outputs.logits, batch, smoothing=self.label_smoothing), variables
 
         return self.descend(state, data, (task.retain,), loss, rate=self.rate)
 
     def rate(self, progress: Array) -> ArrayLike:
         """Returns the factor of the learning rate after `progress` epochs."""
+        factor: ArrayLike = 1.0
         if self.schedule == "cosine":
             # Not optax's: the number of epochs is traced, so that it costs no compilation.
-            return (1 + jnp.cos(jnp.pi * progress / self.epochs)) / 2
-        passed = sum((progress >= epoch).astype(jnp.float32) for epoch in self.milestones)
-        return self.decay**passed if self.schedule == "steps" else 1.0
+            since, whole = progress - self.warm_up, self.epochs - self.warm_up
+            factor = (1 + jnp.cos(jnp.pi * since / whole)) / 2
+        elif self.schedule == "steps":
+            passed = sum((progress >= epoch).astype(jnp.float32) for epoch in self.milestones)
+            factor = self.decay**passed
+        risen = progress / jnp.maximum(self.warm_up, 1e-6)
+        return jnp.where(progress < self.warm_up, risen, factor)
 
 
 class SgdOptions(TypedDict, total=False):
@@ -343,6 +356,8 @@ def recipe(
     schedule: str = "cosine",
     milestones: tuple[float, ...] = (),
     decay: ArrayLike = 0.2,
+    warm_up: ArrayLike = 0.0,
+    label_smoothing: ArrayLike = 0.0,
     **options: Unpack[SgdOptions],
 ) -> Recipe:
     """Makes a training recipe: an unlearner that trains from scratch on what the task retains.
@@ -354,6 +369,9 @@ def recipe(
       schedule: "constant", "cosine" (to 0 at the end, step by step), or "steps".
       milestones: for "steps", the epochs at which the rate is multiplied by `decay`.
       decay: see `milestones`.
+      warm_up: epochs in which the rate rises from 0 in a straight line; a cosine falls from there
+        on, milestones are still counted from the start.
+      label_smoothing: the share of a label that all classes get alike, 0…1; see `cross_entropy`.
       **options: see `SgdOptions`.
 
     Raises:
@@ -387,4 +405,6 @@ def recipe(
         schedule=schedule,
         milestones=milestones,
         decay=number_leaf("decay", decay),
+        warm_up=number_leaf("warm_up", warm_up, most=sgd["epochs"]),
+        label_smoothing=number_leaf("label_smoothing", label_smoothing, most=1.0),
     )

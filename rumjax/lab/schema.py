@@ -79,6 +79,8 @@ class Training(Descent):
     schedule: str = option("of the learning rate: constant, cosine, or steps", default="cosine")
     milestones: Sequence[int] = option("epochs at which the rate falls, for steps", default=())
     decay: float = option("what the rate is multiplied by at milestones", default=0.2)
+    warm_up: float = option("epochs in which the rate rises to learning_rate", default=0.0)
+    label_smoothing: float = option("of a label, what all classes get alike, 0…1", default=0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,8 @@ class Unlearning(Descent):
     schedule: str | None = option("of retrain, see training", default=None)
     milestones: Sequence[int] | None = option("of retrain, see training", default=None)
     decay: float | None = option("of retrain, see training", default=None)
+    warm_up: float | None = option("of retrain, see training", default=None)
+    label_smoothing: float | None = option("of retrain, see training", default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

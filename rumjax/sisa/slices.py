@@ -29,9 +29,11 @@ from rumjax.unlearn.base import Step
 
 NUMBERS = (
     *("epochs", "batch_size", "learning_rate", "schedule", "milestones", "decay"),
-    *("momentum", "weight_decay", "batch_norm"),
+    *("momentum", "weight_decay", "batch_norm", "warm_up", "label_smoothing"),
 )
 """the fields of a recipe that an ensemble remembers"""
+LATER = {"warm_up": 0.0, "label_smoothing": 0.0}
+"""fields that ensembles of earlier versions do not name, and what those were trained by"""
 
 
 @record
@@ -288,7 +290,7 @@ def check_recipe(ensemble: Ensemble, recipe: Recipe) -> None:
     Raises:
       InvalidInputError: it has not; names those that differ.
     """
-    trained_by, numbers = json.loads(ensemble.recipe), _numbers(recipe)
+    trained_by, numbers = LATER | json.loads(ensemble.recipe), _numbers(recipe)
     names = [name for name in numbers if numbers[name] != trained_by.get(name)]
     if names:
         changes = ", ".join(f"{name} {trained_by.get(name)!r}" for name in names)
