@@ -56,8 +56,8 @@ class Network:
     """The section `model`: arguments of `rumjax.models.build`."""
 
     name: str = option(
-        "cnn, resnet18, resnet34, resnet50, vgg16, vit_ti4, vit_s4, or package.module:attribute of "
-        "your own"
+        "cnn, resnet18, resnet34, resnet50, resnet9, wrn28_2, wrn28_10, vgg16, vit_ti4, vit_s4, or "
+        "package.module:attribute of your own"
     )
     mean: float | Sequence[float] | None = option(
         "taken from pixels, of each channel; that of D by default", default=None

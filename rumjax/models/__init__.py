@@ -11,8 +11,10 @@ from rumjax.models.nnx_modules import from_nnx
 from rumjax.models.pixels import channel_statistics, normalization_of
 from rumjax.models.predictions import margins, predict, require_embeddings
 from rumjax.models.resnet import ResNet
+from rumjax.models.resnet9 import ResNet9
 from rumjax.models.vgg import Vgg16
 from rumjax.models.vit import ViT
+from rumjax.models.wide_resnet import WideResNet
 from rumjax.models.zoo import MODELS, build
 
 __all__ = [
@@ -21,8 +23,10 @@ __all__ = [
     "Conv",
     "Model",
     "ResNet",
+    "ResNet9",
     "Vgg16",
     "ViT",
+    "WideResNet",
     "build",
     "channel_statistics",
     "convolution",

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rumjax.errors import check_choice
-from rumjax.models.conv import Conv, Dense, shifts
+from rumjax.models.conv import Conv, Dense, shifts, uniform_fan_in
 from rumjax.models.norm import BatchNorm
 from rumjax.platforms import platform
 from rumjax.types import Array, Outputs
@@ -135,5 +135,4 @@ def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
 
 def classifier(num_classes: int) -> nn.Dense:
     """Returns the last layer, in float32 whatever comes before."""
-    initial = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    return Dense(num_classes, kernel_init=initial)
+    return Dense(num_classes, kernel_init=uniform_fan_in)
