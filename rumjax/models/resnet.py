@@ -113,8 +113,18 @@ def max_pool(images: Array) -> Array:
     padded = jnp.pad(images, ((0, 0), *PADS, (0, 0)), constant_values=-jnp.inf)
     for axis in (1, 2):
         shifted = shifts(padded, 3, 2, axis)
-        padded = jnp.maximum(jnp.maximum(shifted[0], shifted[1]), shifted[2])
+        padded = larger(larger(shifted[0], shifted[1]), shifted[2])
     return padded
+
+
+def larger(first: Array, second: Array) -> Array:
+    """Returns the larger of two arrays, element by element; of a tie the first takes the gradient.
+
+    The gradients of `jnp.maximum` and `max` look for what equals the maximum. After a batch norm
+    XLA computes either of them on its own, and where they are rounded otherwise, nothing is equal,
+    and the gradient is 0 or not a number.
+    """
+    return jnp.where((second > first) | jnp.isnan(second), second, first)
 
 
 def shortcut(images: Array, hidden: Array, stride: int, train: bool, dtype: Any) -> Array:

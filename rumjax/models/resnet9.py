@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from rumjax.errors import InvalidInputError
@@ -86,6 +87,19 @@ class ResNet9(nn.Module):
         hidden = hidden + pair(large, hidden)
 
         hidden = layer(middle, padded=False)(hidden, train)
-        hidden = hidden.astype(jnp.float32).max(axis=(1, 2))
+        hidden = global_max(hidden.astype(jnp.float32))
         last = Dense(self.num_classes, use_bias=False, kernel_init=uniform_fan_in)
         return Outputs(SCALE * last(hidden), hidden)
+
+
+def global_max(images: Array) -> Array:
+    """Returns the maximum over all pixels, [B, H, W, C] to [B, C].
+
+    The first of those that tie takes the gradient. It is found by its place, since the gradient of
+    `max` looks for pixels that equal the maximum: after a batch norm XLA computes either of them on
+    its own, and where they are rounded otherwise, there is no such pixel and no gradient.
+    """
+    pixels = images.reshape(len(images), -1, images.shape[-1])
+    place = jnp.argmax(pixels, axis=1)
+    chosen = jax.nn.one_hot(place, pixels.shape[1], axis=1, dtype=pixels.dtype)
+    return jnp.sum(pixels * chosen, axis=1)

@@ -1,7 +1,5 @@
 """The networks: published numbers of parameters, precision, and sizes of images."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,10 +8,9 @@ import pytest
 import scipy.stats
 
 from rumjax.errors import InvalidInputError
-from rumjax.models import Conv, Model, ResNet, ResNet9, ViT, WideResNet, build, resnet
+from rumjax.models import Conv, Model, ResNet, ViT, build, resnet
 from rumjax.models.vgg import max_pool
 from rumjax.platforms import compiling_for
-from tests.references import residual
 
 RGB = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
 KEY = jax.random.key(0)
@@ -189,37 +186,6 @@ def test_another_stem_is_refused():
 
 
 # Wide residual networks, and ResNet-9
-
-
-@pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize(
-    ("module", "twin"),
-    [
-        (WideResNet(3, depth=10, widen=1), partial(residual.wide_resnet, depth=10)),
-        (ResNet9(3, width=4), residual.resnet9),
-    ],
-)
-def test_a_residual_network_is_its_slow_twin(module, twin, train):
-    model = Model(module)
-    random = np.random.default_rng(0)
-    images = random.normal(size=(3, 13, 12, 2)).astype(np.float32)
-    drawn = jax.tree.map(
-        lambda leaf: (
-            random.uniform(0.3, 1, leaf.shape).astype(np.float32)
-            if leaf.ndim == 1
-            else random.normal(0, (2 / leaf[..., 0].size) ** 0.5, leaf.shape).astype(np.float32)
-        ),
-        jax.tree.map(lambda leaf: np.empty(leaf.shape), model.signature(images).variables),
-    )
-    outputs, stats = jax.jit(lambda *args: model.apply(*args, train=train))(drawn, images)
-    layers = residual.Layers(drawn, train)
-    np.testing.assert_allclose(outputs.logits, twin(layers, images), rtol=1e-3, atol=1e-4)
-    assert bool(layers.means) == train
-    for path, mean in layers.means.items():
-        found = stats
-        for name in path:
-            found = found[name]
-        np.testing.assert_allclose(found["mean"], mean, rtol=1e-3, atol=1e-4)
 
 
 def test_sizes_that_do_not_fit_are_refused():
