@@ -32,7 +32,9 @@ class Descent:
     batch_size: int = option("examples per step", default=256)
     momentum: float = option("of SGD", default=0.9)
     weight_decay: float = option("L2, on every parameter", default=5e-4)
-    augmentation: str = option("of the images: none, flip, or crop_flip", default="none")
+    augmentation: str = option(
+        "of the images: none, flip, crop_flip, or crop_flip_cutout", default="none"
+    )
     batch_norm: str = option("update batch statistics, or freeze them", default="update")
 
 

@@ -276,7 +276,9 @@ def _numbers(recipe: Recipe) -> dict[str, Any]:
     """Returns the numbers of a recipe and of its model, as JSON has them."""
     fields = {name: getattr(recipe, name) for name in NUMBERS}
     fields |= {"mean": recipe.model.mean, "std": recipe.model.std}
-    fields["augmentation"] = str(recipe.augmentation).split(" at 0x")[0]
+    augmentation = str(recipe.augmentation).split(" at 0x")[0]
+    # As ensembles of earlier versions have it.
+    fields["augmentation"] = augmentation.replace(", cutout=0)", ")")
     plain = {
         name: np.asarray(value).item() if hasattr(value, "dtype") else value
         for name, value in fields.items()
