@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import check_choice, check_count
 from rumjax.gradients import mean_gradient
 from rumjax.models import Model
 from rumjax.models.dense import Name, by_name
@@ -66,9 +66,7 @@ class LocalizedReset(Sgd):
         # Norm layers that are reset as a whole start from no statistics, too.
         follows, whole = statistics(self.model, reset, images)
         fresh = self.model.init(init_key, images)
-        started = jax.tree.map(
-            jnp.where, Variables(reset, whole), fresh, variables
-        )
+        started = jax.tree.map(jnp.where, Variables(reset, whole), fresh, variables)
         free = jax.tree.map(jnp.logical_or, reset, classifier(self.model, images).params)
         state = super().init(key, started, data, task)
         return state._replace(memory=Variables(free, follows))
@@ -110,9 +108,7 @@ class LocalizedReset(Sgd):
             )
             return cross_entropy(outputs.logits, batch), after._replace(batch_stats=stats)
 
-        return self.descend(
-            state, data, (task.retain,), loss, rate=self.rate, mask=free.params
-        )
+        return self.descend(state, data, (task.retain,), loss, rate=self.rate, mask=free.params)
 
     def rate(self, progress: Array) -> Array:
         """Returns the factor of the learning rate after `progress` epochs."""

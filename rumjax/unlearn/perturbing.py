@@ -65,11 +65,11 @@ class Msg(Sgd):
         # Fresh entries where it is smallest.
         redrawn = self.redrawn(difference, kernels(self.model, data.images[:1], self.layers))
         params = _map_named(
-            lambda number, name, leaf, mask: jnp.where(
-                mask, he_fan_out(jax.random.fold_in(draw_key, number), leaf.shape), leaf
-            )
-            if mask.ndim
-            else leaf,
+            lambda number, name, leaf, mask: (
+                jnp.where(mask, he_fan_out(jax.random.fold_in(draw_key, number), leaf.shape), leaf)
+                if mask.ndim
+                else leaf
+            ),
             variables.params,
             redrawn,
         )
