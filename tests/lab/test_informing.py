@@ -117,7 +117,6 @@ def test_no_judge_has_any_part_in_what_is_matched(done, tmp_path):
         other = next(context_of(done.run, work, QUIET).cases)
         for which in ("reference", "second"):
             strange = jax.tree.map(lambda leaf: leaf + 1, load_oracle(done, 0))
-            work.forget(files.checkpoint(files.oracle(which, 0)), stages=())
             work.save_model(files.oracle(which, 0), strange)
         jobs = []
         for context in (done, other):
