@@ -35,8 +35,12 @@ NUMBERS = (
 )
 """the fields of a recipe that an ensemble remembers"""
 LATER = {
-    **{"warm_up": 0.0, "label_smoothing": 0.0, "optimizer": "sgd"},
-    **{"sharpness": "none", "sharpness_radius": 0.0, "sharpness_strength": 1.0},
+    "warm_up": 0.0,
+    "label_smoothing": 0.0,
+    "optimizer": "sgd",
+    "sharpness": "none",
+    "sharpness_radius": 0.0,
+    "sharpness_strength": 1.0,
 }
 """fields that ensembles of earlier versions do not name, and what those were trained by"""
 
