@@ -16,13 +16,13 @@ import pathlib
 import jax
 import numpy as np
 from rich.console import Console
-from rumjax.lab.informing import Informant
 
 from rumjax import audits
 from rumjax.audits import FORGOTTEN, OUT, Population
 from rumjax.lab import experiment, jobs, making, pipeline, progress
 from rumjax.lab.answers import reader
 from rumjax.lab.context import context_of, load_original, stage_key
+from rumjax.lab.informing import Informant
 from rumjax.lab.making import Job, steps_of
 from rumjax.lab.results import read_forget_set
 from rumjax.lab.stages import originals, scores, tuning

@@ -123,8 +123,12 @@ class Rewound(Scrub):
         """Returns what to remember after an epoch, and the error on S; of equals, the earlier."""
         distance, error = self.distance(variables, data, forget)
         closer = distance < memory.distance - ROUNDING
-        found = Kept(memory.teacher, variables, distance, epoch)
-        return jax.tree.map(lambda new, old: jnp.where(closer, new, old), found, memory), error
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(closer, new, old),
+            (variables, distance, epoch),
+            (memory.variables, memory.distance, memory.epoch),
+        )
+        return Kept(memory.teacher, *kept), error
 
     def distance(self, variables: Variables, data: Dataset, forget: Subset) -> tuple[Array, Array]:
         """Returns how far the error on S is from the reference, and the error; float32[] each.
@@ -217,12 +221,14 @@ def scrub(
 
     SCRUB+R rewinds: of the models at the start and after every epoch, it returns the one whose
     error on S is nearest to a reference, the earliest of equals. S must not stand out by too high
-    an error, so that is meant for privacy, not for removing a bias. The choice looks at S alone.
-    The authors' code takes the reference from all held-out images of S's classes, however many of
-    each, and fails where the start would be best. Here the reference is the error on held-out
-    images with S's class histogram; any other number may be given, for example a retrained model's
-    error on S, and then the result has used the oracle. A run whose loss diverges raises whichever
-    model is kept.
+    an error, so that is meant for privacy, not for removing a bias. The choice looks at S alone. A
+    run whose loss diverges raises, whichever model is kept.
+
+    The reference of the authors' code is the last model's error on all held-out images of S's
+    classes, however many of each, and the code fails where the start would be best. An unlearner
+    sees no held-out images, so here the reference is known before the run: a model's error on
+    held-out images with S's class histogram. Any other number may be given, for example a retrained
+    model's error on S, and then the result has used the oracle.
 
     Args:
       model: the architecture of the original model.

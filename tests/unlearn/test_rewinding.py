@@ -1,14 +1,12 @@
 """SCRUB that rewinds: which of its models it keeps."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rumjax.errors import DivergenceError, InvalidInputError
-from rumjax.types import task
+from rumjax.errors import InvalidInputError
+from rumjax.types import Dataset, task
 from rumjax.unlearn import base, chain, run, scrub
 from tests.references.teachers import accuracy
 
@@ -32,13 +30,17 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
+begin = jax.jit(base._start.__wrapped__)
+advance = jax.jit(base._advance.__wrapped__)
+"""without donation, so that states before an epoch can be looked at after it"""
+
+
 def walk(unlearner, given, data):
     """States before the first epoch and after each, and metrics of each."""
-    state = base._start(unlearner, KEY, given, data, TASK)
-    states, metrics = [jax.tree.map(jnp.copy, state)], []
+    states, metrics = [begin(unlearner, KEY, given, data, TASK)], []
     for _ in range(5):
-        state, _, noted = base._advance(unlearner, state, data, TASK)
-        states.append(jax.tree.map(jnp.copy, state))
+        state, _, noted = advance(unlearner, states[-1], data, TASK)
+        states.append(state)
         metrics.append(noted)
     return states, metrics
 
@@ -93,10 +95,10 @@ def test_its_models_are_those_of_scrub(model, original, data, steps):
 
 
 def test_the_choice_never_depends_on_r(model, original, data, steps):
-    other = data._replace(
-        images=data.images.at[RETAIN].set(255 - data.images[RETAIN]),
-        labels=data.labels.at[RETAIN].set((data.labels[RETAIN] + 1) % 3),
-    )
+    images, labels = np.array(data.images), np.array(data.labels)
+    images[RETAIN] = 255 - images[RETAIN]
+    labels[RETAIN] = (labels[RETAIN] + 1) % 3
+    other = Dataset(jnp.asarray(images), jnp.asarray(labels))
     unlearner = rewound(model, steps[1].max())
     results = [unlearner.finish(walk(unlearner, original, seen)[0][-1]) for seen in (data, other)]
     assert bits(results[0]) == bits(results[1])
@@ -112,19 +114,14 @@ def test_a_model_that_is_not_finite_is_never_kept(model, original, data):
     # All that is NaN is taken for class 0.
     reference = float(np.mean(np.asarray(data.labels)[FORGET] != 0))
     unlearner = rewound(model, reference)
-    state = base._start(unlearner, KEY, original, data, TASK)
+    state = begin(unlearner, KEY, original, data, TASK)
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), original)
-    state, finite, metrics = base._advance(unlearner, state._replace(variables=broken), data, TASK)
+    state, finite, metrics = advance(unlearner, state._replace(variables=broken), data, TASK)
     assert metrics["forget_error"] == pytest.approx(reference)
     assert metrics["diverged_at"] == 0
     assert metrics["kept_epoch"] == 0
     assert finite
     assert bits(unlearner.finish(state)) == bits(original)
-
-    # A run that diverges raises all the same.
-    diverging = dataclasses.replace(unlearner, learning_rate=jnp.float32(1e30))
-    with pytest.raises(DivergenceError, match="Rewound"):
-        run(KEY, chain(TASK, diverging), original, data)
 
 
 def test_the_reference_must_be_found_out(model, original, data):
