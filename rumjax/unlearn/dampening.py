@@ -244,8 +244,9 @@ def ssd(
 
     It may do nothing, and says so: metrics are the number and the share of parameters `selected`,
     the `largest_ratio` I_S/I_D, and `unchanged`, which is 1 if no parameter was shrunk. D includes
-    S, so I_S/I_D is at most |D|/|S|, and α of that much or more selects nothing. Of a random S the
-    ratios are near 1; it was made for classes and subclasses, whose ratios are large.
+    S, so I_S/I_D is at most |D|/|S|, and an α of that much or more selects nothing: the default
+    does not where S is a tenth of D, or one of ten classes. Of a random S few ratios are far
+    above 1; it was made for classes and subclasses.
 
     The released code squares the mean gradient of each batch, here `importance="batch"`. Those
     squares have expectation ḡ² + σ²/B: they depend on the batch size and on the order. An S of one
@@ -255,7 +256,7 @@ def ssd(
     Args:
       model: the architecture of the original model.
       alpha: α. The authors take 10 for ResNet-18; for ViT-B/16 5 for classes, 25 for subclasses and
-        10 for random sets; 50 for faces; all with "batch". With "example", try 1–|D|/|S|.
+        10 for random sets; 50 for faces; all with "batch". With "example", search below |D|/|S|.
       dampening: λ. The authors take 1, for faces .1; a larger one shrinks less.
       importance: "example", the paper's formula, or "batch", the released code's.
       retain_share: share of R whose examples stand for all of R in I_D (with "batch", of D).
@@ -300,7 +301,7 @@ def lfssd(
 
     (Foster et al., ICLR 2024, Tiny Papers track.) z are the logits; labels are not looked at. It
     reports as `ssd` does whether anything was selected. Its ratios are of magnitudes and not of
-    squares, so values of α of `ssd` do not carry over to it.
+    squares, so values of α of `ssd` do not carry over to it. They too are at most |D|/|S|.
 
     Args:
       model: the architecture of the original model.

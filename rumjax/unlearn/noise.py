@@ -9,9 +9,9 @@ import optax
 from jax.typing import ArrayLike
 
 from rumjax.descent import number_leaf
-from rumjax.errors import check_count
+from rumjax.errors import InvalidInputError, check_count
 from rumjax.gradients import true_fisher_diagonal
-from rumjax.models import Model
+from rumjax.models import Model, classifier
 from rumjax.models.checks import check_model
 from rumjax.sampling import share
 from rumjax.types import (
@@ -30,6 +30,8 @@ from rumjax.unlearn.cards import card
 
 FLOOR = 1e-8
 """added to F, so that what R does not depend on has a finite variance"""
+ERASED = 1e-4
+"""variance of the noise that replaces the weights of a forgotten class"""
 
 
 @record
@@ -39,6 +41,7 @@ class FisherNoise:
     model: Model = static()
     micro_batch: int = static()
     per_unit: bool = static()
+    forgotten_class: int | None = static()
     alpha: Array
     exponent: Array
     """p"""
@@ -58,7 +61,7 @@ class FisherNoise:
 
     def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
         """Adds the noise; batch-norm statistics stay as they are."""
-        sampling, drawing = jax.random.split(state.key)
+        sampling, drawing, erasing = jax.random.split(state.key, 3)
         params = state.variables.params
         fisher = true_fisher_diagonal(
             self.model,
@@ -72,6 +75,8 @@ class FisherNoise:
 
         # What has no noise keeps its bits: adding +0.0 would turn a parameter of -0.0 into +0.0.
         moved = jax.tree.map(lambda old, by: jnp.where(by == 0, old, old + by), params, noise)
+        if self.forgotten_class is not None:
+            moved = self.erase(erasing, moved, data, self.forgotten_class)
         variables = state.variables._replace(params=moved)
         state = state._replace(variables=variables, epoch=state.epoch + 1)
 
@@ -87,6 +92,23 @@ class FisherNoise:
             variance = jnp.broadcast_to(mean, variance.shape)
         return variance
 
+    def erase(self, key: Key, params: PyTree, data: Dataset, label: int) -> PyTree:
+        """Replaces the weights of a class in the last layer by noise about 0."""
+        classes = self.model.signature(data.images).num_classes
+        mask = classifier(self.model, data.images).params
+        sizes = {leaf.shape[-1] for leaf in jax.tree.leaves(jax.tree.map(_chosen, params, mask))}
+        if sizes != {classes} or label >= classes:
+            raise InvalidInputError(
+                f"fisher_noise, forgotten_class: {label} of {classes} classes, and a last layer of "
+                f"widths {sorted(sizes)}; wanted a class below their number, and as many weights"
+            )
+
+        def erased(leaf: Array, last: bool, drawn: Array) -> Array:
+            return leaf.at[..., label].set(drawn[..., label]) if last else leaf
+
+        deviations = jax.tree.map(lambda leaf: jnp.full_like(leaf, ERASED**0.5), params)
+        return jax.tree.map(erased, params, mask, normal(key, deviations))
+
     def finish(self, state: TrainState) -> Variables:
         """Returns the variables of the state."""
         return state.variables
@@ -96,6 +118,11 @@ class FisherNoise:
         del forget
         classes = self.model.signature(data.images).num_classes
         return classes * math.ceil(round(float(self.retain_share) * retain, 3))
+
+
+def _chosen(leaf: Array, chosen: bool) -> Array | None:
+    """Returns an array, or None if it is not chosen."""
+    return leaf if chosen else None
 
 
 def normal(key: Key, deviations: PyTree) -> PyTree:
@@ -128,6 +155,7 @@ def fisher_noise(
     exponent: ArrayLike = -0.5,
     cap: ArrayLike = 1e3,
     per_unit: bool = False,
+    forgotten_class: int | None = None,
     retain_share: ArrayLike = 1.0,
     micro_batch: int = 32,
 ) -> FisherNoise:
@@ -139,10 +167,13 @@ def fisher_noise(
 
     The paper's standard deviation is (λσ²)^¼·F^(−¼), which is exponent −.25 with α = √(λσ²). Its
     released code has exponent −.5, for which α is published: so this is the default. Besides,
-    that code averages variances over the inputs of each unit (`per_unit`), has a cap of 100 in the
-    last layer, multiplies variances there and of biases and scales by 10, and sets the last layer's
-    weights of a class that is forgotten to noise about 0; none of these three is done here. Several
-    reimplementations take true labels, or square means of batches, which is not the Fisher.
+    that code averages variances over the inputs of each unit (`per_unit`), and erases a class from
+    the last layer (`forgotten_class`). It also has a cap of 100 in the last layer, and multiplies
+    variances there and of biases and scales by 10; neither is done here. Several reimplementations
+    take true labels, or square means of batches, which is not the Fisher.
+
+    Metrics are the `noise_norm`, and the share of parameters whose variance is at the cap,
+    `capped_share`: if that is near 1, the noise hardly depends on the Fisher.
 
     Args:
       model: the architecture of the original model.
@@ -151,11 +182,13 @@ def fisher_noise(
       exponent: p, in −1…0; the paper's is −.25, its code's −.5.
       cap: c, the largest variance over α; the released code's is 1000.
       per_unit: averages variances over the input axis, the last but one, of kernels.
+      forgotten_class: replaces the last layer's weights of this class by noise about 0 of variance
+        1e-4, as the released code does where all of a class is forgotten.
       retain_share: share of R, drawn at random, whose examples make F.
       micro_batch: per-example gradients at a time; the result does not depend on it.
 
     Raises:
-      InvalidInputError: a number out of range.
+      InvalidInputError: a number out of range; or, in a run, a class that the model does not have.
 
     Examples:
       >>> from rumjax.models import Cnn
@@ -167,6 +200,11 @@ def fisher_noise(
         model=check_model(model),
         micro_batch=check_count("micro_batch", micro_batch),
         per_unit=bool(per_unit),
+        forgotten_class=(
+            None
+            if forgotten_class is None
+            else check_count("forgotten_class", forgotten_class, least=0)
+        ),
         alpha=number_leaf("alpha", alpha),
         exponent=number_leaf("exponent", exponent, least=-1.0, most=0.0),
         cap=number_leaf("cap", cap),

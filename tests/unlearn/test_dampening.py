@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from jax.flatten_util import ravel_pytree
 
@@ -21,6 +21,7 @@ from tests.references import importances
 from tests.references.importances import Importances
 
 KEY = jax.random.key(3)
+few = settings(deadline=None, max_examples=30)
 SIZE, BATCH = 60, 8
 FACTORIES = {
     "ssd": functools.partial(ssd, alpha=1.5, dampening=0.7),
@@ -230,6 +231,7 @@ def test_the_share_that_assd_selects_is_the_published_one(model, forget, percent
     assert alpha <= threshold * (1 + 1e-6)
 
 
+@few
 @given(
     arrays(np.float32, (2, 20), elements=st.sampled_from([0, 1, 2, 3, 4])),
     st.integers(1, 60),
@@ -254,6 +256,7 @@ def selector(model):
     return adaptive(model)
 
 
+@few
 @given(arrays(np.float32, 9, elements=st.floats(-8, 8, width=16)), st.integers(1, 9))
 def test_ranks_are_in_the_order_of_magnitudes(values, place):
     found = magnitude(largest_rank([rank(jnp.asarray(values))], jnp.int32(place)))

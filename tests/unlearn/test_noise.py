@@ -60,7 +60,7 @@ def test_the_noise_is_that_of_the_slow_twin(
 ):
     options = {"exponent": exponent, "alpha": alpha, "retain_share": retain_share}
     found, metrics = advance(fisher_noise(nested, cap=1e3, **options), start, data)
-    sampling, drawing = jax.random.split(KEY)
+    sampling, drawing, _ = jax.random.split(KEY, 3)
     drawn = share(sampling, TASK.retain, retain_share)
     chosen = np.asarray(drawn.indices)[: int(drawn.size)]
     assert not np.intersect1d(chosen, FORGET).size
@@ -124,6 +124,22 @@ def test_variances_of_a_unit_are_averaged_over_its_inputs(model):
     together = unlearner.factor(fisher)
     np.testing.assert_allclose(together, alone.mean(2, keepdims=True).repeat(4, 2), rtol=1e-6)
     np.testing.assert_array_equal(unlearner.factor(fisher[0, 0, 0]), alone[0, 0, 0])
+
+
+def test_the_weights_of_a_forgotten_class_are_noise_about_zero(nested, start, data):
+    erasing = fisher_noise(nested, alpha=0, forgotten_class=1, retain_share=0.1)
+    large = start._replace(params=jax.tree.map(lambda leaf: leaf + 5, start.params))
+    found, _ = advance(erasing, large, data)
+    changed = jax.tree.map(lambda one, other: np.asarray(one != other), found, large)
+    last = changed.params["inner"].pop("Dense_1")
+    assert not any(leaf.any() for leaf in jax.tree.leaves(changed))
+    np.testing.assert_array_equal(last["kernel"], np.tile([False, True, False], (8, 1)))
+    np.testing.assert_array_equal(last["bias"], [False, True, False])
+    row = np.asarray(found.params["inner"]["Dense_1"]["kernel"])[:, 1]
+    assert 0.002 < row.std() < 0.05
+    assert abs(row).max() < 0.05
+    with pytest.raises(InvalidInputError, match="3 of 3 classes"):
+        dataclasses.replace(erasing, forgotten_class=3).erase(KEY, start.params, data, 3)
 
 
 def test_options_are_checked_and_gradients_are_counted_once_a_class(model, data):
