@@ -14,7 +14,6 @@ from tests.unlearn.stepwise import (
     EPOCHS,
     FORGET,
     OPTIONS,
-    TASK,
     assert_close,
     assert_identical,
     moved,
