@@ -58,8 +58,11 @@ class Moment(NamedTuple):
     """float32[], epochs done, this one in part"""
 
 
-def cross_entropy(logits: Array, batch: Batch) -> Array:
+def cross_entropy(logits: Array, batch: Batch, *, smoothing: ArrayLike | None = None) -> Array:
     """Returns the mean cross-entropy of float32[B, K] logits over examples of weight 1; float32[].
+
+    `smoothing`, in 0…1, is the share of a label that all K classes get alike, its own as well
+    (Szegedy et al., CVPR 2016). At 0 the loss and its gradient are those without, to the bit.
 
     Examples:
       >>> images, weights = jnp.zeros((2, 4, 4, 1)), jnp.array([1.0, 0.0])
@@ -70,6 +73,9 @@ def cross_entropy(logits: Array, batch: Batch) -> Array:
     chex.assert_rank([logits, batch.labels], [2, 1])
     chex.assert_equal_shape_prefix([logits, batch.labels], 1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    if smoothing is not None:
+        of_all_classes = -jax.nn.log_softmax(logits).mean(axis=-1)
+        losses += smoothing * (of_all_classes - losses)
     return weighted_mean(losses, batch.weights)
 
 

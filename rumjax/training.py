@@ -40,6 +40,8 @@ class Recipe(Sgd):
     schedule: str = static()
     milestones: tuple[float, ...] = static()
     decay: Array
+    warm_up: Array
+    label_smoothing: Array
 
     def init(self, key: Key, variables: Variables | None, data: Dataset, task: Task) -> TrainState:
         """Initializes fresh variables; those given are not used."""
@@ -51,17 +53,22 @@ class Recipe(Sgd):
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
             outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
+            return cross_entropy(outputs.logits, batch, smoothing=self.label_smoothing), variables
 
         return self.descend(state, data, (task.retain,), loss, rate=self.rate)
 
     def rate(self, progress: Array) -> ArrayLike:
         """Returns the factor of the learning rate after `progress` epochs."""
+        factor: ArrayLike = 1.0
         if self.schedule == "cosine":
             # Not optax's: the number of epochs is traced, so that it costs no compilation.
-            return (1 + jnp.cos(jnp.pi * progress / self.epochs)) / 2
-        passed = sum((progress >= epoch).astype(jnp.float32) for epoch in self.milestones)
-        return self.decay**passed if self.schedule == "steps" else 1.0
+            since, whole = progress - self.warm_up, self.epochs - self.warm_up
+            factor = (1 + jnp.cos(jnp.pi * since / whole)) / 2
+        elif self.schedule == "steps":
+            passed = sum((progress >= epoch).astype(jnp.float32) for epoch in self.milestones)
+            factor = self.decay**passed
+        risen = progress / jnp.maximum(self.warm_up, 1e-6)
+        return jnp.where(progress < self.warm_up, risen, factor)
 
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts the gradients of passes over R."""
@@ -76,6 +83,8 @@ def recipe(
     schedule: str = "cosine",
     milestones: tuple[float, ...] = (),
     decay: ArrayLike = 0.2,
+    warm_up: ArrayLike = 0.0,
+    label_smoothing: ArrayLike = 0.0,
     **options: Unpack[SgdOptions],
 ) -> Recipe:
     """Makes a training recipe: an unlearner that trains from scratch on what the task retains.
@@ -87,6 +96,9 @@ def recipe(
       schedule: "constant", "cosine" (to 0 at the end, step by step), or "steps".
       milestones: for "steps", the epochs at which the rate is multiplied by `decay`.
       decay: see `milestones`.
+      warm_up: epochs in which the rate rises from 0 in a straight line; a cosine falls from there
+        on, milestones are still counted from the start.
+      label_smoothing: the share of a label that all classes get alike, 0…1; see `cross_entropy`.
       **options: see `SgdOptions`.
 
     Raises:
@@ -120,4 +132,6 @@ def recipe(
         schedule=schedule,
         milestones=milestones,
         decay=number_leaf("decay", decay),
+        warm_up=number_leaf("warm_up", warm_up, most=sgd["epochs"]),
+        label_smoothing=number_leaf("label_smoothing", label_smoothing, most=1.0),
     )

@@ -24,6 +24,8 @@ NUMBERS = {
     "weight_decay": 1e-3,
     "epochs": 7,
     "decay": 0.5,
+    "warm_up": 2,
+    "label_smoothing": 0.1,
     "penalty": 1,
     "beta": 0.25,
     "gamma": 0.1,

@@ -89,6 +89,7 @@ LAB = (
     "lab.making",
     "lab.measuring",
     "lab.rescoring",
+    "lab.informing",
     "lab.trials",
     "lab.stages",
     "lab.checking",

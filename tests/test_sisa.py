@@ -18,7 +18,7 @@ from rumjax import sisa
 from rumjax.descent import Sgd
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import predict
-from rumjax.sisa.slices import Slice
+from rumjax.sisa.slices import Slice, check_recipe
 from rumjax.types import Dataset, Task, subset
 from rumjax.unlearn import finetune, retrain
 
@@ -479,6 +479,15 @@ def test_the_recipe_is_remembered_in_words(before):
     numbers = json.loads(before.recipe)
     assert numbers["epochs"] == EPOCHS
     assert numbers["augmentation"] == "Augmentation(pad=0, flip=False)"
+
+
+def test_an_ensemble_that_does_not_name_later_options_was_trained_without_them(before, recipe):
+    numbers = json.loads(before.recipe)
+    assert (numbers.pop("warm_up"), numbers.pop("label_smoothing")) == (0, 0)
+    earlier = before._replace(recipe=json.dumps(numbers))
+    check_recipe(earlier, recipe)
+    with pytest.raises(InvalidInputError, match=r"label_smoothing 0\.0"):
+        check_recipe(earlier, dataclasses.replace(recipe, label_smoothing=0.1))
 
 
 def test_the_example_of_the_readme_runs(model, recipe, data):

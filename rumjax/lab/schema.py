@@ -33,7 +33,9 @@ class Descent:
     optimizer: str = option("sgd, adam, or adamw with decoupled decay", default="sgd")
     momentum: float = option("of SGD, and Adam's first", default=0.9)
     weight_decay: float = option("L2, on every parameter", default=5e-4)
-    augmentation: str = option("of the images: none, flip, or crop_flip", default="none")
+    augmentation: str = option(
+        "of the images: none, flip, crop_flip, or crop_flip_cutout", default="none"
+    )
     batch_norm: str = option("update batch statistics, or freeze them", default="update")
     sharpness: str = option("none, or sam or asam, which seek flat minima", default="none")
     sharpness_radius: float | None = option("how far uphill sam and asam look", default=None)
@@ -60,8 +62,8 @@ class Network:
     """The section `model`: arguments of `rumjax.models.build`."""
 
     name: str = option(
-        "cnn, resnet18, resnet34, resnet50, vgg16, vit_ti4, vit_s4, or package.module:attribute of "
-        "your own"
+        "cnn, resnet18, resnet34, resnet50, resnet9, wrn28_2, wrn28_10, vgg16, vit_ti4, vit_s4, or "
+        "package.module:attribute of your own"
     )
     mean: float | Sequence[float] | None = option(
         "taken from pixels, of each channel; that of D by default", default=None
@@ -83,6 +85,8 @@ class Training(Descent):
     schedule: str = option("of the learning rate: constant, cosine, or steps", default="cosine")
     milestones: Sequence[int] = option("epochs at which the rate falls, for steps", default=())
     decay: float = option("what the rate is multiplied by at milestones", default=0.2)
+    warm_up: float = option("epochs in which the rate rises to learning_rate", default=0.0)
+    label_smoothing: float = option("of a label, what all classes get alike, 0…1", default=0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,8 @@ class Unlearning(Descent):
     schedule: str | None = option("of retrain, see training", default=None)
     milestones: Sequence[int] | None = option("of retrain, see training", default=None)
     decay: float | None = option("of retrain, see training", default=None)
+    warm_up: float | None = option("of retrain, see training", default=None)
+    label_smoothing: float | None = option("of retrain, see training", default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,10 @@ from rumjax.models.order import Layer, classifier, last_layers, layers_in_order
 from rumjax.models.pixels import channel_statistics, normalization_of
 from rumjax.models.predictions import margins, predict, require_embeddings
 from rumjax.models.resnet import ResNet
+from rumjax.models.resnet9 import ResNet9
 from rumjax.models.vgg import Vgg16
 from rumjax.models.vit import ViT
+from rumjax.models.wide_resnet import WideResNet
 from rumjax.models.zoo import MODELS, build
 
 __all__ = [
@@ -23,8 +25,10 @@ __all__ = [
     "Layer",
     "Model",
     "ResNet",
+    "ResNet9",
     "Vgg16",
     "ViT",
+    "WideResNet",
     "build",
     "channel_statistics",
     "classifier",

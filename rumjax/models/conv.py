@@ -40,6 +40,8 @@ Padding = str | Sequence[tuple[int, int]]
 
 # He et al. (2015), fan out: as torchvision initializes ResNet and VGG.
 he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# Uniform in ±1/√(fan in): as PyTorch initializes layers that are told nothing else.
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def method_for_backend(operations: float = math.inf) -> str:

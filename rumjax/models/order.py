@@ -28,6 +28,10 @@ class Layer(NamedTuple):
     """The parameters and statistics of one module: those whose names differ in the last part alone.
 
     Arrays right at the root of a tree, such as a class token, are a layer each.
+
+    Examples:
+      >>> Layer(("Dense_0",), ("bias", "kernel"), (), "kernel").path
+      ('Dense_0',)
     """
 
     path: tuple[str, ...]
@@ -119,6 +123,13 @@ def classifier(model: Model, images: AnyArray | jax.ShapeDtypeStruct) -> Variabl
     """Returns a mask of the last convolution or dense layer, and of what is used after it.
 
     See `last_layers`.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> model = Model(Cnn(3, widths=(4,), hidden=5))
+      >>> mask = classifier(model, jax.ShapeDtypeStruct((1, 8, 8, 1), np.uint8)).params
+      >>> [name for name, layer in mask.items() if layer["kernel"].all()]
+      ['Dense_1']
     """
     return last_layers(model, images, 1)
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rumjax.errors import check_choice
-from rumjax.models.conv import Conv, Dense, shifts
+from rumjax.models.conv import Conv, Dense, shifts, uniform_fan_in
 from rumjax.models.norm import BatchNorm
 from rumjax.platforms import platform
 from rumjax.types import Array, Outputs
@@ -113,8 +113,18 @@ def max_pool(images: Array) -> Array:
     padded = jnp.pad(images, ((0, 0), *PADS, (0, 0)), constant_values=-jnp.inf)
     for axis in (1, 2):
         shifted = shifts(padded, 3, 2, axis)
-        padded = jnp.maximum(jnp.maximum(shifted[0], shifted[1]), shifted[2])
+        padded = larger(larger(shifted[0], shifted[1]), shifted[2])
     return padded
+
+
+def larger(first: Array, second: Array) -> Array:
+    """Returns the larger of two arrays, element by element; of a tie the first takes the gradient.
+
+    The gradients of `jnp.maximum` and `max` look for what equals the maximum. After a batch norm
+    XLA computes either of them on its own, and where they are rounded otherwise, nothing is equal,
+    and the gradient is 0 or not a number.
+    """
+    return jnp.where((second > first) | jnp.isnan(second), second, first)
 
 
 def shortcut(images: Array, hidden: Array, stride: int, train: bool, dtype: Any) -> Array:
@@ -135,5 +145,4 @@ def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
 
 def classifier(num_classes: int) -> nn.Dense:
     """Returns the last layer, in float32 whatever comes before."""
-    initial = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    return Dense(num_classes, kernel_init=initial)
+    return Dense(num_classes, kernel_init=uniform_fan_in)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rumjax.errors import InvalidInputError
 from rumjax.models.conv import Conv
-from rumjax.models.resnet import PADS, batch_norm, classifier
+from rumjax.models.resnet import PADS, batch_norm, classifier, larger
 from rumjax.platforms import platform
 from rumjax.types import Array, Outputs
 
@@ -55,11 +55,15 @@ class Vgg16(nn.Module):
 def max_pool(images: Array) -> Array:
     """Returns maxima of 2×2 pixels, [B, H, W, C] to [B, ⌊H/2⌋, ⌊W/2⌋, C].
 
-    For TPU it works by windows, and the first of those that tie takes the gradient; else by
-    reshaping, since the gradient of a windowed maximum is slow, and ties share the gradient.
+    For TPU it works by windows, else by reshaping, since the gradient of a windowed maximum is
+    slow. The first of those that tie takes the gradient.
     """
     if platform() == "tpu":
         return nn.max_pool(images, (2, 2), (2, 2))
     batch, height, width, channels = images.shape
     images = images[:, : height // 2 * 2, : width // 2 * 2]
-    return images.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+    pairs = images.reshape(batch, height // 2, 2, width // 2 * 2, channels)
+    pairs = larger(pairs[:, :, 0], pairs[:, :, 1]).reshape(
+        batch, height // 2, width // 2, 2, channels
+    )
+    return larger(pairs[:, :, :, 0], pairs[:, :, :, 1])

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from rumjax.errors import InvalidInputError
-from rumjax.models.conv import Conv, Dense
+from rumjax.models.conv import Conv, Dense, uniform_fan_in
 from rumjax.types import Array, Outputs
 
 SIZES = {"vit_ti4": (192, 3), "vit_s4": (384, 6)}
 """Width and heads of the networks for small images, with patches of 4×4 pixels."""
 
 small = nn.initializers.normal(0.02)
-uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Attention(nn.Module):

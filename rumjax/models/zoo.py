@@ -16,8 +16,10 @@ from rumjax.models.model import Model
 from rumjax.models.nnx_modules import check_arguments, from_nnx, is_nnx_factory, is_nnx_instance
 from rumjax.models.pixels import normalization
 from rumjax.models.resnet import STAGES, STEMS, ResNet
+from rumjax.models.resnet9 import ResNet9
 from rumjax.models.vgg import Vgg16
 from rumjax.models.vit import SIZES, ViT
+from rumjax.models.wide_resnet import WIDENINGS, WideResNet
 from rumjax.registry import resolve
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -26,6 +28,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         name: partial(ResNet, depths=depths, bottleneck=bottleneck)
         for name, (depths, bottleneck) in STAGES.items()
     },
+    "resnet9": ResNet9,
+    **{name: partial(WideResNet, widen=widen) for name, widen in WIDENINGS.items()},
     "vgg16": Vgg16,
     **{name: partial(ViT, dim=dim, heads=heads) for name, (dim, heads) in SIZES.items()},
 }
@@ -49,10 +53,11 @@ def build(
     """Builds a model by name.
 
     Args:
-      name: "cnn", "resnet18", "resnet34", "resnet50", "vgg16", "vit_ti4", "vit_s4"; or
-        "package.module:attribute" of your own: a Flax module class, Linen's or NNX's, or a function
-        that returns an instance, called with `num_classes` and, of NNX, with `rngs`; or a pair
-        (init, apply), or a function that returns one. See `from_nnx` and `from_functions`.
+      name: "cnn", "resnet18", "resnet34", "resnet50", "resnet9", "wrn28_2", "wrn28_10", "vgg16",
+        "vit_ti4", "vit_s4"; or "package.module:attribute" of your own: a Flax module class, Linen's
+        or NNX's, or a function that returns an instance, called with `num_classes` and, of NNX,
+        with `rngs`; or a pair (init, apply), or a function that returns one. See `from_nnx` and
+        `from_functions`.
       num_classes: K.
       mean: of each channel, or one number for all, that is taken away; 0 by default.
       std: of each channel, or one number for all, that is divided by; 1 by default.
@@ -138,7 +143,7 @@ def _module(name: str, factory: Any, arguments: dict[str, Any], num_classes: int
     )
 
 
-COUNTS = ("hidden", "width", "patch", "dim", "heads", "depth")
+COUNTS = ("hidden", "width", "widen", "patch", "dim", "heads", "depth")
 """Options of rumjax's networks that are whole numbers, and those that are several."""
 SEVERAL = ("widths", "depths")
 

@@ -30,9 +30,19 @@ from rumjax.unlearn.steps import Step
 
 NUMBERS = (
     *("epochs", "batch_size", "learning_rate", "schedule", "milestones", "decay"),
-    *("momentum", "weight_decay", "batch_norm"),
+    *("momentum", "weight_decay", "batch_norm", "warm_up", "label_smoothing"),
+    *("optimizer", "sharpness", "sharpness_radius", "sharpness_strength"),
 )
 """the fields of a recipe that an ensemble remembers"""
+LATER = {
+    "warm_up": 0.0,
+    "label_smoothing": 0.0,
+    "optimizer": "sgd",
+    "sharpness": "none",
+    "sharpness_radius": 0.0,
+    "sharpness_strength": 1.0,
+}
+"""fields that ensembles of earlier versions do not name, and what those were trained by"""
 
 
 @record
@@ -275,7 +285,9 @@ def _numbers(recipe: Recipe) -> dict[str, Any]:
     """Returns the numbers of a recipe and of its model, as JSON has them."""
     fields = {name: getattr(recipe, name) for name in NUMBERS}
     fields |= {"mean": recipe.model.mean, "std": recipe.model.std}
-    fields["augmentation"] = str(recipe.augmentation).split(" at 0x")[0]
+    augmentation = str(recipe.augmentation).split(" at 0x")[0]
+    # As ensembles of earlier versions have it.
+    fields["augmentation"] = augmentation.replace(", cutout=0)", ")")
     plain = {
         name: np.asarray(value).item() if hasattr(value, "dtype") else value
         for name, value in fields.items()
@@ -289,7 +301,7 @@ def check_recipe(ensemble: Ensemble, recipe: Recipe) -> None:
     Raises:
       InvalidInputError: it has not; names those that differ.
     """
-    trained_by, numbers = json.loads(ensemble.recipe), _numbers(recipe)
+    trained_by, numbers = LATER | json.loads(ensemble.recipe), _numbers(recipe)
     names = [name for name in numbers if numbers[name] != trained_by.get(name)]
     if names:
         changes = ", ".join(f"{name} {trained_by.get(name)!r}" for name in names)

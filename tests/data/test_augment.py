@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rumjax.data import Augmentation, augmentation
 from rumjax.errors import InvalidInputError
-from tests.references.crops import possible_crops
+from tests.references.crops import possible_crops, possible_cutouts
 
 
 def distinct(count, height, width, channels):
@@ -46,6 +46,33 @@ def test_every_possible_crop_comes_up_and_about_as_often_as_any_other():
     assert np.abs(share - 1 / 18).max() < five_errors
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_every_square_is_cut_out_and_about_as_often_as_any_other(side):
+    image = distinct(1, 5, 4, 2)[0]
+    count = 4000
+    images = jnp.broadcast_to(jnp.asarray(image), (count, *image.shape))
+    found = np.asarray(Augmentation(cutout=side)(jax.random.key(0), images))
+    assert found.dtype == np.uint8
+    cuts = [cut.ravel() for cut in possible_cutouts(image, side)]
+    share = np.array([np.mean((found.reshape(count, -1) == cut).all(axis=1)) for cut in cuts])
+    # Squares that differ outside of the image only are the same.
+    alike = np.array([sum(np.array_equal(cut, other) for other in cuts) for cut in cuts]) / len(
+        cuts
+    )
+    assert (share / alike / len(cuts)).sum() == pytest.approx(1)
+    assert np.all(np.abs(share - alike) < 5 * np.sqrt(alike * (1 - alike) / count))
+
+
+def test_a_square_is_cut_out_of_what_was_cropped_and_flipped():
+    images = jnp.asarray(distinct(20, 6, 5, 3))
+    key = jax.random.key(5)
+    before = np.asarray(Augmentation(pad=1, flip=True)(key, images))
+    found = np.asarray(Augmentation(pad=1, flip=True, cutout=3)(key, images))
+    for image, cut in zip(before, found, strict=True):
+        assert any(np.array_equal(cut, each) for each in possible_cutouts(image, 3))
+    assert len({np.flatnonzero(a != b).tobytes() for a, b in zip(before, found, strict=True)}) > 5
+
+
 def test_about_half_of_the_images_are_flipped_and_no_others_change():
     images = distinct(2000, 2, 3, 1)
     found = np.asarray(Augmentation(flip=True)(jax.random.key(1), jnp.asarray(images)))
@@ -78,7 +105,7 @@ def test_none_is_the_identity_and_does_not_look_at_the_key():
 def test_compiled_mapped_and_scanned_are_the_same_as_plain():
     images = jnp.asarray(distinct(6, 3, 4, 2))
     keys = jax.random.split(jax.random.key(4), 2)
-    augment = Augmentation(pad=1, flip=True)
+    augment = Augmentation(pad=1, flip=True, cutout=2)
     plain = np.stack([np.asarray(augment(key, images)) for key in keys])
     np.testing.assert_array_equal(jax.jit(augment)(keys[0], images), plain[0])
     mapped = jax.jit(jax.vmap(augment, (0, None)))(keys, images)
@@ -139,10 +166,16 @@ def test_an_augmentation_is_frozen():
 
 
 @pytest.mark.parametrize(
-    ("name", "pad", "flip"), [("none", 0, False), ("flip", 0, True), ("crop_flip", 4, True)]
+    ("name", "fields"),
+    [
+        ("none", {}),
+        ("flip", {"flip": True}),
+        ("crop_flip", {"pad": 4, "flip": True}),
+        ("crop_flip_cutout", {"pad": 4, "flip": True, "cutout": 16}),
+    ],
 )
-def test_names_stand_for_augmentations(name, pad, flip):
-    assert augmentation(name) == Augmentation(pad=pad, flip=flip)
+def test_names_stand_for_augmentations(name, fields):
+    assert augmentation(name) == Augmentation(**fields)
 
 
 def test_an_unknown_name_is_answered_by_the_nearest():
@@ -150,7 +183,8 @@ def test_an_unknown_name_is_answered_by_the_nearest():
         augmentation("cropflip")
 
 
-@pytest.mark.parametrize("pad", [-1, 1.5])
-def test_a_pad_that_is_no_count_is_refused(pad):
-    with pytest.raises(InvalidInputError, match="pad: wanted a whole number of at least 0"):
-        Augmentation(pad=pad)
+@pytest.mark.parametrize("name", ["pad", "cutout"])
+@pytest.mark.parametrize("number", [-1, 1.5])
+def test_what_is_no_count_is_refused(name, number):
+    with pytest.raises(InvalidInputError, match=f"{name}: wanted a whole number of at least 0"):
+        Augmentation(**{name: number})

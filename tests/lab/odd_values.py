@@ -80,6 +80,8 @@ def whole_configuration(data_file):
             "schedule": "steps",
             "milestones": (1,),
             "decay": 0.2,
+            "warm_up": 0.5,
+            "label_smoothing": 0.1,
             "momentum": 0.9,
             "weight_decay": 0.0,
             "augmentation": "flip",

@@ -36,6 +36,10 @@ def count(tree):
         ("resnet34", 10, 21_282_122, 512),
         ("resnet50", 10, 23_520_842, 2048),
         ("resnet50", 100, 23_705_252, 2048),
+        # 9·3·64 + 25·64·128 + 9·(2·128² + 2·128·256 + 2·256²), norms 2·(64 + 4·128 + 3·256), 1280
+        ("resnet9", 10, 2_274_880, 128),
+        ("wrn28_2", 10, 1_467_610, 128),
+        ("wrn28_10", 10, 36_479_194, 640),
         ("vgg16", 10, 14_728_266, 512),
         # (9·3 + 1)·16 + (9·16 + 1)·32 + (9·32 + 1)·64 + (4·4·64 + 1)·128 + 129·10
         ("cnn", 10, 156_074, 128),
@@ -53,7 +57,9 @@ def test_parameter_counts_are_the_published_ones(name, classes, parameters, widt
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-@pytest.mark.parametrize("name", ["cnn", "resnet18", "resnet50", "vgg16", "vit_ti4"])
+@pytest.mark.parametrize(
+    "name", ["cnn", "resnet18", "resnet50", "resnet9", "wrn28_2", "vgg16", "vit_ti4"]
+)
 def test_variables_and_outputs_are_float32_whatever_is_computed_in(name, bfloat16):
     variables, outputs, batch_stats = abstract(build(name, 10, bfloat16=bfloat16))
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((variables, outputs, batch_stats))}
@@ -63,7 +69,15 @@ def test_variables_and_outputs_are_float32_whatever_is_computed_in(name, bfloat1
 
 @pytest.mark.parametrize(("bfloat16", "dtype"), [(False, "float32"), (True, "bfloat16")])
 @pytest.mark.parametrize(
-    ("name", "count"), [("cnn", 3), ("resnet18", 20), ("vgg16", 13), ("vit_ti4", 1)]
+    ("name", "count"),
+    [
+        ("cnn", 3),
+        ("resnet18", 20),
+        ("resnet9", 8),
+        ("wrn28_2", 28),
+        ("vgg16", 13),
+        ("vit_ti4", 1),
+    ],
 )
 def test_every_convolution_is_computed_as_asked(name, count, bfloat16, dtype):
     model = build(name, 10, bfloat16=bfloat16)
@@ -169,6 +183,20 @@ def test_another_stem_is_refused():
         build("resnet18", 10, options={"stem": "imagnet"})
     with pytest.raises(InvalidInputError, match="unknown stem of a ResNet"):
         Model(ResNet(10, (1,), False, stem="large")).signature(RGB)
+
+
+# Wide residual networks, and ResNet-9
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(InvalidInputError, match=r"a depth of 18 is not 6·n \+ 4"):
+        build("wrn28_2", 10, options={"depth": 18}).signature(RGB)
+    with pytest.raises(InvalidInputError, match=r"model.options.widen: wanted a whole number"):
+        build("wrn28_2", 10, options={"widen": 0.5})
+    least = jax.ShapeDtypeStruct((1, 11, 11, 1), jnp.uint8)
+    assert build("resnet9", 10).signature(least).num_classes == 10
+    with pytest.raises(InvalidInputError, match=r"resnet9: images of 10×11 are too small"):
+        build("resnet9", 10).signature(jax.ShapeDtypeStruct((1, 10, 11, 1), jnp.uint8))
 
 
 # Vision transformers

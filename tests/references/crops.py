@@ -1,4 +1,4 @@
-"""Random crops the slow way: every image that padding, cropping and flipping may give."""
+"""Augmentation the slow way: every image that cropping, flipping and cutting out may give."""
 
 import numpy as np
 
@@ -18,3 +18,17 @@ def possible_crops(image, pad, flip):
             if flip:
                 crops.append(np.stack([crop[:, width - 1 - i] for i in range(width)], axis=1))
     return crops
+
+
+def possible_cutouts(image, side):
+    """An image [H, W, C] with a black square around each of its pixels."""
+    height, width, _ = image.shape
+    found = []
+    for y in range(height):
+        for x in range(width):
+            cut = image.copy()
+            for row in range(max(0, y - side // 2), min(height, y - side // 2 + side)):
+                for column in range(max(0, x - side // 2), min(width, x - side // 2 + side)):
+                    cut[row, column] = 0
+            found.append(cut)
+    return found
