@@ -26,6 +26,7 @@ from rumjax.lab.workdir import WorkDirectory
 
 COLUMNS = {"tow": "ToW", "tow_mia": "ToW-MIA", "mia_gap": "MIA gap"}
 COSTS = {"rge": "Gradients", "rte": "Time"}
+SETS = ("low", "medium", "high", "random")
 FORMS = ("vanilla", "RUM^F", "RUM")
 
 
@@ -34,7 +35,7 @@ class Numbers:
 
     def __init__(self, study, leaks):
         self.study, self.leaks = study, leaks
-        self.sets = [name for name in study.cases if name != MIXED]
+        self.sets = [name for name in SETS if name in study.cases]
         self.mixed = study.cases.get(MIXED)
 
     def names(self, name):
@@ -86,8 +87,8 @@ def write(out, run, workdir, leaks, *, models, machine):
     page = Page(
         "Which algorithm forgets best?",
         "All algorithms forget four sets of images within a third of retraining's epochs, each "
-        "with the best of as many settings. Which comes nearest to models that never saw the set, can "
-        "anyone tell, and what does a RUM of the best for each part gain?",
+        "with the best of as many settings. Which comes nearest to models that never saw the set, "
+        "can anyone tell, and what does a RUM of the best for each part gain?",
         [*say_best(numbers), *say_originals(numbers), *say_rum(numbers)],
         [
             *(set_table(numbers, name) for name in numbers.sets),
@@ -226,8 +227,8 @@ def set_table(numbers, name):
         ("Algorithm", *COLUMNS.values(), "ToW − original's", "U-LiRA", *COSTS.values()),
         rows,
         "U-LiRA is the accuracy of telling models that forgot from oracles, of single images: .5 "
-        "is chance; its intervals are a bootstrap's. In the row of retraining one half of the oracles "
-        "is told from the other. Gradients and time are shares of retraining's.",
+        "is chance; its intervals are a bootstrap's. In the row of retraining one half of the "
+        "oracles is told from the other. Gradients and time are shares of retraining's.",
         bounded=frozenset({"U-LiRA"}),
     )
 
@@ -284,8 +285,8 @@ def draw_sets(numbers):
         "algorithms_tow",
         "ToW of all algorithms",
         "By their mean place over the sets. Dots are means over the seeds, bars 95 % intervals. "
-        "The band is a second oracle, as good as chance lets a perfect method be; the dotted line the "
-        "original model, which forgets nothing.",
+        "The band is a second oracle, as good as chance lets a perfect method be; the dotted line "
+        "the original model, which forgets nothing.",
         drawn,
     )
 

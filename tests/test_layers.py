@@ -72,6 +72,7 @@ LAB = (
     "lab.search",
     "lab.schema",
     "lab.building",
+    "lab.spaces",
     "lab.settings",
     "lab.explaining",
     "lab.overrides",

@@ -3,7 +3,7 @@
 import pytest
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab import settings
+from rumjax.lab import settings, spaces
 from rumjax.unlearn import ALGORITHMS
 
 PAPER = {  # model, epochs, schedule, milestones, augmentation
@@ -50,10 +50,14 @@ def test_what_is_searched_lies_in_the_papers_ranges(name, algorithm):
         assert low <= min(numbers) <= max(numbers) <= high
 
 
+@pytest.mark.parametrize("table", [spaces.PUBLISHED_SPACES, spaces.EMBEDDED_SPACES])
+def test_every_algorithm_that_can_be_tuned_has_a_space(table):
+    assert table.keys() == ALGORITHMS.keys() - {"original", "retrain"}
+
+
 @pytest.mark.parametrize("name", settings.SETTINGS)
-def test_every_algorithm_that_can_be_tuned_has_a_space(name):
-    spaces = settings.setting(name)["spaces"]
-    assert spaces.keys() == ALGORITHMS.keys() - {"original", "retrain"}
+def test_settings_search_what_the_paper_compares(name):
+    assert settings.setting(name)["spaces"].keys() == spaces.PAPER_SPACES.keys()
 
 
 def test_tiny_imagenet_has_levels_of_entanglement_of_its_own():
