@@ -10,7 +10,7 @@ from tests.references.network import Network
 
 EPOCHS = 5
 FORGET = np.arange(0, 60, 2)
-TASK = task(FORGET, 60)
+TASK = task(FORGET, 60, capacity=45)
 OPTIONS = {"epochs": EPOCHS, "batch_size": 30, "momentum": 0.8, "weight_decay": 0.02}
 KEY = jax.random.key(5)
 
@@ -43,6 +43,11 @@ def examples(data, indices):
 def sets(data):
     """Images and labels of S, and of R."""
     return examples(data, FORGET), examples(data, np.setdiff1d(np.arange(60), FORGET))
+
+
+def exchanged(data, indices):
+    """The data with other images at some places."""
+    return data._replace(images=data.images.at[indices].set(255 - data.images[indices]))
 
 
 def assert_close(found, wanted, atol=1e-5):

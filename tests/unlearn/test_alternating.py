@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from rumjax.errors import InvalidInputError
 from rumjax.types import Batch, task
-from rumjax.unlearn import base, retrain
+from rumjax.unlearn import base
 from rumjax.unlearn.alternating import focused_loss, sfr_on
 from tests.references import alternating as twins
 from tests.unlearn.stepwise import (
     EPOCHS,
-    FORGET,
     KEY,
     OPTIONS,
     TASK,
     assert_close,
     assert_identical,
+    exchanged,
     moved,
     result_of,
     sets,
@@ -38,6 +38,9 @@ OWN = {
     "clip_norm": 0.7,
     "beta": 0.7,
 }
+
+
+LONG = task(np.arange(45), 60)
 
 
 def unlearner(model, **changes):
@@ -93,19 +96,16 @@ def test_parameters_stay_if_beta_is_zero(model, original, data):
 
 
 def test_without_forget_gradients_it_is_fine_tuning_on_a_cosine(model, original, data):
-    plain = {"momentum": 0.0, "weight_decay": 0.0, "beta": 1.0}
-    recipe = retrain(
-        model,
-        **{**OPTIONS, "momentum": 0.0, "weight_decay": 0.0},
-        learning_rate=OWN["learning_rate"],
-    )
-    state = base._start(recipe, KEY, original, data, TASK)._replace(variables=original)
-    state = jax.tree.map(jnp.copy, state)
-    for _ in range(EPOCHS):
-        state, _, _ = base._advance(recipe, state, data, TASK)
+    plain = {"momentum": 0.0, "weight_decay": 0.0}
+    network, params = twin_of(original)
+    velocity = twins.nothing(params)
+    for epoch in range(EPOCHS):
+        rate = OWN["learning_rate"] * (1 + np.cos(np.pi * epoch / EPOCHS)) / 2
+        slope = twins.descent(network, params, *sets(data)[1])
+        params, velocity = twins.step(params, velocity, slope, rate=rate, **plain)
     for changes in ({"alpha": 0.0}, {"threshold": 1e30}):
-        found = result_of(unlearner(model, **plain, **changes), original, data)
-        assert_close(found.params, state.variables.params, atol=1e-6)
+        found = result_of(unlearner(model, beta=1.0, **plain, **changes), original, data)
+        assert_close(found.params, params)
     # Momentum and decay move parameters in a forget step whose gradient is 0.
     few, many = (
         result_of(unlearner(model, alpha=0.0, forget_every=every), original, data)
@@ -119,7 +119,7 @@ def test_only_every_so_many_steps_the_first_included_look_at_the_forget_set(mode
     changes = {"threshold": 0.0, "momentum": 0.0, "weight_decay": 0.0, "alpha": 1.0}
     thirds = [np.arange(start, 60, 4) for start in range(2)]
     sets_ = [
-        task(part, 60, capacity=30, already_forgotten=before)
+        task(part, 60, capacity=45, already_forgotten=before)
         for part, before in ((thirds[0], thirds[1]), (thirds[1], thirds[0]))
     ]
     assert all(int(each.retain.size) == 30 for each in sets_)
@@ -140,31 +140,52 @@ def test_only_every_so_many_steps_the_first_included_look_at_the_forget_set(mode
             assert_identical(again.variables, wanted.variables)
 
 
-def test_rounds_of_the_forget_set_are_whole_and_shuffled_afresh(model, original, data):
-    small = unlearner(model, batch_size=12)
-    state = base._start(unlearner(model), KEY, original, data, TASK)
-    draw = jax.jit(lambda number: small.forget_batch(state, data, TASK.forget, number))
-    batches = [draw(number) for number in range(6)]
+@pytest.fixture(scope="module")
+def drawn(model, original, data):
+    """Four batches of a forget set of one and a half."""
+    state = base._start(unlearner(model), KEY, original, data, LONG)
+    draw = jax.jit(lambda number: unlearner(model).forget_batch(state, data, LONG.forget, number))
+    return [draw(number) for number in range(4)]
+
+
+def test_rounds_of_the_forget_set_are_whole_and_shuffled_afresh(drawn):
     rounds = []
-    for first in (0, 3):
-        parts = [each.indices[each.weights > 0] for each in batches[first : first + 3]]
+    for first in (0, 2):
+        parts = [batch.indices[batch.weights > 0] for batch in drawn[first : first + 2]]
         rounds.append(np.concatenate(parts))
-        np.testing.assert_array_equal(np.sort(rounds[-1]), FORGET)
+        np.testing.assert_array_equal(np.sort(rounds[-1]), np.arange(45))
     assert (rounds[0] != rounds[1]).any()
-    assert len({tuple(jax.random.key_data(each.key).tolist()) for each in batches}) == 6
+    assert len({tuple(jax.random.key_data(batch.key).tolist()) for batch in drawn}) == 4
+
+
+def test_forget_steps_are_counted_through_the_epochs(model, original, data, drawn):
+    # The first step of the third epoch is step 2, the second forget step.
+    def after(changed):
+        state = base._start(unlearner(model), KEY, original, data, LONG)
+        state = jax.tree.map(jnp.copy, state)._replace(epoch=jnp.int32(2))
+        return base._advance(unlearner(model), state, changed, LONG)[0].variables.params
+
+    seen = np.unique(drawn[1].indices)
+    unseen = np.setdiff1d(np.arange(45), seen)
+    assert len(seen) == 30
+    assert_identical(after(exchanged(data, unseen)), after(data))
+    assert moved(after(exchanged(data, seen[:1])), after(data))
 
 
 def test_vmap_over_intervals_is_one_run_each(model, original, data):
-    def run_of(record):
-        state = record.init(KEY, original, data, TASK)
-        advance = lambda _, state: record.epoch(state, data, TASK)[0]  # noqa: E731
-        return jax.lax.fori_loop(0, EPOCHS, advance, state).variables.params
-
-    each = [unlearner(model, forget_every=every) for every in (1, 3, 4)]
-    found = jax.jit(jax.vmap(run_of))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
-    for number, record in enumerate(each):
-        one = jax.tree.map(operator.itemgetter(number), found)
-        assert_close(one, result_of(record, original, data).params)
+    # Models that take a forget step stand beside such that do not.
+    each = [states_of(unlearner(model, forget_every=every), original, data) for every in (1, 3, 4)]
+    records = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves),
+        *(unlearner(model, forget_every=every) for every in (1, 3, 4)),
+    )
+    advance = jax.jit(jax.vmap(lambda record, state: record.epoch(state, data, TASK)[0]))
+    found = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(states[0] for states in each))
+    for _ in range(EPOCHS):
+        found = advance(records, found)
+    for number, states in enumerate(each):
+        one = jax.tree.map(operator.itemgetter(number), found.variables.params)
+        assert_close(one, states[-1].variables.params)
 
 
 def batch_of(labels, weights):
@@ -176,18 +197,18 @@ def batch_of(labels, weights):
 focused = jax.jit(jax.value_and_grad(focused_loss))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.5, 1.0, 3.0]), st.integers(1, 7))
 def test_weights_are_those_of_the_twin_and_sum_up_to_the_batch(seed, exponent, size):
     random = np.random.default_rng(seed)
-    logits, labels = random.normal(0, 3, (7, 3)), random.integers(0, 3, 7)
+    logits, labels = random.normal(0, 1, (7, 3)), random.integers(0, 3, 7)
     value, slope = focused(jnp.float32(logits), batch_of(labels, np.arange(7) < size), exponent)
     losses = twins.cross_entropies(logits, labels)[:size]
     weights = twins.focus(exponent)(losses)
     assert weights.sum() == pytest.approx(size)
-    assert value == pytest.approx((weights * losses).mean(), rel=1e-4, abs=1e-6)
+    assert value == pytest.approx((weights * losses).mean(), rel=1e-3)
     if exponent == 0:
-        assert value == pytest.approx(losses.mean(), rel=1e-5, abs=1e-6)
+        assert value == pytest.approx(losses.mean(), rel=1e-4)
     wanted = (twins.softmax(logits) - np.eye(3)[labels])[:size] * weights[:, None] / size
     np.testing.assert_allclose(slope[:size], wanted, atol=1e-4)
     np.testing.assert_array_equal(slope[size:], 0)

@@ -16,6 +16,7 @@ from tests.unlearn.stepwise import (
     OPTIONS,
     assert_close,
     assert_identical,
+    exchanged,
     moved,
     result_of,
     sets,
@@ -63,6 +64,17 @@ def test_on_a_quadratic_it_is_the_gradient_uphill():
     for adaptive in (False, True):
         kept = sharpened(lambda _: at, at, at, adaptive=adaptive, radius=0.3, strength=1.0)
         np.testing.assert_allclose(kept["w"], at["w"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("radius", "strength"), [(0.0, 1.0), (0.3, 0.0)])
+def test_without_radius_or_strength_gradients_are_kept_bit_for_bit(radius, strength):
+    # A negative 0 stays one, and what is not finite uphill does not matter.
+    at = {"w": jnp.array([1.0, -0.0, 2.0])}
+    uphill_slope = {"w": jnp.array([1.0, 0.0, jnp.inf])}
+    found = sharpened(
+        lambda _: uphill_slope, at, at, adaptive=False, radius=radius, strength=strength
+    )
+    assert_identical(found, at)
 
 
 def test_uphill_is_on_the_ball_and_adaptively_on_the_ellipsoid():
@@ -122,11 +134,6 @@ def test_sharp_minmax_is_that_of_the_twin(model, original, data):
     assert_identical(states[-1].memory, mask)
     assert_close(states[-1].variables.params, wanted)
     assert_close(states[-1].variables.batch_stats, network.stats, atol=1e-4)
-
-
-def exchanged(data, indices):
-    """The data with other images at some places."""
-    return data._replace(images=data.images.at[indices].set(255 - data.images[indices]))
 
 
 def test_the_two_optimizers_never_mix(model, original, data):
