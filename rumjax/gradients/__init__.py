@@ -24,6 +24,7 @@ from rumjax.gradients.fisher import (
     gram_matrix,
 )
 from rumjax.gradients.subsets import (
+    for_each,
     mean_gradient,
     mean_gradient_magnitude,
     mean_weights,
@@ -37,6 +38,7 @@ __all__ = [
     "batch_squared_gradient",
     "example_losses",
     "fisher_solve",
+    "for_each",
     "gradient_rows",
     "gram_evaluations",
     "gram_matrix",

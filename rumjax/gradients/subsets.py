@@ -1,6 +1,7 @@
 """Sums and means of gradients over a subset, a batch at a time."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import chex
 import jax
@@ -13,6 +14,8 @@ from rumjax.mesh import across_devices
 from rumjax.models import Model
 from rumjax.models.checks import is_traced
 from rumjax.types import Array, Dataset, PyTree, Subset, Variables
+
+Results = TypeVar("Results")
 
 
 def weighted_gradient(
@@ -120,3 +123,49 @@ def sum_over(
 
     steps = -(-chosen.size // batch_size)
     return jax.lax.fori_loop(0, steps, body, jax.tree.map(jnp.zeros_like, like))
+
+
+def for_each(
+    function: Callable[[Array, Array, Array], Results],
+    none: Results,
+    data: Dataset,
+    chosen: Subset,
+    batch_size: int,
+) -> Results:
+    """Computes something for each example of a subset, a batch at a time.
+
+    Args:
+      function: of [B, H, W, C] images, int32[B] labels, and bool[B], False for what only fills the
+        last batch; its results begin with an axis of B.
+      none: what stands where the subset has padding; its arrays begin with an axis of the capacity.
+      data: all examples.
+      chosen: the subset.
+      batch_size: B.
+
+    Returns:
+      The results in the order of the subset, like `none`.
+
+    Examples:
+      >>> data = Dataset(jnp.zeros((4, 2, 2, 1), jnp.uint8), jnp.array([5, 6, 7, 8]))
+      >>> chosen = Subset(jnp.array([3, 1, 0]), jnp.int32(2))
+      >>> none = jnp.zeros(3, int)
+      >>> for_each(lambda images, labels, inside: labels, none, data, chosen, 2).tolist()
+      [8, 6, 0]
+    """
+    capacity = chosen.indices.shape[0]
+    batch_size = check_count("batch_size", batch_size)
+
+    def body(step: Array, made: Results) -> Results:
+        # A batch in the order of the subset; examples beyond its size fill it.
+        position = step * batch_size + jnp.arange(batch_size)
+        picked = chosen.indices[jnp.minimum(position, capacity - 1)]
+        labels = jnp.asarray(data.labels)[picked]
+        batch = across_devices((data.images[picked], labels, position < chosen.size))
+
+        # What fills it is pointed outside the array, where `mode="drop"` ignores it.
+        place = jnp.where(position < chosen.size, position, capacity)
+        return jax.tree.map(
+            lambda before, new: before.at[place].set(new, mode="drop"), made, function(*batch)
+        )
+
+    return jax.lax.fori_loop(0, -(-chosen.size // batch_size), body, none)

@@ -1,8 +1,7 @@
 """AMUN: fine-tuning on images that are so near to the forget set that the model errs on them."""
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import chex
 import jax
@@ -11,7 +10,7 @@ from jax.typing import ArrayLike
 
 from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.errors import check_choice, check_count
-from rumjax.mesh import across_devices
+from rumjax.gradients import for_each
 from rumjax.models import Model
 from rumjax.sampling import union
 from rumjax.types import (
@@ -28,8 +27,6 @@ from rumjax.types import (
     static,
 )
 from rumjax.unlearn.cards import card
-
-Made = TypeVar("Made")
 
 VARIANTS = ("full", "without_retain", "adversarial_only")
 
@@ -185,7 +182,7 @@ def adversaries(
 
     def attack(images: Array, labels: Array, wanted: Array) -> Adversaries:
         points, seen, found = _attack(
-            model, variables, images, labels, wanted, radius, steps, radii
+            model, variables, as_floats(images), labels, wanted, radius, steps, radii
         )
         return Adversaries(points.reshape(len(points), -1), seen, found)
 
@@ -196,42 +193,6 @@ def adversaries(
         jnp.zeros(capacity, bool),
     )
     return for_each(attack, none, data, chosen, batch_size)
-
-
-def for_each(
-    function: Callable[[Array, Array, Array], Made],
-    none: Made,
-    data: Dataset,
-    chosen: Subset,
-    batch_size: int,
-) -> Made:
-    """Computes something for each example of a subset, a batch at a time.
-
-    Args:
-      function: of float32[B, H, W, C] images, int32[B] labels, and bool[B], False for what only
-        fills the batch; its results begin with an axis of B.
-      none: what stands where the subset has padding; begins with an axis of the capacity.
-      data: all examples.
-      chosen: the subset.
-      batch_size: B.
-
-    Returns:
-      The results in the order of the subset, like `none`.
-    """
-    capacity = chosen.indices.shape[0]
-
-    def body(turn: Array, made: Made) -> Made:
-        # Examples beyond the subset's size fill the last batch.
-        position = turn * batch_size + jnp.arange(batch_size)
-        picked = chosen.indices[jnp.minimum(position, capacity - 1)]
-        images, labels = as_floats(data.images[picked]), jnp.asarray(data.labels)[picked]
-        part = function(*across_devices((images, labels, position < chosen.size)))
-
-        # What fills it is pointed outside, where `mode="drop"` ignores it.
-        place = jnp.where(position < chosen.size, position, capacity)
-        return jax.tree.map(lambda all_, new: all_.at[place].set(new, mode="drop"), made, part)
-
-    return jax.lax.fori_loop(0, -(-chosen.size // batch_size), body, none)
 
 
 def _attack(

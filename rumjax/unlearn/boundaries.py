@@ -15,6 +15,7 @@ from rumjax.descent import (
     weighted_mean,
 )
 from rumjax.errors import InvalidInputError
+from rumjax.gradients import for_each
 from rumjax.models import Model
 from rumjax.types import (
     Array,
@@ -28,7 +29,7 @@ from rumjax.types import (
     Variables,
     record,
 )
-from rumjax.unlearn.adversarial import for_each, uphill
+from rumjax.unlearn.adversarial import as_floats, uphill
 from rumjax.unlearn.cards import card
 
 
@@ -138,6 +139,7 @@ def neighbours(
 
     def nearest(images: Array, labels: Array, wanted: Array) -> Array:
         del wanted
+        images = as_floats(images)
         gradient, _ = uphill(model, variables, images, labels)
         moved = jnp.clip(images + bound * jnp.sign(gradient), 0.0, 1.0)
         outputs, _ = model.apply(variables, moved, train=False)

@@ -163,7 +163,7 @@ def sample_of_each(key: Key, labels: Array, chosen: Subset, most: ArrayLike) -> 
 @card(
     "CE on noise labelled with S's classes and on a sample of R, then on the sample",
     "Tarun et al., TNNLS 2023",
-    ("S", "R"),
+    ("R",),
     "classes",
 )
 def unsir(
@@ -185,8 +185,8 @@ def unsir(
     (Tarun et al., arXiv 2111.08947.) Noise n is drawn and then moved by Adam to where
     penalty·mean‖n‖² − CE(n, c) is small, c being the class to be forgotten: n is what the original
     model takes least for c. The first epoch minimizes CE on a sample of R and the noise labelled c,
-    the later ones on the sample alone. It is for whole classes, and a run refuses an S of which R
-    has classes too.
+    the later ones on the sample alone. No image of S is looked at. It is for whole classes, and a
+    run refuses an S of which R has classes too.
 
     The published notebook labels all noise 0, and copies use 80 repetitions and Adam at 1e-4. For
     several classes it makes noise for each; here they share `noise_images`.
