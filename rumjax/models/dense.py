@@ -1,7 +1,7 @@
 """Inputs and outputs of dense layers, recorded from outside, for gradients as outer products."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -16,6 +16,18 @@ def by_name(params: PyTree) -> dict[Name, Array]:
     """Returns parameters by their paths, in the tree's order."""
     leaves = jax.tree.leaves_with_path(params)
     return {tuple(getattr(key, "key", key) for key in path): leaf for path, leaf in leaves}
+
+
+def map_named(function: Callable[..., Any], tree: PyTree, *others: PyTree) -> PyTree:
+    """Maps `function(number, name, leaf, *leaves of the others)` over parameters.
+
+    Examples:
+      >>> map_named(lambda number, name, leaf: (number, *name, leaf), {"a": 5.0, "b": 7.0})
+      {'a': (0, 'a', 5.0), 'b': (1, 'b', 7.0)}
+    """
+    columns = zip(by_name(tree).items(), *map(jax.tree.leaves, others), strict=True)
+    mapped = [function(number, *named, *rest) for number, (named, *rest) in enumerate(columns)]
+    return jax.tree.unflatten(jax.tree.structure(tree), mapped)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Changing a part of the network alone: its critical channels, or its last layers."""
 
+import dataclasses
 import math
 from typing import ClassVar, Unpack
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
-from rumjax.errors import check_choice, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.gradients import mean_gradient
 from rumjax.models import Model
 from rumjax.models.dense import Name, by_name
@@ -31,6 +32,8 @@ from rumjax.types import (
 from rumjax.unlearn.cards import card
 from rumjax.unlearn.relabelling import largest
 
+DEFAULTS: SgdOptions = {"batch_size": 128, "weight_decay": 0.0}
+"""of `localized_reset`"""
 CRITERIA = ("weighted_gradient", "gradient", "weight")
 """What a parameter's criticality for S is the magnitude of: θ·g, g, or θ."""
 POOLINGS = ("largest", "mean")
@@ -53,9 +56,15 @@ class LocalizedReset(Sgd):
     pooling: str = static()
     fraction: Array
     final_rate: Array
+    initial: PyTree = dataclasses.field(default=None, metadata={"values": True})
+    """what parameters are reset to, like them; None for a fresh draw"""
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """Resets channels, and keeps which variables are free to move."""
+        """Resets channels, and keeps which variables are free to move.
+
+        Raises:
+          InvalidInputError: initial values that are not of the model's form.
+        """
         init_key, key = jax.random.split(key)
         images = data.images[:1]
         gradient = mean_gradient(
@@ -66,6 +75,8 @@ class LocalizedReset(Sgd):
         # Norm layers that are reset as a whole start from no statistics, too.
         follows, whole = statistics(self.model, reset, images)
         fresh = self.model.init(init_key, images)
+        if self.initial is not None:
+            fresh = fresh._replace(params=checked_initial(self.initial, variables.params))
         started = jax.tree.map(jnp.where, Variables(reset, whole), fresh, variables)
         free = jax.tree.map(jnp.logical_or, reset, classifier(self.model, images).params)
         state = super().init(key, started, data, task)
@@ -91,9 +102,8 @@ class LocalizedReset(Sgd):
         chosen = largest(jax.tree.map(pooled, params, gradient), self.fraction)
 
         def spread(channels: Array, weight: Array) -> Array:
-            around = (1,) * (weight.ndim - 1) if weight.ndim > 1 else ()
-            shape = (*around, -1) if weight.ndim > 1 else (1,) * weight.ndim
-            return jnp.broadcast_to(channels.reshape(shape), weight.shape)
+            across = (1,) * max(0, weight.ndim - 1) + channels.shape
+            return jnp.broadcast_to(channels.reshape(across[: weight.ndim]), weight.shape)
 
         return jax.tree.map(spread, chosen, params)
 
@@ -212,7 +222,27 @@ def statistics(model: Model, reset: PyTree, images: AnyArray) -> tuple[PyTree, P
     return like(follows), like(whole)
 
 
-@card("CE on R in the channels critical for S, after resetting them", "x", ("S", "R"), "both")
+def checked_initial(initial: PyTree, params: PyTree) -> PyTree:
+    """Returns initial values, if they are like the parameters.
+
+    Raises:
+      InvalidInputError: another structure, or other shapes.
+    """
+    forms = [jax.tree.map(jnp.shape, tree) for tree in (initial, params)]
+    if forms[0] != forms[1]:
+        raise InvalidInputError(
+            "localized_reset: initial is not like the parameters of the model; give the params "
+            "that its training began with"
+        )
+    return initial
+
+
+@card(
+    "CE on R, moving only the channels critical for S, which are reset",
+    "Torkzadehmahani et al., TMLR 2025",
+    ("S", "R"),
+    "both",
+)
 def localized_reset(
     model: Model,
     *,
@@ -222,28 +252,57 @@ def localized_reset(
     final_rate: ArrayLike = 0.01,
     criterion: str = "weighted_gradient",
     pooling: str = "largest",
-    batch_size: int = 128,
-    weight_decay: ArrayLike = 0.0,
+    initial: PyTree = None,
     **options: Unpack[SgdOptions],
 ) -> LocalizedReset:
-    """Makes DEL."""
+    """Makes DEL, the deletion of localized memories (Torkzadehmahani et al., TMLR 2025).
+
+    A parameter's criticality is |θ·∇L_S(θ)| at the model that is given, with running batch-norm
+    statistics. A channel is what the last index of a kernel has in common, and a parameter of one
+    axis, a bias for instance, is one channel whose criticality is its largest. The most critical
+    channels of the whole network are reset. Then CE on R is minimized in them and in the last
+    layer; all other parameters stay bit-identical, under weight decay too. Batch statistics are
+    those of `batch_norm` after the first parameter that is reset, and stay as they are before it;
+    norm layers that are reset as a whole start from none.
+
+    The authors' code takes, of every channel, as many largest values as a tenth of the *layer's*
+    channels, which are none of small layers; here it is a tenth of the channel's own, at least one.
+    Its mask acts on the gradient, so that weight decay would move what is to be frozen.
+
+    Args:
+      model: the architecture of the original model.
+      epochs: passes over R; the authors' 30 on CIFAR-10 and SVHN, 100 on ImageNet-100.
+      learning_rate: at the start, on a cosine, batch by batch; the authors' .015 with ResNet-18,
+        .05 with ViT or on SVHN, .1 with ResNet-50.
+      fraction: of the network's channels that are reset, in 0…1; the authors' .3.
+      final_rate: the learning rate at the end, as a fraction of that at the start.
+      criterion: "weighted_gradient", |θ·g|; or "gradient" or "weight", the authors' ablations.
+      pooling: "largest", the mean of a channel's largest tenth; or "mean", of all, which the
+        authors take for ViT.
+      initial: parameters that channels are reset to, those that training began with for instance;
+        by default a fresh draw, as in the authors' code.
+      **options: see `SgdOptions`; by default no weight decay and 128 examples per step, as the
+        authors.
+
+    Raises:
+      InvalidInputError: an unknown criterion or pooling, or a number out of range.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> round(float(localized_reset(Model(Cnn(10)), fraction=0.25).fraction), 3)
+      0.25
+    """
     return LocalizedReset(
-        **sgd_fields(
-            model,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            weight_decay=weight_decay,
-            **options,
-        ),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(DEFAULTS | options)),
         criterion=check_choice("criterion", criterion, CRITERIA),
         pooling=check_choice("pooling", pooling, POOLINGS),
         fraction=number_leaf("fraction", fraction, most=1.0),
         final_rate=number_leaf("final_rate", final_rate, most=1.0),
+        initial=getattr(initial, "params", initial),
     )
 
 
-@card("CE on R in the last k layers", "x", ("R",), "both")
+@card("CE on R in the last k layers, all others frozen", "Goel et al., 2022", ("R",), "both")
 def cf_k(
     model: Model,
     *,
@@ -252,14 +311,39 @@ def cf_k(
     learning_rate: ArrayLike = 0.01,
     **options: Unpack[SgdOptions],
 ) -> CfK:
-    """Makes CF-k."""
+    """Makes CF-k, catastrophic forgetting of the last k layers (Goel et al., 2022).
+
+    The last k convolutions and dense layers, in the order in which the network uses them, and the
+    norm layers after each minimize CE on R. All others stay bit-identical, and so do their batch
+    statistics, which frozen norm layers use in training too (those of NNX modules and of pairs of
+    functions use the batch's there). With all layers it is `finetune`.
+
+    Released code leaves frozen norm layers in training, so that their statistics move. SCRUB's
+    CF-k trains the last stage of a ResNet and freezes the classifier.
+
+    Args:
+      model: the architecture of the original model.
+      k: how many convolutions and dense layers, counted from the last; compiled for. The authors
+        take 10 of ResNet's.
+      epochs: passes over R; the authors' 30.
+      learning_rate: constant; the authors restart it from .1 to .005.
+      **options: see `SgdOptions`.
+
+    Raises:
+      InvalidInputError: `k` below 1; one above the number of layers is refused by a run.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> cf_k(Model(Cnn(10)), k=2).k
+      2
+    """
     return CfK(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
         k=check_count("k", k),
     )
 
 
-@card("CE on R in the last k layers, redrawn", "x", ("R",), "both")
+@card("CE on R in the last k layers, drawn anew", "Goel et al., 2022", ("R",), "both")
 def eu_k(
     model: Model,
     *,
@@ -268,7 +352,27 @@ def eu_k(
     learning_rate: ArrayLike = 0.1,
     **options: Unpack[SgdOptions],
 ) -> EuK:
-    """Makes EU-k."""
+    """Makes EU-k, exact unlearning of the last k layers (Goel et al., 2022).
+
+    It is `cf_k` after fresh draws of the last k convolutions and dense layers, but not of their
+    norm layers. Without norm layers, and with all others, it is `retrain` at a constant rate.
+
+    Args:
+      model: the architecture of the original model.
+      k: how many convolutions and dense layers, counted from the last; compiled for. The authors
+        take 10 of ResNet's.
+      epochs: passes over R; the authors' 62.
+      learning_rate: constant; the authors restart it from .1 to .005.
+      **options: see `SgdOptions`.
+
+    Raises:
+      InvalidInputError: `k` below 1; one above the number of layers is refused by a run.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> eu_k(Model(Cnn(10)), k=3).k
+      3
+    """
     return EuK(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
         k=check_count("k", k),

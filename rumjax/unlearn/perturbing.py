@@ -1,9 +1,7 @@
 """Perturbing convolutions, then fine-tuning on R: by transposed kernels, or by fresh entries."""
 
-import functools
-import math
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Unpack
+from collections.abc import Iterable
+from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +13,9 @@ from rumjax.errors import InvalidInputError, check_choice
 from rumjax.gradients import mean_gradient
 from rumjax.models import Model
 from rumjax.models.conv import he_fan_out
-from rumjax.models.dense import Name, by_name
+from rumjax.models.dense import Name, by_name, map_named
 from rumjax.models.order import layers_in_order
+from rumjax.models.transposing import transposed
 from rumjax.sampling import sample
 from rumjax.types import (
     AnyArray,
@@ -36,6 +35,7 @@ from rumjax.types import (
 from rumjax.unlearn.cards import card
 from rumjax.unlearn.ranking import count, largest_rank, rank
 
+DEFAULTS: SgdOptions = {"batch_size": 64}
 LAYERS = ("convolutions", "kernels")
 """What `msg` redraws entries of: convolutions alone, or dense layers too."""
 
@@ -64,7 +64,7 @@ class Msg(Sgd):
 
         # Fresh entries where it is smallest.
         redrawn = self.redrawn(difference, kernels(self.model, data.images[:1], self.layers))
-        params = _map_named(
+        params = map_named(
             lambda number, name, leaf, mask: (
                 jnp.where(mask, he_fan_out(jax.random.fold_in(draw_key, number), leaf.shape), leaf)
                 if mask.ndim
@@ -84,7 +84,7 @@ class Msg(Sgd):
                 return jnp.bool_(False)
             return smallest(leaf, jnp.round(self.fraction * leaf.size).astype(jnp.int32))
 
-        return _map_named(mask, difference)
+        return map_named(mask, difference)
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
         """Runs one pass over R; entries of kernels that were kept have smaller gradients."""
@@ -183,150 +183,9 @@ def smallest(values: Array, room: Array) -> Array:
     return (order > least) | (ties & (numbered <= room))
 
 
-def _map_named(function: Any, tree: PyTree, *others: PyTree) -> PyTree:
-    """Maps `function(number, name, leaf, *leaves of others)` over a tree of parameters."""
-    columns = [jax.tree.leaves(other) for other in others]
-    named = enumerate(by_name(tree).items())
-    leaves = [
-        function(number, name, leaf, *rest)
-        for (number, (name, leaf)), *rest in zip(named, *columns, strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
-
-
-# Transposition
-
-
-class Exchange(NamedTuple):
-    """What is exchanged when a network is transposed."""
-
-    convolutions: frozenset[Name]
-    """kernels [h, h, C, F], whose height and width are"""
-    flattened: Name | None
-    """the kernel of a dense layer that flattened images go to"""
-    side: int
-    """height and width of those images"""
-
-    def __call__(self, params: PyTree) -> PyTree:
-        """Returns parameters with height and width exchanged."""
-
-        def turn(number: int, name: Name, leaf: Array) -> Array:
-            if name in self.convolutions:
-                return jnp.swapaxes(leaf, 0, 1)
-            if name == self.flattened:
-                rows = leaf.reshape(self.side, self.side, -1, leaf.shape[1])
-                return jnp.swapaxes(rows, 0, 1).reshape(leaf.shape)
-            return leaf
-
-        return _map_named(turn, params)
-
-
-def transposed(model: Model, params: PyTree, images: AnyArray) -> PyTree:
-    """Exchanges height and width of every convolution.
-
-    The network then sees the transposed image xᵀ as it saw x. Where images are flattened before a
-    dense layer, as `rumjax.models.Cnn` does, that layer's inputs change places as well.
-
-    Args:
-      model: the architecture.
-      params: its parameters.
-      images: of which shape and dtype alone matter.
-
-    Raises:
-      InvalidInputError: there is no convolution that is larger than 1×1 and as high as wide, or the
-        network knows height from width in another way too.
-    """
-    dtype = jax.dtypes.canonicalize_dtype(images.dtype)
-    return _exchange(model, tuple(images.shape[1:]), str(dtype))(params)
-
-
-@functools.lru_cache(maxsize=64)
-def _exchange(model: Model, shape: tuple[int, ...], dtype: str) -> Exchange:
-    """Returns what is exchanged when a model of images of a shape and dtype is transposed."""
-    # Kernels in the order of use, by shape.
-    form = jax.ShapeDtypeStruct((2, *shape), dtype)
-    forms = by_name(model.signature(form).variables.params)
-    names = [
-        (*layer.path, name)
-        for layer in layers_in_order(model, form)
-        for name in layer.parameters
-        if layer.kind == "kernel" and len(forms[*layer.path, name].shape) > 1
-    ]
-    square = [name for name in names if len(forms[name].shape) == 4 and _is_square(forms[name])]
-    if not square:
-        raise InvalidInputError(
-            f"ct: {model.name} has no convolution larger than 1×1 and as high as wide, so there is "
-            "nothing to transpose; use rumjax.msg or rumjax.finetune"
-        )
-
-    # The dense layer after the last convolution may be given flattened images of it.
-    last = max(place for place, name in enumerate(names) if len(forms[name].shape) == 4)
-    features, exchange = forms[names[last]].shape[-1], Exchange(frozenset(square), None, 1)
-    for name in names[last + 1 : last + 2]:
-        side = math.isqrt(forms[name].shape[0] // features)
-        if side > 1 and side**2 * features == forms[name].shape[0]:
-            exchange = exchange._replace(flattened=name, side=side)
-
-    # Random parameters and images tell whether that is all.
-    if not _mirrors(model, exchange, form):
-        raise InvalidInputError(
-            f"ct: {model.name}, its convolutions transposed, does not see a transposed image as it "
-            "saw the image: it tells height from width by something else, such as positions, "
-            "images that are not square, or kernels; use rumjax.msg or rumjax.finetune"
-        )
-    return exchange
-
-
-def _is_square(form: jax.ShapeDtypeStruct) -> bool:
-    """Tests whether a kernel is as high as wide, and larger than 1×1."""
-    return form.shape[0] == form.shape[1] > 1
-
-
-def _mirrors(model: Model, exchange: Exchange, form: jax.ShapeDtypeStruct) -> bool:
-    """Tests whether the exchange makes a network see xᵀ as it saw x, with random parameters."""
-    count, height, width, channels = form.shape
-    if height != width and exchange.flattened is not None:
-        return False
-
-    # Coarse images, whose transposition makes a difference even after pooling.
-    random = np.random.default_rng(0)
-    rows, columns = (np.arange(size) * 4 // size for size in (height, width))
-    coarse = random.uniform(0, 1, (count, 4, 4, channels))[:, rows][:, :, columns]
-    scale = 255 if jnp.issubdtype(form.dtype, jnp.integer) else 1
-    images = (scale * coarse).astype(form.dtype)
-
-    # Kernels around 0, so that signals keep their size, and all other numbers around 1.
-    def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        values = random.normal(0, (2 / max(1, np.prod(leaf.shape[:-1]))) ** 0.5, leaf.shape)
-        values = values if len(leaf.shape) > 1 else random.uniform(0.5, 1.5, leaf.shape)
-        return values.astype(leaf.dtype)
-
-    variables = jax.tree.map(drawn, model.signature(form).variables)
-    with jax.ensure_compile_time_eval():
-        exchanged = variables._replace(params=exchange(variables.params))
-        turned = images.swapaxes(1, 2)
-        runs = [(variables, images), (variables, turned), (exchanged, turned)]
-        # All at once, which takes one compilation, unless shapes differ.
-        groups = [runs] if height == width else [runs[:1], runs[1:]]
-        before, other, after = np.concatenate([_logits(model, group) for group in groups])
-    return bool(np.linalg.norm(after - before) < 0.1 * np.linalg.norm(other - before))
-
-
-def _logits(model: Model, runs: Sequence[tuple[Variables, np.ndarray]]) -> np.ndarray:
-    """Returns logits [runs, B, K]; the map is compiled as a whole, which is quicker than calls."""
-
-    def predict(one: tuple[Variables, Array]) -> Array:
-        return model.apply(*one, train=False)[0].logits
-
-    return np.asarray(jax.lax.map(predict, jax.tree.map(lambda *some: jnp.stack(some), *runs)))
-
-
-# Factories
-
-
 @card(
-    "CE on R, after fresh entries in kernels where S and R have like gradients",
-    "Triantafillou et al., 2024",
+    "CE on R, after fresh entries of kernels where S and R have like gradients",
+    "Cadet et al., 2024 (NeurIPS 2023 challenge)",
     ("S", "R"),
 )
 def msg(
@@ -337,32 +196,80 @@ def msg(
     fraction: ArrayLike = 0.3,
     kept_rate: ArrayLike = 0.1,
     layers: str = "convolutions",
-    batch_size: int = 64,
     **options: Unpack[SgdOptions],
 ) -> Msg:
-    """Makes MSG."""
+    """Makes MSG, an entry of the NeurIPS 2023 challenge as Cadet et al. (2024) describe it.
+
+    G = ∇L_R₀ − ∇L_S at the model that is given, with running batch-norm statistics and R₀ a random
+    part of R, of as many examples as S. In every convolution the entries of smallest |G| are drawn
+    anew, He-normal by fan out. Then CE on R is minimized, the gradients of the kept entries of
+    convolutions being scaled down. Made for examples.
+
+    The authors' code sums up means over batches, of which the last may be smaller, and its gradient
+    pass updates batch-norm statistics or not, as they happen to be.
+
+    Args:
+      model: the architecture of the original model.
+      epochs: passes over R; the authors' 5, searched from 1 % to 20 % of training's.
+      learning_rate: at its highest, halfway; it rises and falls linearly from epoch to epoch. The
+        authors' 1e-3, searched from 1e-5 to .1.
+      fraction: of each kernel's entries that are redrawn, in 0…1; the authors' .3.
+      kept_rate: what the gradients of kept entries are multiplied by; the authors' .1.
+      layers: "convolutions"; or "kernels", those of dense layers too.
+      **options: see `SgdOptions`; by default 64 examples per step.
+
+    Raises:
+      InvalidInputError: unknown `layers`, or a number out of range. A run refuses networks without
+        such kernels.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> unlearner = msg(Model(Cnn(10)), fraction=0.25)
+      >>> [round(float(unlearner.rate(epoch)), 2) for epoch in range(5)]
+      [0.33, 0.67, 1.0, 0.67, 0.33]
+    """
     return Msg(
-        **sgd_fields(
-            model, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, **options
-        ),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(DEFAULTS | options)),
         layers=check_choice("layers", layers, LAYERS),
         fraction=number_leaf("fraction", fraction, most=1.0),
         kept_rate=number_leaf("kept_rate", kept_rate, most=1.0),
     )
 
 
-@card("CE on R, after transposing every convolution", "x", ("R",))
+@card(
+    "CE on R, after transposing every convolution",
+    "Cadet et al., 2024 (NeurIPS 2023 challenge)",
+    ("R",),
+)
 def ct(
     model: Model,
     *,
     epochs: int = 3,
     learning_rate: ArrayLike = 1e-3,
-    batch_size: int = 64,
     **options: Unpack[SgdOptions],
 ) -> Ct:
-    """Makes CT."""
+    """Makes CT, an entry of the NeurIPS 2023 challenge as Cadet et al. (2024) describe it.
+
+    Height and width of every convolution are exchanged, which makes the network see a transposed
+    image as it saw the image. Then CE on R is minimized. S is never looked at. Made for examples.
+
+    Where square images are flattened before a dense layer, as `rumjax.models.Cnn` does, the inputs
+    of that layer are exchanged as well; the authors' code has no such networks. A run refuses
+    networks for which the exchange does not do that, which it finds out with random parameters.
+    Vision transformers are among them, because of their positions.
+
+    Args:
+      model: the architecture of the original model.
+      epochs: passes over R; the authors' 3, searched from 1 % to 20 % of training's.
+      learning_rate: at the start; it falls on a cosine from epoch to epoch. The authors' 1e-3,
+        searched from 1e-5 to .1.
+      **options: see `SgdOptions`; by default 64 examples per step.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> ct(Model(Cnn(10))).epochs
+      3
+    """
     return Ct(
-        **sgd_fields(
-            model, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, **options
-        )
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(DEFAULTS | options))
     )

@@ -153,10 +153,9 @@ def check_numbers(what: str, unlearner: Unlearner[Any], lead: tuple[int, ...] = 
 
 
 def _fields(cls: Any) -> list[dataclasses.Field[Any]]:
-    """Returns the fields of a record that are single numbers: neither structure nor facts."""
-    return [
-        field for field in dataclasses.fields(cls) if not {"static", "fact"} & field.metadata.keys()
-    ]
+    """Returns the fields of a record that are numbers: neither structure, facts nor parameters."""
+    others = {"static", "fact", "values"}
+    return [field for field in dataclasses.fields(cls) if not others & field.metadata.keys()]
 
 
 def check_facts(
