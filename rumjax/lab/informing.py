@@ -49,6 +49,7 @@ class Informant:
         self.known: dict[Any, np.ndarray] = {}
         self.teacher_logits = functools.cache(self._teacher_logits)
         self.bank = functools.cache(self._bank)
+        self.effect = functools.cache(self._effect)
 
     def informed(
         self, steps: Sequence[Step], start: Start, who: Hashable, *, of_bank: int | None = None
@@ -124,22 +125,29 @@ class Informant:
         self, start: Variables, forget: np.ndarray, gone: np.ndarray, of_bank: int | None
     ) -> np.ndarray:
         """Returns the model's margins on D, with the predicted effect of removing what is gone."""
-        # The margins of a model of the bank, and the others of the bank.
         del forget
-        bank, size = self.bank(), self.context.size
+        before = read_answers(self.context.run.model, start, self.context.data).margins
+        effect = self.effect(tuple(gone.tolist()), of_bank)
+        return self._of_data(np.asarray(before)[: self.context.size] + effect)
+
+    def _effect(self, removed: tuple[int, ...], of_bank: int | None) -> np.ndarray:
+        """Returns the predicted effect of a removal on the margins on D, float32[N].
+
+        It is not predicted by a model that it is told about.
+        """
+        bank, gone = self.bank(), np.array(removed, np.int32)
         others = np.flatnonzero(np.array(self._models()) != of_bank)
         member, outputs = bank.member[others], bank.margins[others]
-        before = read_answers(self.context.run.model, start, self.context.data).margins
 
         # What is gone has a penalty of its own: there, an effect is to be expected.
-        margins = np.array(before[:size], np.float32)
-        kept = np.setdiff1d(np.arange(size), gone)
+        values = np.zeros(self.context.size, np.float32)
+        kept = np.setdiff1d(np.arange(self.context.size), gone)
         for part in (gone, kept):
             effect = removal_effect(member, outputs[:, part], gone, features=gone, own=part)
-            margins[part] += effect.values
+            values[part] = effect.values
             if part is gone and of_bank is None:
                 self._say(effect, gone, len(others))
-        return self._of_data(margins)
+        return values
 
     def _say(self, effect: Effect, gone: np.ndarray, models: int) -> None:
         """Says what a datamodel predicts, and how well."""

@@ -10,14 +10,16 @@ import pytest
 from rich.console import Console
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab import checking, crew, dependencies, experiment, files, pipeline, planning
-from rumjax.lab.answers import read_answers
+from rumjax.lab import checking, crew, dependencies, experiment, files, jobs, pipeline, planning
+from rumjax.lab.answers import Answers, read_answers
+from rumjax.lab.bank import ModelBank
 from rumjax.lab.context import context_of, load_oracle, load_original, load_teacher
 from rumjax.lab.informing import Informant
 from rumjax.lab.making import steps_of
 from rumjax.lab.methods import rum_f, vanilla
-from rumjax.lab.results import read_forget_set
-from rumjax.lab.stages import audited_models, oracles, unlearning
+from rumjax.lab.results import read_forget_set, read_row
+from rumjax.lab.stages import audited_models, forget_sets, oracles, originals, unlearning
+from rumjax.lab.stages import bank as bank_stage
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 from rumjax.models import predict
@@ -67,11 +69,26 @@ def config(place, **sections):
 
 @pytest.fixture(scope="module")
 def done(place):
-    """A finished run of both algorithms: the context of its case, and the folder."""
-    run, folder = experiment.build(config(place)), place / "informed"
-    with WorkDirectory(folder) as work:
-        pipeline.run_experiment(run, work, console=QUIET, figures=False)
-        yield next(context_of(run, work, QUIET).cases)
+    """A run whose oracles and teachers are made, and its unlearned models, but not its report.
+
+    Its bank is made up.
+    """
+    run, random = experiment.build(config(place)), np.random.default_rng(0)
+    with WorkDirectory(place / "informed") as work:
+        context = pipeline.open_context(run, work, QUIET)
+        bank = ModelBank(work, dependencies.bank_header(run))
+        for model in range(MODELS):
+            drawn = random.normal(size=SIZE + TESTS)
+            bank.write(model, Answers(drawn, drawn > 0), seconds=1.0)
+        work.write_arrays(files.SCORES, {"memorization": np.zeros(SIZE)})
+        (case,) = context.cases
+        jobs.make(originals.batch(context), bank_stage.batch(context), forget_sets.batch(case))
+        references, teachers = oracles.batch(case, "reference"), oracles.teachers(case)
+        jobs.make(references, teachers)
+        work.save_model(files.oracle("second", 0), load_oracle(case, 0))
+        wanted = [("matched", 0), ("predicted", 0)]
+        jobs.make(dataclasses.replace(unlearning.batch(case), names=wanted))
+        yield case
 
 
 def steps(context, name):
@@ -102,6 +119,10 @@ def test_teachers_are_models_of_their_own_that_judge_nobody(done):
     assert not [name for name in done.place.names("rows/*") if "teacher" in name]
     assert not oracles.teachers(done).names
 
+    # Whoever learns from them counts gradients of its own.
+    row = read_row(done.place, "matched", 0)
+    assert row["gradients"] == 2 * 4 * 24
+
     # What is matched is the mean of their logits, on D.
     (unlearner,) = told(done, "matched")
     expected = np.mean([logits(done, model) for model in teachers], axis=0)
@@ -118,10 +139,10 @@ def test_no_judge_has_any_part_in_what_is_matched(done, tmp_path):
         for which in ("reference", "second"):
             strange = jax.tree.map(lambda leaf: leaf + 1, load_oracle(done, 0))
             work.save_model(files.oracle(which, 0), strange)
-        jobs = []
+        made = []
         for context in (done, other):
             stage = unlearning._Stage(context, {}, read_forget_set(context.place))
-            jobs.append(
+            made.append(
                 [
                     job
                     for method in context.case.methods
@@ -129,7 +150,7 @@ def test_no_judge_has_any_part_in_what_is_matched(done, tmp_path):
                     if method.name in ("matched", "predicted")
                 ]
             )
-        for ours, theirs in zip(*jobs, strict=True):
+        for ours, theirs in zip(*made, strict=True):
             assert jax.tree.structure(ours.steps) == jax.tree.structure(theirs.steps)
             for one, same in zip(
                 jax.tree.leaves((ours.steps, ours.variables)),
@@ -242,10 +263,12 @@ def test_a_plan_counts_teachers_and_knows_shapes(done):
     assert {use.name for one in planning.programs(done.run) for use in one.uses} >= {"matched"}
 
 
-def test_every_seed_waits_for_all_teachers(done):
-    missing = dataclasses.replace(oracles.teachers(done), names=[("teacher", "0")])
+def test_every_seed_waits_for_all_teachers(done, monkeypatch):
+    monkeypatch.setattr(WorkDirectory, "has_model", lambda *_: False)
+    missing = oracles.teachers(done)
+    assert len(missing.names) == TEACHERS
     queue = crew.Queue(missing, devices=1)
     assert queue.holds(("matched", 0))
     assert queue.holds(("matched", 7))
-    assert queue.take(workers=1) == (("teacher", "0"),)
+    assert queue.take(workers=1) == tuple(missing.names[:1])
     assert queue.holds(("matched", 0))
