@@ -29,7 +29,7 @@ from rumjax.errors import (
     shown,
 )
 from rumjax.types import Scores, Task, Unlearner, check_made, subset
-from rumjax.unlearn.base import Step, check_unlearner
+from rumjax.unlearn.steps import Step, check_unlearner
 
 Parts: TypeAlias = dict[str, np.ndarray]
 """Named disjoint subsets of the forget set, int32 indices into D."""

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from rumjax import ensemble
 from rumjax.checks import check_data, check_keys
+from rumjax.descent import SgdOptions
 from rumjax.errors import (
     DivergenceError,
     InvalidInputError,
@@ -22,7 +23,6 @@ from rumjax.errors import (
     check_scalar,
 )
 from rumjax.models import Model, predict
-from rumjax.training import SgdOptions
 from rumjax.types import Array, Dataset, Key, Variables, task
 from rumjax.unlearn import chain, finetune
 

@@ -99,6 +99,8 @@ class Batch(NamedTuple):
     """float32[B]: 1, or 0 for an example that only fills the last batch"""
     key: Key
     """for randomness in the forward pass, dropout for example"""
+    indices: Array
+    """int32[B], the examples' places in the data set"""
 
 
 class Subset(NamedTuple):
@@ -241,6 +243,19 @@ def record(cls: type) -> type:
     takes it apart.
     """
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True)(cls))
+
+
+def fact(*shape: str, about: str) -> Any:
+    """Declares a field of an unlearner as a fact, which whoever plans the run finds out for it.
+
+    Unlearners are shown D alone. What they need to know of held-out images, of other models or of
+    retrained ones is a leaf, and None until it is known; a run refuses an unlearner without it.
+
+    Args:
+      *shape: of the array, "N" being the number of examples of D and "K" that of classes.
+      about: what it is, for messages.
+    """
+    return dataclasses.field(default=None, metadata={"fact": shape, "about": about})
 
 
 def static(**kwargs: Any) -> Any:

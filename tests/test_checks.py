@@ -206,7 +206,7 @@ def test_tasks_are_made_outside_of_maps():
 @pytest.mark.parametrize("function", [rumjax.run, rumjax.run_pure])
 def test_what_is_wrong_is_refused_before_anything_runs(fault, function, unlearn, monkeypatch):
     changes, message = REFUSED[fault]
-    monkeypatch.setattr("rumjax.training.Sgd.init", None)
+    monkeypatch.setattr("rumjax.descent.Sgd.init", None)
     with pytest.raises(InvalidInputError, match=message):
         unlearn(function, **changes)
 
@@ -220,7 +220,7 @@ def test_models_at_once_are_checked_alike(fault, unlearn, monkeypatch):
     def make(key, steps, variables, data):
         return list(ensemble.make([ensemble.Job("a", key, steps, variables)], data))
 
-    monkeypatch.setattr("rumjax.training.Sgd.init", None)
+    monkeypatch.setattr("rumjax.descent.Sgd.init", None)
     with pytest.raises(InvalidInputError, match=message):
         unlearn(make, **changes)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from rumjax import ensemble
+from rumjax.descent import Sgd
 from rumjax.errors import DivergenceError, InvalidInputError
 from rumjax.models import predict
 from rumjax.relearn import correct, first_at, relearn_times
-from rumjax.training import Sgd
 from rumjax.types import Subset, Task
 from rumjax.unlearn import chain, finetune, run
 from tests.references import small

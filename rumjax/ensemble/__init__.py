@@ -47,7 +47,8 @@ from rumjax.errors import (
     shown,
 )
 from rumjax.types import Dataset, PyTree, Variables
-from rumjax.unlearn.base import check_finite, check_steps
+from rumjax.unlearn.base import check_finite
+from rumjax.unlearn.steps import check_steps
 
 __all__ = [
     "ACROSS",

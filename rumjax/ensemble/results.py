@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from rumjax.errors import DivergenceError
 from rumjax.types import PyTree
-from rumjax.unlearn.base import Step
+from rumjax.unlearn.steps import Step
 
 
 class Epoch(NamedTuple):

@@ -11,7 +11,7 @@ from rumjax.checks import check_keys, check_outside
 from rumjax.errors import InvalidInputError, as_array, shown
 from rumjax.training import Recipe
 from rumjax.types import Key, PyTree, Subset, Task, Variables, collections_of
-from rumjax.unlearn.base import Step
+from rumjax.unlearn.steps import Step
 
 
 class Work(NamedTuple):

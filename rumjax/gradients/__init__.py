@@ -1,9 +1,15 @@
-"""Gradients over whole subsets in bounded memory: means, per-example ones, and the damped Fisher.
+"""Gradients over whole subsets in bounded memory: means, per-example ones, the Fisher.
 
 All are taken with the running batch-norm statistics (`train=False`), so that one example's gradient
 does not depend on its neighbors. Everything here is pure and may be compiled, vmapped or mapped.
 """
 
+from rumjax.gradients.diagonal import (
+    batch_squared_gradient,
+    mean_output_sensitivity,
+    mean_squared_gradient,
+    true_fisher_diagonal,
+)
 from rumjax.gradients.examples import (
     example_losses,
     loss_curvature,
@@ -28,6 +34,7 @@ from rumjax.gradients.subsets import (
 
 __all__ = [
     "Rows",
+    "batch_squared_gradient",
     "example_losses",
     "fisher_solve",
     "gradient_rows",
@@ -36,10 +43,13 @@ __all__ = [
     "loss_curvature",
     "mean_gradient",
     "mean_gradient_magnitude",
+    "mean_output_sensitivity",
+    "mean_squared_gradient",
     "mean_weights",
     "members",
     "per_example_gradients",
     "self_influence",
     "sum_over",
+    "true_fisher_diagonal",
     "weighted_gradient",
 ]

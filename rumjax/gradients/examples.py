@@ -65,26 +65,53 @@ def factored(
     `rumjax.models.dense.dense_layers` records the factors of layers that are applied once.
     """
 
-    def loss(params: PyTree, noise: dict[Name, Array]) -> Any:
+    def loss(params: PyTree) -> Array:
+        return example_losses(model, params, variables, image[None], label[None])[0]
+
+    value, inputs, pull = factored_vjp(loss, variables.params)
+    plain, slopes = pull(jnp.ones_like(value))
+    return plain, {kernel: (inputs[kernel], slope) for kernel, slope in slopes.items()}
+
+
+def factored_vjp(
+    function: Callable[[PyTree], Array], params: PyTree
+) -> tuple[
+    Array, dict[Name, Array], Callable[[Array], tuple[dict[Name, Array], dict[Name, Array]]]
+]:
+    """Returns a function's value for one example, and pulls gradients of it back to parameters.
+
+    Args:
+      function: of the parameters; it applies a model to one image.
+      params: of the model.
+
+    Returns:
+      The value; the inputs of dense layers that are applied once, by the path of their kernel; and
+      a function of a gradient like the value, which returns that of all other parameters by path,
+      and the slopes of the outputs of those dense layers. A kernel's gradient is the outer product
+      of its layer's input and slope.
+    """
+
+    def recorded(params: PyTree, noise: dict[Name, Array]) -> Any:
         with dense_layers(params, noise) as seen:
-            value = example_losses(model, params, variables, image[None], label[None])[0]
+            value = function(params)
         return value, seen
 
     # The dense kernels that are used once, and zeros to add to their layers' outputs.
-    _, seen = jax.eval_shape(loss, variables.params, {})
+    _, seen = jax.eval_shape(recorded, params, {})
     once = {kernel: calls[0][1] for kernel, calls in seen.items() if len(calls) == 1}
     noise = {kernel: jnp.zeros(like.shape, like.dtype) for kernel, like in once.items()}
+    float32 = jnp.float32  # as parameters are, whatever a layer computes in
 
     # The gradients of those zeros are the slopes of the outputs.
-    slope = jax.grad(loss, argnums=(0, 1), has_aux=True)
-    (gradient, slopes), seen = slope(variables.params, noise)
-    plain = {name: leaf for name, leaf in by_name(gradient).items() if name not in once}
-    float32 = jnp.float32  # as parameters are, whatever a layer computes in
-    factors = {
-        kernel: (seen[kernel][0][0][0].astype(float32), slopes[kernel][0].astype(float32))
-        for kernel in once
-    }
-    return plain, factors
+    value, vjp, seen = jax.vjp(recorded, params, noise, has_aux=True)
+    inputs = {kernel: seen[kernel][0][0][0].astype(float32) for kernel in once}
+
+    def pull(gradient: Array) -> tuple[dict[Name, Array], dict[Name, Array]]:
+        leaves, slopes = vjp(gradient)
+        plain = {name: leaf for name, leaf in by_name(leaves).items() if name not in once}
+        return plain, {kernel: slopes[kernel][0].astype(float32) for kernel in once}
+
+    return value, inputs, pull
 
 
 def loss_curvature(

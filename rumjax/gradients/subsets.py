@@ -97,7 +97,7 @@ def sum_over(
     """Sums `batch_sum(images, labels, coefficients)` over a subset, a batch at a time.
 
     Args:
-      batch_sum: linear in its coefficients, which are 0 for the filling of the last batch.
+      batch_sum: leaves out whatever has coefficient 0, as the filling of the last batch has.
       like: the structure and shapes of the result.
       data: all examples.
       chosen: the subset; of size 0, the sum is 0.

@@ -146,7 +146,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 def _more(annotation: Any) -> dict[str, Any]:
     """Returns the names and types of the further options of a function."""
     # Imported late, since it brings JAX with it.
-    from rumjax.training import SgdOptions
+    from rumjax.descent import SgdOptions
 
     said = get_args(annotation)[0] if get_origin(annotation) is Unpack else SgdOptions
     return get_type_hints(said)

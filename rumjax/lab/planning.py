@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from rumjax import ensemble, forget_sets
+from rumjax.descent import Sgd
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files
 from rumjax.lab.answers import keeper, reader
@@ -25,7 +26,7 @@ from rumjax.lab.stages.tuning import searched_methods, with_setting
 from rumjax.listings import read_listed
 from rumjax.refine import rum
 from rumjax.scores import GRADIENT_PROXIES
-from rumjax.training import Recipe, Sgd
+from rumjax.training import Recipe
 from rumjax.types import Scores, Task, subset, task
 from rumjax.unlearn import Step, chain
 from rumjax.unlearn.ascent import NegGrad, NegGradPlus

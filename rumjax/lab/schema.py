@@ -27,10 +27,11 @@ from rumjax.lab.values import describe
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Descent:
-    """The options of all that is trained by SGD, `rumjax.training.SgdOptions`."""
+    """The options of all that descends, `rumjax.descent.SgdOptions`."""
 
     batch_size: int = option("examples per step", default=256)
-    momentum: float = option("of SGD", default=0.9)
+    optimizer: str = option("sgd, adam, or adamw with decoupled decay", default="sgd")
+    momentum: float = option("of SGD, and Adam's first", default=0.9)
     weight_decay: float = option("L2, on every parameter", default=5e-4)
     augmentation: str = option(
         "of the images: none, flip, crop_flip, or crop_flip_cutout", default="none"

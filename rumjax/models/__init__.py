@@ -8,6 +8,7 @@ from rumjax.models.conv import Conv, convolution
 from rumjax.models.function_pairs import from_functions
 from rumjax.models.model import Model
 from rumjax.models.nnx_modules import from_nnx
+from rumjax.models.order import Layer, classifier, last_layers, layers_in_order
 from rumjax.models.pixels import channel_statistics, normalization_of
 from rumjax.models.predictions import margins, predict, require_embeddings
 from rumjax.models.resnet import ResNet
@@ -21,6 +22,7 @@ __all__ = [
     "MODELS",
     "Cnn",
     "Conv",
+    "Layer",
     "Model",
     "ResNet",
     "ResNet9",
@@ -29,9 +31,12 @@ __all__ = [
     "WideResNet",
     "build",
     "channel_statistics",
+    "classifier",
     "convolution",
     "from_functions",
     "from_nnx",
+    "last_layers",
+    "layers_in_order",
     "load_variables",
     "margins",
     "normalization_of",

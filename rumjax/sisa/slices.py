@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from rumjax.checks import check_data, check_keys
+from rumjax.descent import Sgd
 from rumjax.ensemble import Epoch, Job, make
 from rumjax.errors import InvalidInputError, check_indices, shown
 from rumjax.sisa.keeping import Ensemble, check_ensemble
@@ -23,16 +24,17 @@ from rumjax.sisa.plans import (
     cost,
     epochs_by_slice,
 )
-from rumjax.training import Recipe, Sgd
+from rumjax.training import Recipe
 from rumjax.types import Array, Dataset, Key, Task, TrainState, Variables, record, subset
-from rumjax.unlearn.base import Step
+from rumjax.unlearn.steps import Step
 
 NUMBERS = (
     *("epochs", "batch_size", "learning_rate", "schedule", "milestones", "decay"),
-    *("momentum", "weight_decay", "batch_norm", "warm_up", "label_smoothing"),
+    *("momentum", "weight_decay", "batch_norm"),
+    *("optimizer", "warm_up", "label_smoothing"),
 )
 """the fields of a recipe that an ensemble remembers"""
-LATER = {"warm_up": 0.0, "label_smoothing": 0.0}
+LATER = {"optimizer": "sgd", "warm_up": 0.0, "label_smoothing": 0.0}
 """fields that ensembles of earlier versions do not name, and what those were trained by"""
 
 

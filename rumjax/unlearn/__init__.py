@@ -1,32 +1,28 @@
 """The unlearning algorithms, and what runs them.
 
-| name | what it minimizes, from θo |
-|---|---|
-| `original` | nothing |
-| `retrain` | CE on R, from scratch by the recipe of the original model |
-| `finetune` | CE on R |
-| `l1_sparse` | CE on R + γ_t ‖θ‖₁ |
-| `neggrad` | −CE on S |
-| `neggrad_plus` | β·CE on R − (1−β)·CE on S |
-| `scrub` | −KL(teacher‖student) on S, then γ·CE + β·KL(teacher‖student) on R |
-| `influence` | one damped Newton step up the loss of S and down that of R |
-| `random_label` | CE on R ∪ S, S with wrong labels |
-| `salun` | the same, on the parameters that S's gradient says matter |
+An algorithm is a record with `init`, `epoch` and `finish`, or an `Sgd` with `passes`; a factory
+that validates its arguments and has a card; and a line in `ALGORITHMS`. README.md has the table.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from rumjax.training import recipe as retrain
+from rumjax.training import recipe
 from rumjax.types import Unlearner
 from rumjax.unlearn.ascent import neggrad, neggrad_plus
-from rumjax.unlearn.base import OnEpoch, Step, chain, run, warm_up
+from rumjax.unlearn.base import OnEpoch, run, warm_up
+from rumjax.unlearn.cards import CARDS, Card, card, table
 from rumjax.unlearn.distillation import scrub
 from rumjax.unlearn.finetuning import finetune, l1_sparse
 from rumjax.unlearn.newton import influence
 from rumjax.unlearn.nothing import original
 from rumjax.unlearn.pure import grid, run_pure
 from rumjax.unlearn.relabelling import random_label, salun
+from rumjax.unlearn.steps import Step, chain
+
+retrain = card("CE on R, from scratch by the recipe of the original model", "", ("R",), "both")(
+    recipe
+)
 
 ALGORITHMS: dict[str, Callable[..., Unlearner[Any]]] = {
     "original": original,
@@ -44,8 +40,11 @@ ALGORITHMS: dict[str, Callable[..., Unlearner[Any]]] = {
 
 __all__ = [
     "ALGORITHMS",
+    "CARDS",
+    "Card",
     "OnEpoch",
     "Step",
+    "card",
     "chain",
     "finetune",
     "grid",
@@ -60,5 +59,6 @@ __all__ = [
     "run_pure",
     "salun",
     "scrub",
+    "table",
     "warm_up",
 ]

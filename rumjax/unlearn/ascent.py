@@ -5,9 +5,10 @@ from typing import ClassVar, Unpack
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
+from rumjax.unlearn.cards import card
 
 
 @record
@@ -27,6 +28,10 @@ class NegGrad(Sgd):
             return -capped(cross_entropy(outputs.logits, forget), self.forget_loss_cap), variables
 
         return self.descend(state, data, (task.forget,), loss)
+
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the gradients of passes over S."""
+        return self.epochs * forget
 
 
 @record
@@ -51,6 +56,10 @@ class NegGradPlus(Sgd):
 
         return self.descend(state, data, (task.retain, task.forget), loss)
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts those of passes over R, with a batch of S beside each batch."""
+        return self.epochs * (retain + self.cycled(forget, retain))
+
 
 def capped(loss: Array, cap: Array) -> Array:
     """Returns the loss, constant above the cap, so that ascent stops there."""
@@ -58,6 +67,7 @@ def capped(loss: Array, cap: Array) -> Array:
     return jnp.where(loss > cap, cap, loss)
 
 
+@card("−CE on S", "Graves et al., AAAI 2021", ("S",))
 def neggrad(
     model: Model,
     *,
@@ -89,6 +99,7 @@ def neggrad(
     )
 
 
+@card("β·CE on R − (1−β)·CE on S", "Kurmanji et al., NeurIPS 2023", ("S", "R"))
 def neggrad_plus(
     model: Model,
     *,

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
 from rumjax.errors import InvalidInputError, check_count
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
 from rumjax.types import (
     Array,
     Batch,
@@ -21,6 +21,7 @@ from rumjax.types import (
     Variables,
     record,
 )
+from rumjax.unlearn.cards import card
 
 
 @record
@@ -69,6 +70,10 @@ class Scrub(Sgd):
         diverged_at = jnp.where(first >= 0, first, second)
         return state, {**minimized, "max_loss": maximized["loss"], "diverged_at": diverged_at}
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the gradients of passes over R, and of max passes over S."""
+        return self.epochs * retain + int(self.max_epochs) * forget
+
 
 def distillation_loss(
     teacher_logits: Array, student_logits: Array, weights: Array, temperature: Array
@@ -94,6 +99,11 @@ def distillation_loss(
     return temperature**2 * weighted_mean(divergence, weights)
 
 
+@card(
+    "−KL(teacher‖student) on S, then γ·CE + β·KL(teacher‖student) on R",
+    "Kurmanji et al., NeurIPS 2023",
+    ("S", "R"),
+)
 def scrub(
     model: Model,
     *,

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
+from rumjax.unlearn.cards import card
 
 
 @record
@@ -23,6 +24,10 @@ class Finetune(Sgd):
             return cross_entropy(outputs.logits, batch), variables
 
         return self.descend(state, data, (task.retain,), loss)
+
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the gradients of passes over R."""
+        return self.epochs * retain
 
 
 @record
@@ -42,7 +47,12 @@ class L1Sparse(Sgd):
 
         return self.descend(state, data, (task.retain,), loss)
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the gradients of passes over R."""
+        return self.epochs * retain
 
+
+@card("CE on R", "Golatkar et al., CVPR 2020", ("R",))
 def finetune(
     model: Model,
     *,
@@ -69,6 +79,7 @@ def finetune(
     return Finetune(**sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options))
 
 
+@card("CE on R + γ_t ‖θ‖₁", "Jia et al., NeurIPS 2023", ("R",))
 def l1_sparse(
     model: Model,
     *,

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from rumjax.descent import number_leaf
 from rumjax.errors import check_count
-from rumjax.gradients import fisher_solve, mean_gradient
+from rumjax.gradients import fisher_solve, gram_evaluations, mean_gradient
 from rumjax.models import Model
 from rumjax.models.checks import check_model
-from rumjax.training import number_leaf, shuffled
+from rumjax.sampling import sample
 from rumjax.types import (
     Array,
     Dataset,
@@ -25,6 +26,7 @@ from rumjax.types import (
     record,
     static,
 )
+from rumjax.unlearn.cards import card
 
 
 @record
@@ -74,8 +76,8 @@ class Influence:
     def sample(self, key: Key, retain: Subset) -> Subset:
         """Draws the examples of R that make F."""
         capacity = min(self.fisher_examples, retain.indices.shape[0])
-        indices = shuffled(key, retain)[:capacity]
-        return Subset(indices, jnp.minimum(retain.size, capacity))
+        drawn = sample(key, retain, capacity)
+        return drawn._replace(indices=drawn.indices[:capacity])
 
     def direction(self, variables: Variables, data: Dataset, task: Task) -> PyTree:
         """Returns v, which leads up the loss of S and down the loss of R."""
@@ -92,7 +94,19 @@ class Influence:
         """Returns the variables of the state."""
         return state.variables
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts both mean gradients, and products with those of the Fisher there and back."""
+        used = min(self.fisher_examples, retain)
+        like = jax.eval_shape(self.model.init, jax.random.key(0), data.images[:1])
+        gram = gram_evaluations(self.model, like, data, used, micro_batch=self.micro_batch)
+        return forget + retain + 2 * used + gram
 
+
+@card(
+    "one damped Newton step up the loss of S and down that of R",
+    "Izzo et al., AISTATS 2021",
+    ("S", "R"),
+)
 def influence(
     model: Model,
     *,

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from rumjax.checks import check_keys
 from rumjax.errors import InvalidInputError, shown
 from rumjax.types import Array, Dataset, Key, Task, Unlearner, Variables
-from rumjax.unlearn.base import Step, all_finite, check_steps, check_unlearner
+from rumjax.unlearn.base import all_finite
+from rumjax.unlearn.steps import Step, check_steps, check_unlearner
 
 Record = TypeVar("Record", bound=Unlearner[Any])
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
 from rumjax.errors import check_choice, check_count
 from rumjax.gradients import mean_gradient, mean_gradient_magnitude
 from rumjax.models import Model
-from rumjax.training import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.sampling import union
 from rumjax.types import (
     Array,
     Batch,
@@ -26,6 +27,7 @@ from rumjax.types import (
     record,
     static,
 )
+from rumjax.unlearn.cards import card
 
 SALIENCIES = {"mean": mean_gradient, "per_example": mean_gradient_magnitude}
 
@@ -52,6 +54,10 @@ class RandomLabel(Sgd):
         mask = state.memory if state.memory != () else None
         return self.descend(state._replace(key=next_key), data, (everything,), loss, mask=mask)
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the gradients of passes over R ∪ S."""
+        return self.epochs * (forget + retain)
+
 
 @record
 class SalUn(RandomLabel):
@@ -67,6 +73,10 @@ class SalUn(RandomLabel):
         mask = largest(saliency, self.mask_fraction)
         return super().init(key, variables, data, task)._replace(memory=mask)
 
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts the pass over S that the mask takes as well."""
+        return forget + super().gradients(forget, retain, data)
+
 
 def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dataset:
     """Redraws the labels of the forget set, uniformly among the other classes."""
@@ -77,16 +87,6 @@ def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dat
     # Padding is pointed outside the array, where `mode="drop"` ignores it.
     positions = jnp.where(jnp.arange(capacity) < forget.size, forget.indices, data.labels.shape[0])
     return data._replace(labels=jnp.asarray(data.labels).at[positions].set(drawn, mode="drop"))
-
-
-def union(first: Subset, second: Subset) -> Subset:
-    """Returns the union of two disjoint subsets, with room for both."""
-    # The second subset begins where the first one's examples end.
-    capacity = first.indices.shape[0] + second.indices.shape[0]
-    joined = jnp.zeros(capacity, jnp.int32)
-    joined = jax.lax.dynamic_update_slice(joined, first.indices, (0,))
-    joined = jax.lax.dynamic_update_slice(joined, second.indices, (first.size,))
-    return Subset(joined, first.size + second.size)
 
 
 def largest(values: PyTree, fraction: ArrayLike) -> PyTree:
@@ -126,6 +126,7 @@ def _rank(values: Array) -> Array:
     return jnp.where(jnp.isnan(values), 0, jnp.where(bits < smallest, 1, bits))
 
 
+@card("CE on R ∪ S, S with wrong labels", "Golatkar et al., CVPR 2020", ("S", "R"))
 def random_label(
     model: Model,
     *,
@@ -156,6 +157,11 @@ def random_label(
     )
 
 
+@card(
+    "the same, on the parameters that the gradient of S says matter",
+    "Fan et al., ICLR 2024",
+    ("S", "R"),
+)
 def salun(
     model: Model,
     *,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rumjax import gradients
+from rumjax.descent import Sgd
 from rumjax.lab.costs import gradients_of
-from rumjax.training import Sgd
 from rumjax.types import task
 from rumjax.unlearn import ALGORITHMS, chain, run
 

@@ -11,6 +11,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from rumjax import data, forget_sets, models, refine
+from rumjax.descent import SgdOptions
 from rumjax.errors import InvalidInputError
 from rumjax.lab import methods, schema
 from rumjax.lab.config import FORGET, Config, read
@@ -22,7 +23,7 @@ from rumjax.lab.values import is_array_like
 from rumjax.launch import configuration, known_configurations
 from rumjax.relearn import relearn_times
 from rumjax.scores import EXTRA_PROXIES, PROXIES
-from rumjax.training import SgdOptions, recipe
+from rumjax.training import recipe
 from rumjax.unlearn import ALGORITHMS
 
 

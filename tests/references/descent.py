@@ -1,4 +1,4 @@
-"""SGD as PyTorch documents it, spelled out in NumPy."""
+"""SGD, Adam and AdamW as PyTorch documents them, spelled out in NumPy."""
 
 import jax
 import numpy as np
@@ -21,5 +21,29 @@ def sgd(params, gradients, *, learning_rate, momentum, weight_decay, mask=None):
             params,
             velocity,
             mask,
+        )
+    return params
+
+
+def adam(params, gradients, *, learning_rate, weight_decay, decoupled, betas=(0.9, 0.999)):
+    """Parameters after steps of Adam, or of AdamW if the weight decay is decoupled."""
+    first = jax.tree.map(np.zeros_like, params)
+    second = jax.tree.map(np.zeros_like, params)
+    for step, gradient in enumerate(gradients, 1):
+        slope = gradient(params)
+        if decoupled:
+            params = jax.tree.map(lambda p: p * (1 - learning_rate * weight_decay), params)
+        else:
+            slope = jax.tree.map(lambda g, p: g + weight_decay * p, slope, params)
+        first = jax.tree.map(lambda m, g: betas[0] * m + (1 - betas[0]) * g, first, slope)
+        second = jax.tree.map(lambda v, g: betas[1] * v + (1 - betas[1]) * g**2, second, slope)
+        unbiased = 1 - betas[0] ** step, 1 - betas[1] ** step
+        params = jax.tree.map(
+            lambda p, m, v: (
+                p - learning_rate * (m / unbiased[0]) / (np.sqrt(v / unbiased[1]) + 1e-8)  # noqa: B023
+            ),
+            params,
+            first,
+            second,
         )
     return params

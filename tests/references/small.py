@@ -1,12 +1,14 @@
 """The unlearners that several test files share, so that they also share their compilations."""
 
 import dataclasses
+import pathlib
 
 import jax
 import numpy as np
 
 from rumjax.unlearn import ALGORITHMS
 
+ROOT = pathlib.Path(__file__).parent.parent.parent
 NAMES = tuple(ALGORITHMS)
 DESCENDING = tuple(name for name in NAMES if name not in ("original", "influence"))
 EPOCHS = 2

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from rumjax.training import Sgd
+from rumjax.descent import Sgd
 from rumjax.types import task
 from rumjax.unlearn import base, chain, run
 from rumjax.unlearn.distillation import distillation_loss

@@ -1,0 +1,136 @@
+"""What holds for every algorithm there is, found in two compiled runs of each.
+
+One run has several lanes of `jax.vmap`: the same model twice, another S, another R. The other is of
+one lane alone.
+"""
+
+import inspect
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rumjax
+from rumjax.models import Conv, Model
+from rumjax.types import Dataset, Outputs, Variables, task
+from rumjax.unlearn import ALGORITHMS, CARDS, chain, run_pure
+from rumjax.unlearn.steps import facts_of
+from tests.references import small
+
+SIZE, CLASSES = 36, 3
+FORGET = np.arange(0, SIZE, CLASSES)
+"""all of one class, since some algorithms forget nothing less"""
+KEY = jax.random.key(5)
+LANES = ("base", "again", "other S", "other R", "other key")
+
+
+class Pooled(nn.Module):
+    """A convolution, batch norm and the means of its channels: what every algorithm can work on."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        hidden = Conv(5, (3, 3), padding=((1, 1), (1, 1)))(images)
+        hidden = nn.BatchNorm(use_running_average=not train, momentum=0.9)(hidden)
+        hidden = nn.relu(hidden).mean((1, 2))
+        return Outputs(nn.Dense(CLASSES)(hidden), hidden)
+
+
+MODEL = Model(Pooled())
+
+
+def images_of(seed):
+    labels = np.arange(SIZE) % CLASSES
+    random = np.random.default_rng(seed)
+    prototypes = np.random.default_rng(0).integers(0, 256, (CLASSES, 4, 4, 1))
+    images = prototypes[labels] + random.normal(0, 50, (SIZE, 4, 4, 1))
+    return np.clip(images, 0, 255).astype(np.uint8), labels.astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """A model that knows the data, and not by heart."""
+    data = Dataset(*map(jnp.asarray, images_of(0)))
+    recipe = rumjax.retrain(MODEL, epochs=6, batch_size=12, learning_rate=0.1)
+    return rumjax.run(jax.random.key(0), chain(task([], SIZE), recipe), None, data)
+
+
+def unlearner(name):
+    """The algorithm with small settings, and facts of some kind."""
+    factory = ALGORITHMS[name]
+    options = {key: value for key, value in small.OWN[name].items() if key != "mask_fraction"}
+    taken = inspect.signature(factory).parameters
+    if "options" in taken and "epochs" not in options:
+        options["epochs"] = 2
+    if "batch_size" in taken or "options" in taken:
+        options["batch_size"] = 8
+    made = factory(MODEL, **options)
+    shapes = {"N": SIZE, "K": CLASSES}
+    facts = {
+        field: np.full([shapes[axis] for axis in about.metadata["fact"]], 1 / CLASSES, np.float32)
+        for field, about in facts_of(made).items()
+    }
+    return made if not facts else factory(MODEL, **options, **facts)
+
+
+def lanes():
+    """Data and keys of every lane; what differs, differs everywhere it can."""
+    base, other = images_of(0), images_of(1)
+    forgotten = np.isin(np.arange(SIZE), FORGET)
+    kinds = {"other S": forgotten, "other R": ~forgotten}
+    images, keys = [], []
+    for lane in LANES:
+        changed = kinds.get(lane, np.zeros(SIZE, bool))[:, None, None, None]
+        images.append(np.where(changed, 255 - other[0], base[0]))
+        keys.append(jax.random.key(6) if lane == "other key" else KEY)
+    return jnp.asarray(np.stack(images)), jnp.asarray(base[1]), jnp.stack(keys)
+
+
+@pytest.fixture(scope="module", params=list(ALGORITHMS))
+def made(request, start):
+    """The models of all lanes, and that of the first by itself."""
+    images, labels, keys = lanes()
+    steps = chain(task(FORGET, SIZE), unlearner(request.param))
+
+    def run_lane(key, images):
+        return run_pure(key, steps, start, Dataset(images, labels))
+
+    together = jax.jit(jax.vmap(run_lane))(keys, images)
+    alone = jax.jit(run_lane)(keys[0], images[0])
+    together, alone = jax.tree.map(np.asarray, (together, alone))
+    leaves, structure = jax.tree.flatten(together)
+    by_lane = {
+        lane: jax.tree.unflatten(structure, [leaf[place] for leaf in leaves])
+        for place, lane in enumerate(LANES)
+    }
+    return request.param, by_lane, alone
+
+
+def same(first: Variables, second: Variables) -> bool:
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(one.tobytes() == other.tobytes() for one, other in pairs)
+
+
+def test_every_algorithm_keeps_what_all_must_keep(made):
+    name, lanes, alone = made
+    needs = CARDS[ALGORITHMS[name]].needs
+
+    # A model that is finite, the same each time, and the same by itself as beside others.
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(lanes["base"]))
+    assert same(lanes["base"], lanes["again"])
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4),
+        lanes["base"],
+        alone,
+    )
+
+    # It looks at S and R if its card says so, and else does not.
+    assert same(lanes["base"], lanes["other S"]) == ("S" not in needs)
+    assert same(lanes["base"], lanes["other R"]) == ("R" not in needs)
+
+
+def test_every_algorithm_has_a_card_and_is_in_the_table():
+    readme = (small.ROOT / "README.md").read_text()
+    assert {ALGORITHMS[name] for name in ALGORITHMS} <= CARDS.keys()
+    assert rumjax.unlearn.table(ALGORITHMS) in readme
