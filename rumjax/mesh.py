@@ -94,7 +94,7 @@ def replicate(tree: Tree) -> Tree:
       ...     replicate(np.arange(3)).tolist()
       [0, 1, 2]
     """
-    if not _devices():
+    if not shared_over():
         raise InvalidInputError("replicate: there are no devices; use it inside data_parallel")
     try:
         # Through the host: an array that is tied to one device would not go to other processes.
@@ -111,7 +111,7 @@ def across_devices(batch: Tree) -> Tree:
     Raises:
       InvalidInputError: the number of devices does not divide B.
     """
-    devices = _devices()
+    devices = shared_over()
     sizes = {len(leaf) for leaf in jax.tree.leaves(batch)}
     if not devices:
         return batch
@@ -130,9 +130,14 @@ def shared_out() -> bool:
       >>> shared_out()
       False
     """
-    return _devices() > 0
+    return shared_over() > 0
 
 
-def _devices() -> int:
-    """Returns the number of devices inside `data_parallel`; 0 outside."""
+def shared_over() -> int:
+    """Returns the number of devices that batches are shared out over; 0 outside `data_parallel`.
+
+    Examples:
+      >>> shared_over()
+      0
+    """
     return jax.sharding.get_abstract_mesh().shape.get(AXIS, 0)

@@ -40,7 +40,9 @@ def write_data(path, side, channels, classes):
 
 STUDIES = ("algorithms", "difficulty", "refinement", "proxies", "requests")
 TRACED = [path.name for path in CONFIGS if path.stem not in STUDIES]
-TRACED += [f"difficulty.py:{name}" for name in settings.SETTINGS]
+TRACED += [f"difficulty.py:{name}" for name in settings.SETTINGS if name not in settings.NETWORKS]
+OTHER_NETWORKS = [f"difficulty.py:{name}" for name in settings.NETWORKS]
+"""which take a minute to be traced"""
 
 
 def with_images(config, path, *shape):

@@ -4,6 +4,8 @@ They are traced on their data's shape and classes and not compiled, which would 
 a CPU.
 """
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from rumjax import launch, models
 from rumjax.lab import experiment
 from rumjax.models.conv import OVERRIDE
 from rumjax.types import Dataset, task
-from tests.shipped import SHAPES, TRACED, TRAIN, with_images
+from tests.shipped import OTHER_NETWORKS, SHAPES, TRACED, TRAIN, with_images
 
 TRACED_BEFORE = set()
 """unlearners, with their network and the shape of its images, that an earlier configuration had"""
@@ -22,7 +24,14 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-@pytest.mark.parametrize("name", TRACED)
+thorough = pytest.mark.skipif(
+    "RUMJAX_THOROUGH" not in os.environ, reason="a minute; RUMJAX_THOROUGH=1 runs them"
+)
+
+
+@pytest.mark.parametrize(
+    "name", [*TRACED, *(pytest.param(name, marks=thorough) for name in OTHER_NETWORKS)]
+)
 def test_training_and_every_unlearner_can_be_traced_at_full_size(name, tmp_path, monkeypatch):
     config = launch.configuration(name)
     side, channels, classes = SHAPES[config["data"]["name"]]

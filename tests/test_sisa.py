@@ -483,7 +483,8 @@ def test_the_recipe_is_remembered_in_words(before):
 
 def test_an_ensemble_that_does_not_name_later_options_was_trained_without_them(before, recipe):
     numbers = json.loads(before.recipe)
-    assert (numbers.pop("warm_up"), numbers.pop("label_smoothing")) == (0, 0)
+    later = [numbers.pop(name) for name in ("optimizer", "warm_up", "label_smoothing")]
+    assert later == ["sgd", 0, 0]
     earlier = before._replace(recipe=json.dumps(numbers))
     check_recipe(earlier, recipe)
     with pytest.raises(InvalidInputError, match=r"label_smoothing 0\.0"):

@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from rumjax.descent import cross_entropy
 from rumjax.errors import InvalidInputError
-from rumjax.training import Recipe, cross_entropy
+from rumjax.training import Recipe
 from rumjax.types import Batch, record, task
 from rumjax.unlearn import chain, retrain, run
 
@@ -75,12 +76,17 @@ def test_the_rate_rises_and_then_follows_its_schedule(model, schedule, warm_up):
 # Smoothed labels
 
 
+def batch_of(labels, weights):
+    images, indices = jnp.zeros((len(labels), 1, 1, 1)), jnp.arange(len(labels))
+    return Batch(images, jnp.asarray(labels), jnp.asarray(weights, jnp.float32), None, indices)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 def test_smoothed_cross_entropy_is_that_with_mixed_targets(smoothing):
     random = np.random.default_rng(0)
     logits = jnp.asarray(random.normal(0, 3, (5, 4)), jnp.float32)
     labels, weights = np.array([0, 3, 1, 1, 2]), np.array([1, 1, 0, 1, 1])
-    batch = Batch(jnp.zeros((5, 1, 1, 1)), jnp.asarray(labels), jnp.asarray(weights, float), None)
+    batch = batch_of(labels, weights)
     targets = (1 - smoothing) * np.eye(4)[labels] + smoothing / 4
     wanted = weights @ optax.softmax_cross_entropy(logits, jnp.asarray(targets)) / 4
     np.testing.assert_allclose(cross_entropy(logits, batch, smoothing=smoothing), wanted, rtol=1e-5)
@@ -90,7 +96,7 @@ def test_no_smoothing_is_exact_and_so_is_its_gradient():
     random = np.random.default_rng(1)
     logits = jnp.asarray(random.normal(0, 30, (64, 10)), jnp.float32)
     labels = jnp.asarray(random.integers(0, 10, 64))
-    batch = Batch(jnp.zeros((64, 1, 1, 1)), labels, jnp.ones(64), None)
+    batch = batch_of(labels, np.ones(64))
     plain = jax.jit(jax.value_and_grad(lambda z: cross_entropy(z, batch)))
     smoothed = jax.jit(jax.value_and_grad(lambda z, s: cross_entropy(z, batch, smoothing=s)))
     jax.tree.map(np.testing.assert_array_equal, smoothed(logits, 0.0), plain(logits))

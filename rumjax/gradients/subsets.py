@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from rumjax.checks import check_point
 from rumjax.errors import InvalidInputError, check_count, check_floats
 from rumjax.gradients.examples import example_losses, per_example_gradients
-from rumjax.mesh import across_devices
+from rumjax.mesh import across_devices, shared_over
 from rumjax.models import Model
 from rumjax.models.checks import is_traced
 from rumjax.types import Array, Dataset, PyTree, Subset, Variables
 
 Results = TypeVar("Results")
+HELD = 2**30
+"""Bytes of per-example gradients that a mean of their magnitudes may hold, a device and model."""
 
 
 def weighted_gradient(
@@ -67,8 +69,13 @@ def mean_gradient(
 def mean_gradient_magnitude(
     model: Model, variables: Variables, data: Dataset, chosen: Subset, *, batch_size: int
 ) -> PyTree:
-    """Returns the mean over a subset of every example's |∇_θ CE|; like the parameters."""
+    """Returns the mean over a subset of every example's |∇_θ CE|; like the parameters.
+
+    Each example has a gradient of its own, so fewer examples than `batch_size` are taken at a time
+    where `HELD` bytes would not do for all of theirs.
+    """
     variables, data = check_point("gradient magnitude", model, variables, data, chosen)
+    batch_size = fitting(variables.params, check_count("batch_size", batch_size))
 
     # Magnitudes are taken before the sum, so gradients are needed example by example.
     def batch_sum(images: Array, labels: Array, weights: Array) -> PyTree:
@@ -77,6 +84,22 @@ def mean_gradient_magnitude(
 
     weights = mean_weights(chosen)
     return sum_over(batch_sum, variables.params, data, chosen, weights, batch_size)
+
+
+def fitting(params: PyTree, batch_size: int) -> int:
+    """Returns the largest divisor of a batch size of which per-example gradients fit into `HELD`.
+
+    Examples:
+      >>> fitting({"kernel": jnp.zeros((1000, 1000))}, 512)
+      256
+    """
+    devices = max(1, shared_over())
+    if batch_size % devices:
+        return batch_size  # which `across_devices` refuses
+    share = batch_size // devices
+    most = HELD // (4 * max(1, sum(leaf.size for leaf in jax.tree.leaves(params))))
+    sizes = range(max(1, min(share, most)), 0, -1)
+    return devices * next(size for size in sizes if share % size == 0)
 
 
 def members(chosen: Subset) -> Array:

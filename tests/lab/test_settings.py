@@ -1,10 +1,15 @@
 """The settings of studies are those of the paper, where they say so."""
 
+import jax.numpy as jnp
 import pytest
 
+from rumjax import launch, models, training
+from rumjax.data import augmentation
 from rumjax.errors import InvalidInputError
-from rumjax.lab import settings, spaces
+from rumjax.lab import experiment, settings, spaces
+from rumjax.lab.building import with_augmentation
 from rumjax.unlearn import ALGORITHMS
+from tests.shipped import with_images
 
 PAPER = {  # model, epochs, schedule, milestones, augmentation
     "cifar10": ("resnet18", 30, "cosine", None, "none"),
@@ -58,6 +63,38 @@ def test_every_algorithm_that_can_be_tuned_has_a_space(table):
 @pytest.mark.parametrize("name", settings.SETTINGS)
 def test_settings_search_what_the_paper_compares(name):
     assert settings.setting(name)["spaces"].keys() == spaces.PAPER_SPACES.keys()
+
+
+@pytest.mark.parametrize("name", settings.NETWORKS)
+def test_other_networks_on_cifar_10_can_be_studied_as_the_papers_are(name):
+    network = settings.setting(name)
+    assert network["data"] == settings.setting("cifar10")["data"]
+    config = launch.configuration(f"difficulty.py:{name}")
+    assert config["model"] == {"name": name.removeprefix("cifar10_"), "bfloat16": False}
+    assert config["methods"].keys() == settings.PAPER_SPACES.keys()
+    recipe = training.recipe(
+        models.build(config["model"]["name"], 10), **with_augmentation(config["training"])
+    )
+    assert float(recipe.rate(jnp.float32(recipe.epochs))) < 0.01
+    assert float(recipe.rate(recipe.warm_up)) == 1
+
+
+def test_transformers_descend_by_adamw_at_rates_of_its_own():
+    for name in ("cifar10_vit_ti4", "cifar10_vit_s4"):
+        network = settings.setting(name)
+        assert network["training"]["optimizer"] == network["unlearning"]["optimizer"] == "adamw"
+        rates = [each.get("learning_rate") for each in network["spaces"].values()]
+        assert set(rates) == {None, ("log", 1e-5, 1e-3)}
+    assert settings.setting("cifar10")["spaces"]["salun"]["learning_rate"] == ("log", 0.005, 0.1)
+
+
+def test_a_study_of_a_transformer_can_be_built(tmp_path):
+    config = launch.configuration("difficulty.py:cifar10_vit_ti4")
+    run = experiment.build(with_images(config, tmp_path / "data.npz", 32, 3, 10))
+    finetune = next(one for one in run.methods if one.name == "finetune").select["all"]
+    assert (finetune.optimizer, run.recipe.optimizer) == ("adamw", "adamw")
+    assert float(finetune.weight_decay) == pytest.approx(5e-4)
+    assert finetune.augmentation == run.recipe.augmentation == augmentation("crop_flip_cutout")
 
 
 def test_tiny_imagenet_has_levels_of_entanglement_of_its_own():
