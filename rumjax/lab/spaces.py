@@ -5,7 +5,7 @@ from typing import Any
 Space = dict[str, tuple[Any, ...]]
 """Values by option, or ("log", low, high) or ("uniform", low, high)."""
 
-PAPER_SPACES = {
+PAPER_SPACES: dict[str, Space] = {
     "finetune": {"learning_rate": ("log", 0.01, 0.1), "epochs": (10,)},
     "l1_sparse": {
         "learning_rate": ("log", 0.005, 0.1),
@@ -32,7 +32,7 @@ PAPER_SPACES = {
     },
 }
 """The ranges of Zhao et al., NeurIPS 2024, and smaller steps of `influence` than its 1 to 100."""
-SMALL_SPACES = {
+SMALL_SPACES: dict[str, Space] = {
     "finetune": {"learning_rate": (0.02, 0.05, 0.1, 0.2), "epochs": (4,)},
     "l1_sparse": {"learning_rate": (0.05, 0.1), "penalty": (1e-5, 1e-4), "epochs": (4,)},
     "neggrad": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "epochs": (2, 5)},
@@ -43,7 +43,7 @@ SMALL_SPACES = {
     "salun": {"learning_rate": (0.05, 0.1, 0.2), "mask_fraction": (0.3, 0.6), "epochs": (3,)},
 }
 RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-MEDIUM_SPACES = {
+MEDIUM_SPACES: dict[str, Space] = {
     "finetune": {"learning_rate": RATES, "epochs": (4,)},
     "l1_sparse": {"learning_rate": RATES[1:5], "penalty": (1e-6, 1e-5), "epochs": (4,)},
     "neggrad": {"learning_rate": (3e-5, 1e-4, 3e-4, 1e-3), "epochs": (2, 5)},
@@ -146,12 +146,12 @@ EMBEDDED_SPACES: dict[str, Space] = {
     },
     "scrub": {"learning_rate": ("log", 0.002, 0.05), "max_epochs": (1, 3), "epochs": (6,)},
     "bad_teacher": {
-        "learning_rate": ("log", 1e-4, 1e-2),
+        "learning_rate": ("log", 1e-3, 0.03),
         "teacher": ("random", "uniform"),
-        "epochs": (1, 6),
+        "epochs": (6,),
     },
     "lotus": {"learning_rate": ("log", 1e-4, 1e-2), "alpha": (2.0, 8.0), "epochs": (6,)},
-    "delete": {"learning_rate": ("log", 1e-4, 0.1), "epochs": (6, 20)},
+    "delete": {"learning_rate": ("log", 3e-4, 0.02), "epochs": (6, 20)},
     "regun": {
         "learning_rate": ("log", 0.003, 0.1),
         "forget_weight": ("uniform", 0.1, 0.9),
@@ -173,9 +173,19 @@ EMBEDDED_SPACES: dict[str, Space] = {
         "mask_fraction": ("uniform", 0.3, 0.7),
         "epochs": (6,),
     },
-    "amun": {"learning_rate": ("log", 0.005, 0.2), "decay_every": (2, 6), "epochs": (6,)},
-    "boundary_shrink": {"learning_rate": ("log", 1e-5, 1e-2), "epochs": (6, 20)},
-    "boundary_expand": {"learning_rate": ("log", 1e-5, 1e-2), "epochs": (6, 20)},
+    "amun": {
+        "learning_rate": ("log", 0.01, 0.2),
+        "variant": ("full", "adversarial_only"),
+        "decay": (1.0, 0.1),
+        "decay_every": (3,),
+        "epochs": (6,),
+    },
+    "boundary_shrink": {
+        "learning_rate": ("log", 1e-4, 0.03),
+        "bound": (0.03, 0.1),
+        "epochs": (6, 20),
+    },
+    "boundary_expand": {"learning_rate": ("log", 1e-4, 0.1), "epochs": (6, 20)},
     "unsir": {"learning_rate": ("log", 0.001, 0.05), "epochs": (2,)},
     "localized_reset": {
         "learning_rate": ("log", 0.02, 0.3),
@@ -188,10 +198,10 @@ EMBEDDED_SPACES: dict[str, Space] = {
         "epochs": (6,),
     },
     "ct": {"learning_rate": ("log", 0.01, 0.3), "epochs": (6,)},
-    "ssd": {"alpha": ("log", 0.5, 30), "dampening": ("log", 0.1, 10)},
-    "lfssd": {"alpha": ("log", 0.5, 30), "dampening": ("log", 0.1, 10)},
-    "assd": {"dampening": ("log", 0.01, 1)},
-    "fisher_noise": {"alpha": ("log", 1e-9, 1e-5)},
+    "ssd": {"alpha": ("log", 1, 30), "dampening": ("log", 0.3, 10)},
+    "lfssd": {"alpha": ("log", 0.3, 5), "dampening": ("log", 0.3, 3)},
+    "assd": {"dampening": ("log", 0.03, 3), "importance": ("example", "batch")},
+    "fisher_noise": {"alpha": ("log", 1e-7, 1e-4), "per_unit": (False, True)},
     "influence": {"alpha": ("log", 0.03, 3), "damping": (0.01, 0.1)},
 }
 """Ranges for the embedded images, of every algorithm: at most a third of the 18 epochs in which
