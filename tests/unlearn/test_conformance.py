@@ -63,7 +63,7 @@ def unlearner(name):
     taken = inspect.signature(factory).parameters
     if "options" in taken and "epochs" not in options:
         options["epochs"] = 2
-    if "batch_size" in taken or "options" in taken:
+    if {"batch_size", "options"} & taken.keys():
         options["batch_size"] = 8
     made = factory(MODEL, **options)
     shapes = {"N": SIZE, "K": CLASSES}
