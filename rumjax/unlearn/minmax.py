@@ -111,7 +111,7 @@ def sharp_minmax(  # type: ignore[misc]  # an option has another default here
       mask_fraction: fraction of the parameters that move for S; the authors search .1–.5.
       saliency: see `rumjax.salun`.
       forget_loss_cap: see `rumjax.neggrad_plus`.
-      sharpness: "sam"; "asam", which the authors found best; or "none", for comparison.
+      sharpness: "sam" or "asam", which the authors both report; or "none", for comparison.
       **options: see `SgdOptions`; sharpness_strength is that of R, and its negative that of S.
 
     Raises:
