@@ -177,8 +177,9 @@ def datamodel_matching(
     (After Georgiev et al., ICLR 2025, who match logits; that it is margins φ = log p_y / (1 − p_y)
     is ours, since banks keep margins.) φ* = φ_θo + the effect of removing S, as a linear datamodel
     predicts it, see `rumjax.scores.removal_effect`; R′ is a part of R, drawn once. No model is
-    retrained for a request, but there must be a bank. How good the prediction is is said beside it:
-    it is for small requests only.
+    retrained for a request, but there must be a bank. In runs of configurations an example's own
+    coefficient is not penalized, and errors of the prediction are said beside it: what examples do
+    to each other is predicted for small requests only.
 
     φ* are of images as they are, and are matched on those: there is no augmentation. Authors' code
     was not at hand, so that optimizer, rate and the size of R′ are ours. It is made for examples as

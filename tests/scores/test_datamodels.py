@@ -73,7 +73,7 @@ def test_the_penalty_is_that_which_predicts_left_out_models_best(monkeypatch):
 
 
 def test_standard_errors_are_those_of_noise_that_is_drawn_again():
-    # Noise of standard deviation 1; 30 examples of 6 000, 400 models.
+    # Noise of standard deviation 1; 30 examples of 400, and 100 models.
     random = np.random.default_rng(4)
     memberships = random.random((100, 400)) < 0.5
     forget = np.arange(30)
