@@ -20,6 +20,7 @@ from rumjax.mesh import across_devices
 from rumjax.models import Model
 from rumjax.models.checks import check_model
 from rumjax.sampling import shuffled, steps_per_pass
+from rumjax.sharpness import RADII, SHARPNESS, sharpened
 from rumjax.types import (
     Array,
     Batch,
@@ -101,10 +102,14 @@ class Sgd:
     statistics are used and stay as they are"""
     optimizer: str = static()
     """one of `OPTIMIZERS`, see `SgdOptions`"""
+    sharpness: str = static()
+    """one of `SHARPNESS`, see `SgdOptions`"""
     epochs: int
     learning_rate: Array
     momentum: Array
     weight_decay: Array
+    sharpness_radius: Array
+    sharpness_strength: Array
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
         """Returns the state before the first epoch: no momentum yet."""
@@ -190,6 +195,15 @@ class Sgd:
             return value.astype(jnp.float32), after
 
         (value, after), gradient = jax.value_and_grad(objective, has_aux=True)(variables.params)
+        if self.sharpness != "none":
+            gradient = sharpened(
+                lambda params: jax.grad(objective, has_aux=True)(params)[0],
+                variables.params,
+                gradient,
+                adaptive=self.sharpness == "asam",
+                radius=self.sharpness_radius,
+                strength=self.sharpness_strength,
+            )
         if transform is not None:
             gradient = transform(gradient)
 
@@ -324,6 +338,13 @@ class SgdOptions(TypedDict, total=False):
     """applied to uint8 images inside the compiled step (none)"""
     batch_norm: str
     """"update" (the default) or "freeze", see `Sgd`"""
+    sharpness: str
+    """"none" (the default); or, at two gradients a step, "sam", which takes them a little uphill
+    and so finds flat minima, or "asam", in units of each parameter's magnitude"""
+    sharpness_radius: ArrayLike | None
+    """how far uphill (0.1, and 1.0 of "asam")"""
+    sharpness_strength: ArrayLike
+    """1 for SAM (the default), 0 for none; below 0, sharp minima are sought"""
 
 
 def number_leaf(what: str, value: ArrayLike, *, least: float = 0.0, most: float = np.inf) -> Array:
@@ -348,6 +369,9 @@ def sgd_fields(
     weight_decay: ArrayLike = 5e-4,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (frozen)
     batch_norm: str = "update",
+    sharpness: str = "none",
+    sharpness_radius: ArrayLike | None = None,
+    sharpness_strength: ArrayLike = 1.0,
     **unknown: Any,
 ) -> dict[str, Any]:
     """Returns the validated fields of `Sgd`, for the factories of its records.
@@ -362,6 +386,10 @@ def sgd_fields(
         raise InvalidInputError(
             f"augmentation: wanted rumjax.data.augmentation(name), got {shown(augmentation)}"
         )
+    check_choice("sharpness", sharpness, SHARPNESS)
+    if sharpness == "none" and sharpness_radius is not None:
+        raise InvalidInputError("sharpness_radius: it needs sharpness='sam' or 'asam'")
+    radius = RADII[sharpness] if sharpness_radius is None else sharpness_radius
     return {
         "model": check_model(model),
         "epochs": check_count("epochs", epochs),
@@ -372,4 +400,7 @@ def sgd_fields(
         "learning_rate": number_leaf("learning_rate", learning_rate),
         "momentum": number_leaf("momentum", momentum, most=1.0),
         "weight_decay": number_leaf("weight_decay", weight_decay),
+        "sharpness": sharpness,
+        "sharpness_radius": number_leaf("sharpness_radius", radius),
+        "sharpness_strength": number_leaf("sharpness_strength", sharpness_strength, least=-np.inf),
     }

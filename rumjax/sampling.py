@@ -42,9 +42,19 @@ def sample(key: Key, subset: Subset, size: ArrayLike) -> Subset:
 
 def share(key: Key, subset: Subset, fraction: ArrayLike) -> Subset:
     """Draws a share of a subset without replacement, rounded up; see `sample`."""
-    # .3 of 10 is a little more than 3 in float32.
-    size = jnp.ceil(fraction * subset.size - 1e-3)
-    return sample(key, subset, size.astype(jnp.int32))
+    return sample(key, subset, share_size(fraction, subset.size))
+
+
+def share_size(fraction: ArrayLike, size: ArrayLike) -> Array:
+    """Returns how many examples a share of so many has, rounded up; int32[].
+
+    Examples:
+      >>> [int(share_size(0.3, size)) for size in (0, 1, 10, 45_000)]
+      [0, 1, 3, 13500]
+    """
+    # A little less, since .3 of 10 is more than 3 in float32.
+    exact = jnp.float32(fraction) * jnp.float32(size)
+    return jnp.ceil(exact * (1 - 2.5e-7)).astype(jnp.int32)
 
 
 def union(first: Subset, second: Subset) -> Subset:

@@ -38,7 +38,7 @@ def write_data(path, side, channels, classes):
     np.savez(path, **arrays)
 
 
-STUDIES = ("difficulty", "refinement", "proxies", "requests")
+STUDIES = ("algorithms", "difficulty", "refinement", "proxies", "requests")
 TRACED = [path.name for path in CONFIGS if path.stem not in STUDIES]
 TRACED += [f"difficulty.py:{name}" for name in settings.SETTINGS if name not in settings.NETWORKS]
 OTHER_NETWORKS = [f"difficulty.py:{name}" for name in settings.NETWORKS]
@@ -51,8 +51,8 @@ def with_images(config, path, *shape):
     return {**config, "data": {"name": "npz", "data_dir": str(path)}}
 
 
-CASES, METHODS = {"requests": 3}, {"difficulty": 3}
-"""of studies in which more of the same would follow; other configurations run every algorithm"""
+CASES, METHODS = {"requests": 3, "algorithms": 1}, {"difficulty": 3, "algorithms": 2}
+"""of studies in which more of the same would follow"""
 
 
 def shrunk(config):
@@ -61,9 +61,8 @@ def shrunk(config):
     most = {"epochs": 3, "max_epochs": 1}
 
     def small(options):
-        firsts = {
-            key: each[0] if isinstance(each, tuple) else each for key, each in options.items()
-        }
+        values = {key: each for key, each in options.items() if isinstance(each, tuple)}
+        firsts = {**options, **settings.first(values)}
         return {key: min(each, most.get(key, each)) for key, each in firsts.items()}
 
     def brief(method):
@@ -78,7 +77,7 @@ def shrunk(config):
     def fewer(section, size):
         return {**section, "forget": {**section["forget"], "size": size}}
 
-    kind = config.get("study", {}).get("kind")
+    kind = config.get("study", {}).get("kind", config["name"])
     cases = {
         name: fewer(case, 5 if "after" in case else 3)
         for name, case in list(config.get("cases", {}).items())[: CASES.get(kind)]
@@ -103,6 +102,9 @@ def shrunk(config):
         used = {part["algorithm"] for one in methods.values() for part in one["select"].values()}
         tuning["grids"] = {
             name: grid for name, grid in tuning["grids"].items() if name in used | set(methods)
+        }
+        tuning["select"] = {
+            name: chosen for name, chosen in tuning.get("select", {}).items() if name in methods
         }
     study = dict(config.get("study", {}))
     if "size" in study:

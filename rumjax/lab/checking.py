@@ -15,8 +15,9 @@ from rumjax.errors import InvalidInputError, check_choice
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab.building import refinement
 from rumjax.lab.config import STUDY_NEEDS
-from rumjax.lab.experiment import Case, Run
+from rumjax.lab.experiment import Case, Run, unknown_of
 from rumjax.lab.grids import check_grid, is_by_part, is_range, settings
+from rumjax.lab.informing import HELD_OUT
 from rumjax.lab.methods import SCORES, Method
 from rumjax.lab.options import accepted, check_signature, typed
 from rumjax.lab.search import check_budget
@@ -117,6 +118,11 @@ def check_validation(run: Run) -> None:
     ]
     if "holdout_retraining" in run.on_demand:
         needs.append("the score holdout_retraining")
+    needs += [
+        f"methods.{method.name}, which learns from it,"
+        for method in run.methods
+        if unknown_of(method) & set(HELD_OUT)
+    ]
     if tuning is not None and tuning.criterion == "validation":
         needs.append('tuning.criterion "validation"')
     if needs:

@@ -126,6 +126,11 @@ def load_oracle(context: CaseContext, seed: int) -> Variables:
     return _load(context, context.place, files.oracle("reference", seed))
 
 
+def load_teacher(context: CaseContext, number: int) -> Variables:
+    """Loads a model retrained without the case's forget set that judges nobody."""
+    return _load(context, context.place, files.teacher(number))
+
+
 def load_of_bank(context: Context, model: int) -> Variables:
     """Loads a model of the bank."""
     return _load(context, context.work, files.bank_model(model))

@@ -9,7 +9,7 @@ from rumjax.errors import check_choice
 from rumjax.lab import files
 from rumjax.lab.bringing import content_of_original
 from rumjax.lab.config import Config
-from rumjax.lab.experiment import Case, Run
+from rumjax.lab.experiment import Case, Run, unknown_of
 from rumjax.lab.files import STAGES
 from rumjax.lab.methods import Method
 from rumjax.lab.sections import Forget
@@ -118,6 +118,7 @@ def case_patterns(case: Case, *, audited: bool) -> dict[str, tuple[str, ...]]:
         "forget_sets": (files.FORGET_SETS, files.FORGET_TABLE, files.HARDNESS),
         "oracle": (
             files.checkpoint(files.oracle("*", "*")),
+            files.checkpoint(files.teacher("*")),
             *(files.row(name, "*") for name in oracles),
             *(files.answers(name, "*") for name in oracles),
         ),
@@ -182,12 +183,14 @@ def configurations(run: Run) -> dict[str, Any]:
         depends[f"oracle{own}"] = judged
         for method in case.methods:
             options = {"method": method.options, **searched_by(run, case, method)}
+            options |= informed_by(run, case, method)
             depends[f"unlearn{own}/{method.name}"] = judged | options
         if config.audit is not None:
             audited = {**forget, **bank, "share": config.audit.share}
             depends[f"audit{own}/{files.RETRAIN}"] = audited
             for method in case.methods:
                 options = {"method": method.options, **searched_by(run, case, method)}
+                options |= informed_by(run, case, method)
                 depends[f"audit{own}/{method.name}"] = audited | options
     return depends
 
@@ -207,6 +210,23 @@ def searched_by(run: Run, case: Case, method: Method) -> dict[str, Any]:
         return {"tuning": {**options, "select": select, "grids": grids}}
     chosen = methods[tuning.like[method.name]] if method.name in tuning.like else method
     return {"tuning": {**options, "grid": tuning.grid(chosen.name, chosen.algorithm)}}
+
+
+def informed_by(run: Run, case: Case, method: Method) -> dict[str, Any]:
+    """Returns what a method is told of teachers or of the bank depends on, as far as it asks."""
+    # A method whose unlearners are selected may use those of its candidates.
+    tuning = run.config.tuning
+    selection = None if tuning is None else tuning.selection(method.name)
+    candidates = () if selection is None else selection.candidates
+    users = [other for other in case.methods if other.name in (method.name, *candidates)]
+    facts = {name for user in users for name in unknown_of(user)}
+    bank, depends = run.config.bank, {}
+    if "oracle_logits" in facts:
+        depends["matching_oracles"] = bank.matching_oracles
+    if "datamodel_margins" in facts:
+        sizes = {"fraction": bank.fraction, "seed": bank.seed, "models": bank.models}
+        depends["datamodel"] = sizes  # type: ignore[assignment]
+    return depends
 
 
 def content_of(forget: Forget) -> dict[str, Any]:

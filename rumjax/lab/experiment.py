@@ -28,6 +28,7 @@ from rumjax.models import Model
 from rumjax.scores import EXTRA_PROXIES, has_published
 from rumjax.training import Recipe, recipe
 from rumjax.types import AnyArray, Splits
+from rumjax.unlearn.steps import unknown_facts
 
 ON_DEMAND = ("entanglement", *EXTRA_PROXIES)
 """Scores that are made only where something in the run uses them."""
@@ -52,6 +53,11 @@ class Case:
     """The case whose unlearned models this one goes on from."""
     goes_on: bool = False
     """Whether another case goes on from this one's unlearned models, so that they are kept."""
+
+    @property
+    def unknown_facts(self) -> set[str]:
+        """The names of the facts that have to be found out for its methods."""
+        return {name for method in self.methods for name in unknown_of(method)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +110,13 @@ class Run:
 
     @property
     def trains_bank(self) -> bool:
-        """Says whether the run has a bank, for scores or for audits."""
-        return self.needs_bank or self.config.audit is not None
+        """Says whether the run has a bank, for scores, audits or datamodels."""
+        return self.needs_bank or self.config.audit is not None or self.has_datamodels
+
+    @property
+    def has_datamodels(self) -> bool:
+        """Says whether a method learns what a datamodel of the bank predicts."""
+        return any("datamodel_margins" in case.unknown_facts for case in self.cases)
 
     @property
     def keeps_bank(self) -> bool:
@@ -117,6 +128,11 @@ class Run:
         """The scores of `ON_DEMAND` that anything in the run uses."""
         in_use = self.scores_in_use
         return tuple(name for name in ON_DEMAND if name in in_use)
+
+
+def unknown_of(method: Method) -> set[str]:
+    """Returns the names of the facts that have to be found out for a method's unlearners."""
+    return {name for one in method.select.values() for name in unknown_facts(one)}
 
 
 def build(config: Mapping[str, Any]) -> Run:

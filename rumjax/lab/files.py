@@ -87,6 +87,11 @@ def oracle(which: str, seed: int | str) -> str:
     return f"oracle_{which}_seed{seed}"
 
 
+def teacher(number: int | str) -> str:
+    """Names a model retrained without S that methods may learn from, and that judges nobody."""
+    return f"teacher_{number}"
+
+
 def unlearned(method: str, seed: int | str) -> str:
     """Names the model of a seed after a method."""
     return f"unlearned_{method}_seed{seed}"

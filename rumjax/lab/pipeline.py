@@ -93,12 +93,13 @@ def run_experiment(
 
         # Retrain models without S: the oracles θr that all others are compared with. Unlearn S by
         # every method on every seed, and from models of the bank where audits need that.
-        references = oracles.batch(case, "reference")
+        references, teachers = oracles.batch(case, "reference"), oracles.teachers(case)
         jobs.make(
             references,
+            teachers,
             oracles.batch(case, "second", after=[references]),
-            unlearning.batch(case, after=[references]),
-            audited_models.batch(case),
+            unlearning.batch(case, after=[references, teachers]),
+            audited_models.batch(case, after=[teachers]),
         )
 
         # Audit the unlearned models one example at a time, if audits are asked for.

@@ -19,6 +19,7 @@ from rumjax.lab.answers import keeper, reader
 from rumjax.lab.building import refinement
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import settings
+from rumjax.lab.informing import blank
 from rumjax.lab.methods import SCORES, Method
 from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.originals import watcher
@@ -32,6 +33,7 @@ from rumjax.unlearn import Step, chain
 from rumjax.unlearn.ascent import NegGrad, NegGradPlus
 from rumjax.unlearn.distillation import Scrub
 from rumjax.unlearn.finetuning import Finetune, L1Sparse
+from rumjax.unlearn.matching import DatamodelMatching, Matching, OracleMatching
 from rumjax.unlearn.newton import Influence
 from rumjax.unlearn.nothing import Original
 from rumjax.unlearn.relabelling import RandomLabel, SalUn
@@ -113,7 +115,8 @@ def steps_of(
     """Returns a method's steps on a task of the right sizes."""
     labels = np.asarray(run.data.train.labels)
     refine = refinement(method, scores_of(run), labels, seed)
-    return rum(forget, retain, refine=refine, select=method.select, order=method.order)
+    steps = rum(forget, retain, refine=refine, select=method.select, order=method.order)
+    return blank(steps, run.size + len(run.data.test.labels), run.data.num_classes)
 
 
 # Models, stage by stage
@@ -169,6 +172,9 @@ def of_case(
     training = chain(task([], run.size), run.recipe)
     retraining = chain(task(forget_set.forget, run.size), run.recipe)
     yield Group("oracles", f"{where}oracle", len(files.ORACLES) * len(run.seeds), retraining)
+    if "oracle_logits" in case.unknown_facts:
+        teachers = run.config.bank.matching_oracles
+        yield Group("oracles", f"{where}oracle to match", teachers, retraining)
     if run.config.tuning is not None and case.after is None:
         seeds = len(run.config.tuning.seeds)
         watch = watcher(run.model, run.size, ("probabilities",))
@@ -289,7 +295,7 @@ def _larger(one: Step, other: Step) -> Step:
 
 def prepares(unlearner: Any) -> bool:
     """Says whether an unlearner does more before its first epoch than take variables over."""
-    plain = {Sgd.init, Recipe.init, Influence.init, Scrub.init, Original.init}
+    plain = {Sgd.init, Recipe.init, Influence.init, Scrub.init, Original.init, Matching.init}
     return type(unlearner).init not in plain
 
 
@@ -322,6 +328,12 @@ def _scrub(unlearner: Scrub, forget: int, retain: int) -> float:
     return (1 + FORWARD) * (most + _pass(unlearner, retain))
 
 
+def _matching(unlearner: Matching, forget: int, retain: int) -> float:
+    """Counts passes over S and the sample of R."""
+    sample = min(round(float(unlearner.ratio) * forget), retain)
+    return _pass(unlearner, forget + sample)
+
+
 def _influence(unlearner: Influence, forget: int, retain: int) -> float:
     """Counts mean gradients and the Fisher's, there and back; not the linear algebra."""
     used = min(unlearner.fisher_examples, retain)
@@ -339,6 +351,8 @@ BATCHES: Mapping[type, Callable[[Any, int, int], float]] = {
     SalUn: lambda one, forget, retain: _pass(one, forget + retain),
     Scrub: _scrub,
     Influence: _influence,
+    OracleMatching: _matching,
+    DatamodelMatching: _matching,
 }
 """How the batches of each algorithm are counted, by its record."""
 

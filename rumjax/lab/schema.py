@@ -37,6 +37,9 @@ class Descent:
         "of the images: none, flip, crop_flip, or crop_flip_cutout", default="none"
     )
     batch_norm: str = option("update batch statistics, or freeze them", default="update")
+    sharpness: str = option("none, or sam or asam, which seek flat minima", default="none")
+    sharpness_radius: float | None = option("how far uphill sam and asam look", default=None)
+    sharpness_strength: float = option("1 for sam, below 0 for sharp minima", default=1.0)
 
 
 @dataclasses.dataclass(frozen=True)

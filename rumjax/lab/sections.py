@@ -66,6 +66,9 @@ class Bank:
         default="auto",
     )
     checkpoints: bool = option("whether models are kept, not only their answers", default=False)
+    matching_oracles: int = option(
+        "models retrained without S for methods that match oracles, which judge nobody", default=4
+    )
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -73,6 +76,7 @@ class Bank:
             raise InvalidInputError(f"bank.models: wanted at most {MOST_MODELS}, got {self.models}")
         check_number("bank.fraction", self.fraction, most=1.0)
         check_seed("bank.seed", self.seed)
+        check_count("bank.matching_oracles", self.matching_oracles)
         check_most("bank.per_device", self.per_device)
 
 

@@ -14,37 +14,11 @@ from ml_collections import ConfigDict
 
 from rumjax.errors import check_choice
 from rumjax.lab.methods import rum, strategies
+from rumjax.lab.spaces import MEDIUM_SPACES, PAPER_SPACES, SMALL_SPACES
 
 Setting = dict[str, Any]
 
 PAPER_SGD = {"batch_size": 256, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
-PAPER_SPACES: dict[str, dict[str, Any]] = {
-    "finetune": {"learning_rate": ("log", 0.01, 0.1), "epochs": (10,)},
-    "l1_sparse": {
-        "learning_rate": ("log", 0.005, 0.1),
-        "penalty": ("log", 1e-6, 1e-4),
-        "epochs": (10,),
-    },
-    "neggrad": {"learning_rate": ("log", 1e-4, 0.1), "epochs": (5, 10)},
-    "neggrad_plus": {
-        "learning_rate": ("log", 0.01, 0.05),
-        "beta": ("uniform", 0.85, 0.99),
-        "epochs": (5,),
-    },
-    "scrub": {
-        "learning_rate": ("log", 5e-4, 0.01),
-        "max_epochs": (2, 3, 4, 5),
-        "epochs": (6, 10),
-    },
-    "influence": {"alpha": ("log", 0.01, 100), "damping": (0.001, 0.01, 0.1)},
-    "random_label": {"learning_rate": ("log", 0.01, 0.1), "epochs": (10,)},
-    "salun": {
-        "learning_rate": ("log", 0.005, 0.1),
-        "mask_fraction": ("uniform", 0.3, 0.7),
-        "epochs": (5, 10),
-    },
-}
-"""The ranges of the paper, and smaller steps of `influence` than its 1 to 100."""
 PAPER: Setting = {
     "seed": 0,
     "seeds": 3,
@@ -144,32 +118,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 None of these recipes was run in full by the authors of this file.
 """
 
-SMALL_SPACES = {
-    "finetune": {"learning_rate": (0.02, 0.05, 0.1, 0.2), "epochs": (4,)},
-    "l1_sparse": {"learning_rate": (0.05, 0.1), "penalty": (1e-5, 1e-4), "epochs": (4,)},
-    "neggrad": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "epochs": (2, 5)},
-    "neggrad_plus": {"learning_rate": (0.01, 0.03), "beta": (0.9, 0.95, 0.98), "epochs": (3,)},
-    "scrub": {"learning_rate": (0.005, 0.02), "max_epochs": (1, 2), "epochs": (4,)},
-    "influence": {"alpha": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "damping": (0.01, 0.1)},
-    "random_label": {"learning_rate": (0.02, 0.05, 0.1), "epochs": (3,)},
-    "salun": {"learning_rate": (0.05, 0.1, 0.2), "mask_fraction": (0.3, 0.6), "epochs": (3,)},
-}
-RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-MEDIUM_SPACES = {
-    "finetune": {"learning_rate": RATES, "epochs": (4,)},
-    "l1_sparse": {"learning_rate": RATES[1:5], "penalty": (1e-6, 1e-5), "epochs": (4,)},
-    "neggrad": {"learning_rate": (3e-5, 1e-4, 3e-4, 1e-3), "epochs": (2, 5)},
-    "neggrad_plus": {
-        "learning_rate": (0.01, 0.03),
-        "beta": (0.9, 0.95, 0.98, 0.99),
-        "epochs": (3,),
-    },
-    "scrub": {"learning_rate": (5e-4, 1e-3, 2e-3, 5e-3), "max_epochs": (1, 2), "epochs": (4,)},
-    "influence": {"alpha": (0.03, 0.1, 0.3, 1.0, 3.0), "damping": (0.01, 0.1)},
-    "random_label": {"learning_rate": RATES[:5], "epochs": (3,)},
-    "salun": {"learning_rate": RATES[1:5], "mask_fraction": (0.3, 0.6), "epochs": (3,)},
-}
-"""Values for ten times as many images, and so ten times as many steps in an epoch."""
 SMALL: Setting = {
     "seed": 0,
     "seeds": 3,

@@ -16,6 +16,7 @@ from rumjax.lab.answers import Answers, read_answers, reader
 from rumjax.lab.context import CaseContext, load_oracle, load_original, stage_key, with_validation
 from rumjax.lab.difficulty import Matching, match
 from rumjax.lab.grids import fingerprint
+from rumjax.lab.informing import Informant
 from rumjax.lab.making import Job, steps_of
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
@@ -123,7 +124,8 @@ class Trials:
             key = stage_key(tuning.seeds[0], "difficulty")
             self.matching = match(context.run, key, self.data, forget_set, unseen)
 
-        # Models that several trials need are loaded once.
+        # Models that several trials need are loaded once, and facts found out once.
+        self.informant = Informant(context, len(self.data.labels))
         self.read = reader(context.run.model)
         self.reference = functools.cache(self._reference)
         self.start = functools.cache(lambda seed: load_original(context, seed))
@@ -215,6 +217,7 @@ class Trials:
         start = self.start(seed)
         scores = scores_for(self.context, method, self.scores, start, seed)
         steps = steps_of(self.context, method, scores, self.forget_set, seed)
+        steps = self.informant.informed(steps, start, seed)
         return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start, method.name)
 
     def judge(self, seed: int, result: ensemble.Result) -> float:

@@ -1,5 +1,6 @@
 """Scores of examples and of forget sets: memorization, its proxies, entanglement."""
 
+from rumjax.scores.datamodels import Effect, removal_effect
 from rumjax.scores.entanglement import distances, entanglement_score, mmd_squared
 from rumjax.scores.estimators import (
     Tally,
@@ -32,6 +33,7 @@ __all__ = [
     "EXTRA_PROXIES",
     "GRADIENT_PROXIES",
     "PROXIES",
+    "Effect",
     "Tally",
     "TrainingDynamics",
     "about_published",
@@ -50,6 +52,7 @@ __all__ = [
     "publish",
     "published",
     "random_subset",
+    "removal_effect",
     "symmetric_kl",
     "tally",
 ]

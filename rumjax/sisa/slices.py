@@ -30,11 +30,18 @@ from rumjax.unlearn.steps import Step
 
 NUMBERS = (
     *("epochs", "batch_size", "learning_rate", "schedule", "milestones", "decay"),
-    *("momentum", "weight_decay", "batch_norm"),
-    *("optimizer", "warm_up", "label_smoothing"),
+    *("momentum", "weight_decay", "batch_norm", "warm_up", "label_smoothing"),
+    *("optimizer", "sharpness", "sharpness_radius", "sharpness_strength"),
 )
 """the fields of a recipe that an ensemble remembers"""
-LATER = {"optimizer": "sgd", "warm_up": 0.0, "label_smoothing": 0.0}
+LATER = {
+    "warm_up": 0.0,
+    "label_smoothing": 0.0,
+    "optimizer": "sgd",
+    "sharpness": "none",
+    "sharpness_radius": 0.0,
+    "sharpness_strength": 1.0,
+}
 """fields that ensembles of earlier versions do not name, and what those were trained by"""
 
 

@@ -95,7 +95,7 @@ def neggrad(
     """
     return NegGrad(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
-        forget_loss_cap=_cap(forget_loss_cap),
+        forget_loss_cap=cap_leaf(forget_loss_cap),
     )
 
 
@@ -130,11 +130,11 @@ def neggrad_plus(
     return NegGradPlus(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
         beta=number_leaf("beta", beta, most=1.0),
-        forget_loss_cap=_cap(forget_loss_cap),
+        forget_loss_cap=cap_leaf(forget_loss_cap),
     )
 
 
-def _cap(value: ArrayLike | None) -> Array:
+def cap_leaf(value: ArrayLike | None) -> Array:
     """Returns the cap as a leaf, infinite if there is none."""
     if value is None:
         return jnp.float32(jnp.inf)

@@ -1,11 +1,9 @@
 """Random relabelling of the forget set, of the whole network or of its salient parameters."""
 
-from collections.abc import Callable
 from typing import ClassVar, Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
@@ -28,6 +26,7 @@ from rumjax.types import (
     static,
 )
 from rumjax.unlearn.cards import card
+from rumjax.unlearn.ranking import count, largest_rank, rank
 
 SALIENCIES = {"mean": mean_gradient, "per_example": mean_gradient_magnitude}
 
@@ -92,38 +91,22 @@ def relabelled(key: Key, data: Dataset, forget: Subset, num_classes: int) -> Dat
 def largest(values: PyTree, fraction: ArrayLike) -> PyTree:
     """Returns booleans like `values`, True for the fraction of largest magnitude in the tree.
 
-    Exactly ⌊fraction · size⌋ entries are kept; ties go to the earlier leaf and entry. The smallest
-    magnitude that is kept is found bit by bit, which costs 31 sums instead of a sort.
+    Exactly ⌊fraction · size⌋ entries are kept; ties go to the earlier leaf and entry.
     """
     leaves, structure = jax.tree.flatten(values)
-    ranks = [_rank(leaf) for leaf in leaves]
+    ranks = [rank(leaf) for leaf in leaves]
     room = jnp.floor(fraction * sum(leaf.size for leaf in leaves)).astype(jnp.int32)
 
-    def count(kept: Callable[[Array], Array]) -> Array:
-        return sum((jnp.sum(kept(rank), dtype=jnp.int32) for rank in ranks), jnp.int32(0))
-
-    def set_bit(turn: Array, least: Array) -> Array:
-        higher = least | (jnp.int32(1) << (30 - turn))
-        return jnp.where(count(lambda rank: rank >= higher) >= room, higher, least)
-
     # All that exceed the smallest, and of those that equal it the first for which there is room.
-    least = jax.lax.fori_loop(0, 31, set_bit, jnp.int32(0))
-    room -= count(lambda rank: rank > least)
+    least = largest_rank(ranks, room)
+    room -= count(ranks, lambda part: part > least)
     kept = []
-    for rank in ranks:
-        ties = rank == least
-        numbered = jnp.cumsum(ties.ravel(), dtype=jnp.int32).reshape(rank.shape)
-        kept.append((rank > least) | (ties & (numbered <= room)))
+    for part in ranks:
+        ties = part == least
+        numbered = jnp.cumsum(ties.ravel(), dtype=jnp.int32).reshape(part.shape)
+        kept.append((part > least) | (ties & (numbered <= room)))
         room -= jnp.sum(ties, dtype=jnp.int32)
     return jax.tree.unflatten(structure, kept)
-
-
-def _rank(values: Array) -> Array:
-    """Returns whole numbers in the order of magnitudes, NaN below 0; int32, at least 0."""
-    # Bits of floats above 0 are in their order; what is smaller than a normal number counts as 0.
-    bits = jax.lax.bitcast_convert_type(jnp.abs(values).astype(jnp.float32), jnp.int32)
-    smallest = np.float32(np.finfo(np.float32).tiny).view(np.int32)
-    return jnp.where(jnp.isnan(values), 0, jnp.where(bits < smallest, 1, bits))
 
 
 @card("CE on R ∪ S, S with wrong labels", "Golatkar et al., CVPR 2020", ("S", "R"))

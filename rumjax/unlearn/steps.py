@@ -112,6 +112,7 @@ def check_steps(
                 one = Task(*(part._replace(indices=part.indices[number]) for part in one))
             check_task(f"{what}, {step.name}", one, len(data.labels))
             check_forgets(f"{what}, {step.name}", step.unlearner, one)
+            check_whole_classes(f"{what}, {step.name}", step.unlearner, one, data)
     for unlearner in unlearners:
         check_classes(what, unlearner, data)
     check_models(what, parts, data)
@@ -189,6 +190,11 @@ def facts_of(unlearner: Any) -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for field in fields if "fact" in field.metadata}
 
 
+def unknown_facts(unlearner: Any) -> tuple[str, ...]:
+    """Returns the names of the facts that an unlearner has not been told yet."""
+    return tuple(name for name in facts_of(unlearner) if getattr(unlearner, name) is None)
+
+
 def check_forgets(what: str, unlearner: Unlearner[Any], task: Task) -> None:
     """Checks that there is something to forget, if the unlearner's class says `reads_forget`.
 
@@ -200,6 +206,26 @@ def check_forgets(what: str, unlearner: Unlearner[Any], task: Task) -> None:
         raise InvalidInputError(
             f"{what}: nothing is to be forgotten, and {type(unlearner).__name__} works on the "
             "forget set; name an example to forget, or use rumjax.finetune"
+        )
+
+
+def check_whole_classes(what: str, unlearner: Unlearner[Any], task: Task, data: Dataset) -> None:
+    """Checks that S is made of whole classes, if the unlearner's class says `whole_classes`.
+
+    Raises:
+      InvalidInputError: examples of a class of S are retained.
+    """
+    wanted = getattr(unlearner, "whole_classes", False)
+    if not wanted or is_traced(task.forget.size) or is_traced(data.labels):
+        return
+    labels = np.asarray(data.labels)
+    forget, retain = (labels[np.asarray(part.indices)[: int(part.size)]] for part in task)
+    both = np.intersect1d(forget, retain)
+    if both.size:
+        raise InvalidInputError(
+            f"{what}: {type(unlearner).__name__} forgets whole classes, and "
+            f"{int(np.sum(retain == both[0]))} examples of class {both[0]} are retained; name all "
+            "of them, or use another algorithm"
         )
 
 

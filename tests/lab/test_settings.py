@@ -6,7 +6,7 @@ import pytest
 from rumjax import launch, models, training
 from rumjax.data import augmentation
 from rumjax.errors import InvalidInputError
-from rumjax.lab import experiment, settings
+from rumjax.lab import experiment, settings, spaces
 from rumjax.lab.building import with_augmentation
 from rumjax.unlearn import ALGORITHMS
 from tests.shipped import with_images
@@ -55,10 +55,14 @@ def test_what_is_searched_lies_in_the_papers_ranges(name, algorithm):
         assert low <= min(numbers) <= max(numbers) <= high
 
 
+@pytest.mark.parametrize("table", [spaces.PUBLISHED_SPACES, spaces.EMBEDDED_SPACES])
+def test_every_algorithm_that_can_be_tuned_has_a_space(table):
+    assert table.keys() == ALGORITHMS.keys() - {"original", "retrain"}
+
+
 @pytest.mark.parametrize("name", settings.SETTINGS)
-def test_every_algorithm_that_can_be_tuned_has_a_space(name):
-    spaces = settings.setting(name)["spaces"]
-    assert spaces.keys() == ALGORITHMS.keys() - {"original", "retrain"}
+def test_settings_search_what_the_paper_compares(name):
+    assert settings.setting(name)["spaces"].keys() == spaces.PAPER_SPACES.keys()
 
 
 @pytest.mark.parametrize("name", settings.NETWORKS)
@@ -67,7 +71,7 @@ def test_other_networks_on_cifar_10_can_be_studied_as_the_papers_are(name):
     assert network["data"] == settings.setting("cifar10")["data"]
     config = launch.configuration(f"difficulty.py:{name}")
     assert config["model"] == {"name": name.removeprefix("cifar10_"), "bfloat16": False}
-    assert config["methods"].keys() == settings.PAPER_SPACES.keys()
+    assert config["methods"].keys() == spaces.PAPER_SPACES.keys()
     recipe = training.recipe(
         models.build(config["model"]["name"], 10), **with_augmentation(config["training"])
     )

@@ -21,6 +21,7 @@ from rumjax.lab.bank import ModelBank
 from rumjax.lab.building import refinement
 from rumjax.lab.context import CaseContext, load_of_bank, stage_key
 from rumjax.lab.dependencies import bank_header
+from rumjax.lab.informing import Informant
 from rumjax.lab.jobs import Batch
 from rumjax.lab.making import Job
 from rumjax.lab.methods import Method
@@ -135,8 +136,13 @@ def steps_for(
 # Making them
 
 
-def batch(context: CaseContext) -> Batch:
-    """Returns what lacks of the models of a case's audit: pairs of a method and a model."""
+def batch(context: CaseContext, *, after: Sequence[Batch] = ()) -> Batch:
+    """Returns what lacks of the models of a case's audit: pairs of a method and a model.
+
+    Args:
+      context: of a case, with the settings that its methods are to have.
+      after: the batches that have to be made before: teachers.
+    """
     missing: list[tuple[str, int]] = []
     total = 0
     if context.run.config.audit is not None:
@@ -156,6 +162,7 @@ def batch(context: CaseContext) -> Batch:
         names=missing,
         title="Audited models",
         total=total,
+        after=after,
     )
 
 
@@ -176,10 +183,10 @@ def make(context: CaseContext, names: Sequence[tuple[str, int]], advance: progre
     assigned = {one.model: one for one in assign(context, forget_sets.read(context))}
 
     # Make them, a method after the other.
-    read = reader(run.model)
+    read, informant = reader(run.model), Informant(context)
     for name, steps_of in steps.items():
         mine = [assigned[model] for method, model in names if method == name]
-        jobs = jobs_of(context, name, steps_of, mine)
+        jobs = jobs_of(context, name, steps_of, mine, informant)
         for made in making.make(context, jobs, advance, name, read=read, diverging="noted"):
             answers = made.model
             if made.diverged is not None:
@@ -200,21 +207,24 @@ def jobs_of(
     name: str,
     steps: Callable[[Assignment], tuple[Step, ...]],
     assignments: Iterable[Assignment],
+    informant: Informant,
 ) -> list[Job]:
     """Returns the jobs of a method on models of the bank; retraining starts from scratch."""
     key = stage_key(context.run.config.bank.seed, f"audit/{name}")
-    return [
-        Job(
-            seed=assignment.model,
-            key=jax.random.fold_in(key, assignment.model),
-            steps=steps(assignment),
-            variables=None
-            if name == files.RETRAIN
-            else functools.partial(load_of_bank, context, assignment.model),
-            kind="model",
+    jobs = []
+    for assignment in assignments:
+        model = assignment.model
+        start = functools.partial(load_of_bank, context, model)
+        jobs.append(
+            Job(
+                seed=model,
+                key=jax.random.fold_in(key, model),
+                steps=informant.informed(steps(assignment), start, model, of_bank=model),
+                variables=None if name == files.RETRAIN else start,
+                kind="model",
+            )
         )
-        for assignment in assignments
-    ]
+    return jobs
 
 
 # What they cost

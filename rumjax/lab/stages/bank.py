@@ -17,7 +17,7 @@ def is_needed(context: Context) -> bool:
     """Says whether anything that is still to be made needs the bank."""
     run = context.run
     for_scores = run.needs_bank and not context.work.has(files.SCORES)
-    return for_scores or run.config.audit is not None
+    return for_scores or run.config.audit is not None or run.has_datamodels
 
 
 def batch(context: Context) -> Batch:

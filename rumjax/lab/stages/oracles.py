@@ -1,9 +1,12 @@
 """Two independent oracles of every seed: models retrained without the forget set.
 
-The reference is what all models are compared with; the second calibrates.
+The reference is what all models are compared with; the second calibrates. Where a method matches
+oracles there are teachers besides, which all seeds share: nothing is compared with them.
 """
 
 from collections.abc import Sequence
+
+import jax
 
 from rumjax import metrics
 from rumjax.lab import files, making, progress
@@ -53,18 +56,51 @@ def batch(
     )
 
 
-def make(context: CaseContext, names: Sequence[tuple[str, int]], advance: progress.Advance) -> None:
-    """Trains and measures oracles, which have to be references as long as these are not there."""
+def teachers(context: CaseContext) -> Batch:
+    """Returns what lacks of the models that a case's methods match; none where none does so.
+
+    Their numbers are written as text: they are of no seed, and all that is of one waits for them.
+    """
+    count = context.run.config.bank.matching_oracles
+    missing = [
+        ("teacher", str(number))
+        for number in range(count if "oracle_logits" in context.case.unknown_facts else 0)
+        if not context.place.has_model(files.teacher(number))
+    ]
+    return Batch(
+        stage="oracles",
+        context=context,
+        names=missing,
+        title="Oracles",
+        total=len(missing) * context.run.recipe.epochs,
+    )
+
+
+def make(
+    context: CaseContext, names: Sequence[tuple[str, int | str]], advance: progress.Advance
+) -> None:
+    """Trains and measures oracles, which have to be references as long as these are not there.
+
+    Teachers are trained with keys of their own, and are not measured.
+    """
     run, place, forget_set = context.run, context.place, forget_sets.read(context)
     steps = chain(task(forget_set.forget, context.size), run.recipe)
-    jobs = [
-        Job(seed, stage_key(seed, f"oracle_{which}"), steps, which=which) for which, seed in names
-    ]
+    jobs = []
+    for which, number in names:
+        seed = int(number)
+        if which == "teacher":
+            key = jax.random.fold_in(stage_key(run.seeds[0], which), seed)
+            jobs.append(Job(seed, key, steps, which=which, kind="number"))
+        else:
+            jobs.append(Job(seed, stage_key(seed, f"oracle_{which}"), steps, which=which))
 
     # Each is saved before it is measured.
     observer = Observer(context, forget_set)
     for made in making.make(context, jobs, advance):
         which, seed = made.job.which, made.job.seed
+        if which == "teacher":
+            place.save_model(files.teacher(seed), made.model)
+            continue
         place.save_model(files.oracle(which, seed), made.model)
         outputs = look(context, made.model)
         measured = measure(context, forget_set, seed, outputs)

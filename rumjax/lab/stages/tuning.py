@@ -106,7 +106,7 @@ def tune(context: CaseContext, only: Sequence[str] = (), *, figures: bool = True
     lacking = [originals.batch(context, seeds)]
     if config.tuning.criterion == "oracle":
         lacking.append(oracles.batch(context, "reference", seeds))
-    jobs.make(*lacking)
+    jobs.make(*lacking, oracles.teachers(context))
 
     # Search each method, and keep its best settings.
     methods = [method for method in context.case.methods if method.name in (only or searched)]

@@ -13,6 +13,7 @@ from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, making, progress
 from rumjax.lab.context import CaseContext, load_start, stage_key
 from rumjax.lab.costs import gradients_of
+from rumjax.lab.informing import Informant
 from rumjax.lab.jobs import Batch
 from rumjax.lab.making import Job, Made, steps_of
 from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
@@ -29,7 +30,7 @@ def batch(context: CaseContext, *, after: Sequence[Batch] = ()) -> Batch:
 
     Args:
       context: of a case, with the settings that its methods are to have.
-      after: the batches that have to be made before: the reference oracles.
+      after: the batches that have to be made before: the reference oracles, and teachers.
     """
     missing = [
         (method, seed)
@@ -94,7 +95,7 @@ class _Stage:
         self, context: CaseContext, scores: Mapping[str, Scores], forget_set: ForgetSet
     ) -> None:
         self.context, self.scores, self.forget_set = context, scores, forget_set
-        self.observer = Observer(context, forget_set)
+        self.observer, self.informant = Observer(context, forget_set), Informant(context)
         self.oracle = functools.cache(lambda seed: measure_oracle(context, forget_set, seed))
         self.score_seconds = context.work.read_json(files.SCORE_SECONDS, missing={})
         self.rescoring_seconds: dict[tuple[str, int], float] = {}
@@ -122,6 +123,8 @@ class _Stage:
         scores = scores_for(self.context, method, self.scores, start, seed)
         self.rescoring_seconds[method.name, seed] = time.perf_counter() - begin
         steps = steps_of(self.context, method, scores, self.forget_set, seed)
+        who = (method.name if self.context.before else files.ORIGINAL), seed
+        steps = self.informant.informed(steps, start, who)
         return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start)
 
     def write(self, method: Method, made: Made) -> None:

@@ -1,0 +1,321 @@
+"""The page of `algorithms.py`: which algorithm forgets what best, and what a RUM of them gains.
+
+All sentences are made from the numbers; what is true of one run need not be of the next.
+"""
+
+import platform
+
+import jax
+import numpy as np
+from algorithms import MIXED, ORACLES
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from rumjax.lab.context import context_of
+from rumjax.lab.report import drawing, pages, run_page, studies, wording
+from rumjax.lab.report.claims import Verdict, judge
+from rumjax.lab.report.drawing import CEILING, COLORS, FLOOR, Picture
+from rumjax.lab.report.exports import Table
+from rumjax.lab.report.pages import About, Page
+from rumjax.lab.report.reported import case_of, whole
+from rumjax.lab.report.studies.base import difference, mean_of, settings_table
+from rumjax.lab.report.tables import Calibration
+from rumjax.lab.sections import Study
+from rumjax.lab.stages import tuning
+from rumjax.lab.workdir import WorkDirectory
+
+COLUMNS = {"tow": "ToW", "tow_mia": "ToW-MIA", "mia_gap": "MIA gap"}
+COSTS = {"rge": "Gradients", "rte": "Time"}
+SETS = ("low", "medium", "high", "random")
+FORMS = ("vanilla", "RUM^F", "RUM")
+
+
+class Numbers:
+    """What the page is made of, by forget set and method."""
+
+    def __init__(self, study, leaks):
+        self.study, self.leaks = study, leaks
+        self.sets = [name for name in SETS if name in study.cases]
+        self.mixed = study.cases.get(MIXED)
+
+    def names(self, name):
+        """The methods of a set, the highest ToW first, those that diverged last."""
+        case = self.study.cases[name]
+        methods = [one.line.name for one in case.results.methods]
+        return sorted(methods, key=lambda method: -self.value(case, method, "tow"))
+
+    @staticmethod
+    def value(case, method, measure):
+        mean = mean_of(case, method, measure)
+        return -1.0 if mean is None else mean.value
+
+    def gain(self, name, method, measure="tow"):
+        """How far a method is above the original model, and the verdict."""
+        gain = difference(self.study.cases[name], method, Calibration.ORIGINAL, measure)
+        return gain, Verdict.UNDECIDED if gain is None else judge(gain)
+
+    def form(self, method):
+        """The form of a method on the set of all levels."""
+        strategy = next(
+            one.line.strategy for one in self.mixed.results.methods if one.line.name == method
+        )
+        return wording.STRATEGIES[strategy]
+
+    def best_of_forms(self):
+        """The method with the highest ToW of every form, on the set of all levels."""
+        best = {}
+        for method in self.names(MIXED):
+            best.setdefault(self.form(method), method)
+        return {form: best[form] for form in FORMS if form in best}
+
+    def ranks(self):
+        """The mean place of every method among all, over the sets that are attacked."""
+        places = {}
+        for name in self.sets:
+            for place, method in enumerate(self.names(name), 1):
+                places.setdefault(method, []).append(place)
+        return dict(sorted((m, float(np.mean(p))) for m, p in places.items()))
+
+
+def write(out, run, workdir, leaks, *, models, machine):
+    """Writes the page, its tables and its figures."""
+    with WorkDirectory(str(workdir), lock=False) as work:
+        context = context_of(run, work, Console(quiet=True))
+        cases = [case_of(run, tuning.adopted(case).case) for case in context.cases]
+        study = studies.collect(work, whole(run)._replace(study=Study("algorithms")), cases)
+    numbers = Numbers(study, leaks)
+    page = Page(
+        "Which algorithm forgets best?",
+        "All algorithms forget four sets of images within a third of retraining's epochs, each "
+        "with the best of as many settings. Which comes nearest to models that never saw the set, "
+        "can anyone tell, and what does a RUM of the best for each part gain?",
+        [*say_best(numbers), *say_originals(numbers), *say_rum(numbers)],
+        [
+            *(set_table(numbers, name) for name in numbers.sets),
+            rum_table(numbers),
+            settings_table(study),
+        ],
+        [draw_sets(numbers), draw_leaks(numbers)],
+        ranking_table(numbers),
+    )
+    facts = run_page.facts(whole(run), None) | {
+        "Settings": f"{run.config.tuning.settings} of each method were tried on every set, on "
+        f"seeds {', '.join(map(str, run.config.tuning.seeds))}, which are not reported",
+        "Attacked": f"{models} unlearned models of each method and set, and as many oracles",
+        "Machine": f"{machine}; Python {platform.python_version()}, jax {jax.__version__}",
+    }
+    command = "python benchmarks/algorithms.py --workdir=runs/algorithms"
+    with WorkDirectory(str(out), lock=False) as work:
+        pages.publish(work, About("study", "algorithms", facts, command), page)
+        work.delete("study.html")
+
+
+# Sentences
+
+
+def say_best(numbers):
+    """Names the nearest to the oracle on every set, and who is level with it."""
+    for name in numbers.sets:
+        case, (best, *others) = numbers.study.cases[name], numbers.names(name)
+        level = [
+            other
+            for other in others
+            if (apart := difference(case, best, other, "tow")) is not None
+            and judge(apart) is Verdict.LEVEL
+        ]
+        ceiling = wording.interval(mean_of(case, Calibration.SECOND, "tow"))
+        floor = wording.interval(mean_of(case, Calibration.ORIGINAL, "tow"))
+        sentence = (
+            f"{set_name(name)}: {best} comes nearest to the oracle, with a ToW of "
+            f"{wording.interval(mean_of(case, best, 'tow'))} (a second oracle {ceiling}, the "
+            f"original model {floor})"
+        )
+        if level:
+            sentence += f"; chance could explain what it is ahead of {wording.listing(level)}"
+        yield f"{sentence}."
+
+
+def say_originals(numbers):
+    """Says which algorithms are not shown to be nearer to the oracle than the original model is."""
+    for name in numbers.sets:
+        verdicts = {method: numbers.gain(name, method)[1] for method in numbers.names(name)}
+        better = [method for method, verdict in verdicts.items() if verdict is Verdict.HIGHER]
+        worse = [method for method, verdict in verdicts.items() if verdict is Verdict.LOWER]
+        sentence = (
+            f"{set_name(name)}: {len(better)} of {len(verdicts)} algorithms are nearer to the "
+            "oracle than the original model is, beyond chance"
+        )
+        if worse:
+            sentence += f"; {wording.listing(worse)} further"
+        level = [method for method in verdicts if method not in (*better, *worse)]
+        if level and better:
+            sentence += f"; not shown to be either: {wording.listing(level)}"
+        yield f"{sentence}."
+
+
+def say_rum(numbers):
+    """Compares the best of each form on the set of all levels."""
+    case = numbers.mixed
+    if case is None:
+        return
+    best = numbers.best_of_forms()
+    means = ", ".join(
+        f"{form} {wording.interval(mean_of(case, method, 'tow'))} ({method})"
+        for form, method in best.items()
+    )
+    yield f"All levels of memorization together, the best of each form by ToW: {means}."
+    if "RUM" in best:
+        chosen = case.settings[best["RUM"]]["select"]
+        algorithms = [chosen[part]["algorithm"] for part in case.settings[best["RUM"]]["order"]]
+        yield f"The search has chosen for RUM: {wording.arrows('>'.join(algorithms))}."
+        for form in FORMS[:2]:
+            apart = difference(case, best["RUM"], best[form], "tow")
+            if apart is not None:
+                yield (
+                    f"RUM is {wording.VERDICTS[judge(apart)]} than the best {form} in ToW by "
+                    f"{wording.interval(apart, signed=True)}, {wording.CERTAINTIES[judge(apart)]}."
+                )
+
+
+def set_name(name):
+    titles = {"random": "200 random images"}
+    return titles.get(name, f"200 images of {name} memorization")
+
+
+# Tables
+
+
+def ranking_table(numbers):
+    rows = []
+    for method, rank in sorted(numbers.ranks().items(), key=lambda pair: pair[1]):
+        means = [mean_of(numbers.study.cases[name], method, "tow") for name in numbers.sets]
+        beaten = sum(numbers.gain(name, method)[1] is Verdict.HIGHER for name in numbers.sets)
+        rows.append((method, round(rank, 1), *means, f"{beaten} of {len(numbers.sets)}"))
+    for label, mark in (("original", Calibration.ORIGINAL), ("retrain", Calibration.SECOND)):
+        means = [mean_of(numbers.study.cases[name], mark, "tow") for name in numbers.sets]
+        rows.append((label, None, *means, ""))
+    return Table(
+        "ranking",
+        "ToW of every algorithm on every set",
+        ("Algorithm", "Mean place", *numbers.sets, "Above the original"),
+        rows,
+        "Means over the seeds with 95 % Student-t half-widths. The last column counts the sets on "
+        "which the algorithm is nearer to the oracle than the original model is, beyond chance. "
+        "The last row is another oracle.",
+    )
+
+
+def set_table(numbers, name):
+    case, leaks = numbers.study.cases[name], numbers.leaks[name]
+    rows = []
+    lines = {method: method for method in numbers.names(name)}
+    lines |= {"original": Calibration.ORIGINAL, ORACLES: Calibration.SECOND}
+    for label, line in lines.items():
+        gain = difference(case, line, Calibration.ORIGINAL, "tow")
+        rows.append(
+            (
+                label,
+                *(mean_of(case, line, measure) for measure in COLUMNS),
+                gain if line is not Calibration.ORIGINAL else None,
+                leaks.get(label),
+                *(mean_of(case, line, measure) for measure in COSTS),
+            )
+        )
+    return Table(
+        f"set_{name}",
+        set_name(name),
+        ("Algorithm", *COLUMNS.values(), "ToW − original's", "U-LiRA", *COSTS.values()),
+        rows,
+        "U-LiRA is the accuracy of telling models that forgot from oracles, of single images: .5 "
+        "is chance; its intervals are a bootstrap's. In the row of retraining one half of the "
+        "oracles is told from the other. Gradients and time are shares of retraining's.",
+        bounded=frozenset({"U-LiRA"}),
+    )
+
+
+def rum_table(numbers):
+    case, rows = numbers.mixed, []
+    for method in numbers.names(MIXED):
+        costs = (mean_of(case, method, measure) for measure in COSTS)
+        rows.append(
+            (method, numbers.form(method), *(mean_of(case, method, m) for m in COLUMNS), *costs)
+        )
+    return Table(
+        "rum",
+        "200 images of each level of memorization together",
+        ("Method", "Form", *COLUMNS.values(), *COSTS.values()),
+        rows,
+        "RUM^F has one algorithm on parts by memorization in sequence, RUM the one for each part "
+        "that a search found best. All take as many passes in all.",
+    )
+
+
+# Figures
+
+
+def draw_sets(numbers):
+    names = list(dict(sorted(numbers.ranks().items(), key=lambda pair: pair[1])))
+    with drawing.style():
+        height = 1.4 + 0.24 * len(names)
+        figure = Figure(figsize=(2.8 * len(numbers.sets) + 1.6, height), layout="constrained")
+        panels = drawing.grid(figure, len(numbers.sets), len(numbers.sets), sharey=True)
+        data = []
+        for panel, name in zip(panels, numbers.sets, strict=True):
+            case = numbers.study.cases[name]
+            drawing.draw_mark(panel, mean_of(case, Calibration.ORIGINAL, "tow"), FLOOR)
+            drawing.draw_mark(
+                panel, drawing.cut("tow", mean_of(case, Calibration.SECOND, "tow")), CEILING
+            )
+            for place, method in enumerate(names):
+                mean = drawing.cut("tow", mean_of(case, method, "tow"))
+                if mean is not None:
+                    panel.errorbar(
+                        mean.value,
+                        place,
+                        xerr=drawing.error_bar(mean),
+                        fmt="o",
+                        ms=4,
+                        color=COLORS["vanilla"],
+                    )
+                    data.append({"set": name, "method": method, "tow": mean.value})
+            drawing.style_rows(panel, set_name(name).removeprefix("200 "))
+        drawing.label_rows(panels[0], [drawing.label(method) for method in names])
+        drawn = drawing.render(figure, data)
+    return Picture(
+        "algorithms_tow",
+        "ToW of all algorithms",
+        "By their mean place over the sets. Dots are means over the seeds, bars 95 % intervals. "
+        "The band is a second oracle, as good as chance lets a perfect method be; the dotted line "
+        "the original model, which forgets nothing.",
+        drawn,
+    )
+
+
+def draw_leaks(numbers):
+    with drawing.style():
+        figure = Figure(figsize=(2.9 * len(numbers.sets), 3.6), layout="constrained")
+        panels = drawing.grid(figure, len(numbers.sets), len(numbers.sets), sharey=True)
+        data = []
+        for panel, name in zip(panels, numbers.sets, strict=True):
+            case, leaks = numbers.study.cases[name], numbers.leaks[name]
+            for method in numbers.names(name):
+                tow, leak = mean_of(case, method, "tow"), leaks.get(method)
+                if tow is None or leak is None:
+                    continue
+                panel.plot(tow.value, leak.value, "o", ms=4, color=COLORS["vanilla"])
+                panel.annotate(
+                    drawing.label(method), (tow.value, leak.value), fontsize=5.5, rotation=20
+                )
+                data.append({"set": name, "method": method, "tow": tow.value, "u_lira": leak.value})
+            panel.axhline(0.5, color=drawing.INK, lw=0.8)
+            panel.set_title(set_name(name).removeprefix("200 "), fontsize=9.5)
+            panel.set_xlabel("ToW")
+        panels[0].set_ylabel("U-LiRA, accuracy")
+        drawn = drawing.render(figure, data)
+    return Picture(
+        "algorithms_leaks",
+        "Nearness to the oracle, and what an attacker can tell",
+        "At the lower right are algorithms that come near to the oracle and cannot be told from "
+        "it; the line is chance.",
+        drawn,
+    )

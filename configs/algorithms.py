@@ -1,0 +1,83 @@
+"""Which algorithm forgets best, and what does a RUM of the best of them gain?
+
+All algorithms forget the 200 images of low, medium and high memorization and 200 random ones, each
+tuned with the same number of settings within a third of retraining's epochs. On 200 images of each
+level of memorization together, all run on the whole set and, with a third of the epochs, on its
+parts in sequence (RUM^F); and RUM runs with the best algorithm for each part, out of all of them,
+that a search finds.
+
+    python benchmarks/algorithms.py --workdir=runs/algorithms
+
+makes this run, attacks the models besides, and writes docs/studies/algorithms. The run alone:
+
+    python -m rumjax.launch --config=algorithms.py
+
+UNSIR is not among them, since it forgets whole classes only.
+"""
+
+from ml_collections import ConfigDict
+
+from rumjax.lab.methods import LEVELS, rum, rum_f, vanilla
+from rumjax.lab.settings import first, setting
+from rumjax.lab.spaces import EMBEDDED_SPACES
+
+EPOCHS = 18
+"""Of training. With 10, as elsewhere, the network would not fit what it is to forget."""
+SETTINGS = 8
+"""Settings that are tried of each method."""
+SIZE = 200
+
+
+def get_config():
+    config = setting("fashion_mnist_mini")
+    for other in ("size", "spaces"):
+        config.pop(other)
+    config["name"] = "algorithms"
+    config["seeds"] = 5
+    config["model"]["options"] = {"widths": (8, 16, 32)}
+    config["training"]["epochs"] = EPOCHS
+    config["unlearning"] = {"batch_size": 128}
+
+    # Methods on the whole set, and on its parts with as many passes in all.
+    spaces = {**EMBEDDED_SPACES, "scrub_rewind": EMBEDDED_SPACES["scrub"]}
+    spaces.pop("unsir")
+    base = {each: {"algorithm": each, **first(space)} for each, space in spaces.items()}
+    base["scrub_rewind"] |= {"algorithm": "scrub", "rewind": True}
+    whole = {each: vanilla(options) for each, options in base.items()}
+    short = {each: shortened(space) for each, space in spaces.items()}
+    refined = {f"{each}_rum_f": rum_f({**base[each], **first(short[each])}) for each in spaces}
+    chosen = rum({level: {**base["finetune"], **first(short["finetune"])} for level in LEVELS})
+
+    # Sets of one kind, and one of all levels.
+    sets = {level: {"by": "memorization", "size": SIZE, "levels": (level,)} for level in LEVELS} | {
+        "random": {"by": "random", "size": SIZE}
+    }
+    config["cases"] = {
+        **{name: {"forget": forget} for name, forget in sets.items()},
+        "mixed": {"methods": {**whole, **refined, "rum": chosen}},
+    }
+    config["forget"] = {"by": "memorization", "size": SIZE}
+    config["methods"] = whole
+    config["tuning"] = {
+        "seeds": (100, 101),
+        "settings": SETTINGS,
+        "adopt": True,
+        "grids": {**spaces, **{f"{each}_rum_f": space for each, space in short.items()}},
+        "select": {
+            "rum": {
+                "candidates": list(refined),
+                "search": "ascent",
+                "orders": "configured",
+                "budget": 4 * len(refined),
+            }
+        },
+    }
+    return ConfigDict(config)
+
+
+def shortened(space):
+    """A space of a third of the epochs."""
+    shorter = {**space, "epochs": tuple(max(1, one // 3) for one in space.get("epochs", ()))}
+    if "max_epochs" in space:
+        shorter["max_epochs"] = (1,)
+    return shorter if "epochs" in space else space

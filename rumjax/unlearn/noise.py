@@ -1,0 +1,174 @@
+"""Fisher forgetting: noise on every parameter, the more the less R depends on it."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from rumjax.descent import number_leaf
+from rumjax.errors import check_count
+from rumjax.gradients import true_fisher_diagonal
+from rumjax.models import Model
+from rumjax.models.checks import check_model
+from rumjax.sampling import share
+from rumjax.types import (
+    Array,
+    Dataset,
+    Key,
+    Metrics,
+    PyTree,
+    Task,
+    TrainState,
+    Variables,
+    record,
+    static,
+)
+from rumjax.unlearn.cards import card
+
+FLOOR = 1e-8
+"""added to F, so that what R does not depend on has a finite variance"""
+
+
+@record
+class FisherNoise:
+    """θ_j ← θ_j + ε_j, ε_j normal of variance α·min((F_j + 1e-8)^2p, c), F the Fisher of R."""
+
+    model: Model = static()
+    micro_batch: int = static()
+    per_unit: bool = static()
+    alpha: Array
+    exponent: Array
+    """p"""
+    cap: Array
+    """c"""
+    retain_share: Array
+
+    @property
+    def epochs(self) -> int:
+        """One: everything happens at once."""
+        return 1
+
+    def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
+        """Prepares nothing."""
+        del data, task
+        return TrainState(key, variables, (), jnp.int32(0))
+
+    def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
+        """Adds the noise; batch-norm statistics stay as they are."""
+        sampling, drawing = jax.random.split(state.key)
+        params = state.variables.params
+        fisher = true_fisher_diagonal(
+            self.model,
+            state.variables,
+            data,
+            share(sampling, task.retain, self.retain_share),
+            micro_batch=self.micro_batch,
+        )
+        factors = jax.tree.map(self.factor, fisher)
+        noise = normal(drawing, jax.tree.map(lambda part: jnp.sqrt(self.alpha * part), factors))
+
+        # What has no noise keeps its bits: adding +0.0 would turn a parameter of -0.0 into +0.0.
+        moved = jax.tree.map(lambda old, by: jnp.where(by == 0, old, old + by), params, noise)
+        variables = state.variables._replace(params=moved)
+        state = state._replace(variables=variables, epoch=state.epoch + 1)
+
+        capped = [jnp.sum(part >= self.cap) for part in jax.tree.leaves(factors)]
+        size = np.float32(sum(leaf.size for leaf in jax.tree.leaves(params)))
+        return state, {"noise_norm": optax.tree.norm(noise), "capped_share": sum(capped) / size}
+
+    def factor(self, fisher: Array) -> Array:
+        """Returns the variance of the noise on a leaf, over α; falls with the Fisher."""
+        variance = jnp.minimum((fisher + FLOOR) ** (2 * self.exponent), self.cap)
+        if self.per_unit and variance.ndim > 1:
+            mean = jnp.mean(variance, axis=-2, keepdims=True)
+            variance = jnp.broadcast_to(mean, variance.shape)
+        return variance
+
+    def finish(self, state: TrainState) -> Variables:
+        """Returns the variables of the state."""
+        return state.variables
+
+    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
+        """Counts a gradient of each example drawn of R for each class."""
+        del forget
+        classes = self.model.signature(data.images).num_classes
+        return classes * math.ceil(round(float(self.retain_share) * retain, 3))
+
+
+def normal(key: Key, deviations: PyTree) -> PyTree:
+    """Returns independent normal numbers of the standard deviations given, of every leaf.
+
+    Examples:
+      >>> found = normal(jax.random.key(0), {"a": {"b": jnp.zeros(2)}, "c": jnp.ones(3)})
+      >>> bool((found["a"]["b"] == 0).all()), bool((found["c"] == 0).any())
+      (True, False)
+    """
+    leaves, structure = jax.tree.flatten(deviations)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [
+        leaf * jax.random.normal(one, leaf.shape, leaf.dtype)
+        for one, leaf in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, drawn)
+
+
+@card(
+    "adds noise, the more the less the Fisher of R is",
+    "Golatkar et al., CVPR 2020",
+    ("R",),
+    "both",
+)
+def fisher_noise(
+    model: Model,
+    *,
+    alpha: ArrayLike = 1e-6,
+    exponent: ArrayLike = -0.5,
+    cap: ArrayLike = 1e3,
+    per_unit: bool = False,
+    retain_share: ArrayLike = 1.0,
+    micro_batch: int = 32,
+) -> FisherNoise:
+    """Makes Fisher forgetting, which adds noise to every parameter, once.
+
+    (Golatkar et al., CVPR 2020.) θ_j gets normal noise of standard deviation
+    √α·min((F_j + 1e-8)^p, √c), F_j the diagonal of the Fisher at the given model: the mean over R
+    of Σ_y p(y|x)·(∂ CE(x, y)/∂θ_j)² with running batch-norm statistics, which stay.
+
+    The paper's standard deviation is (λσ²)^¼·F^(−¼), which is exponent −.25 with α = √(λσ²). Its
+    released code has exponent −.5, for which α is published: so this is the default. Besides,
+    that code averages variances over the inputs of each unit (`per_unit`), has a cap of 100 in the
+    last layer, multiplies variances there and of biases and scales by 10, and sets the last layer's
+    weights of a class that is forgotten to noise about 0; none of these three is done here. Several
+    reimplementations take true labels, or square means of batches, which is not the Fisher.
+
+    Args:
+      model: the architecture of the original model.
+      alpha: α; the authors take 1e-6 and search 1e-8–1e-5, with exponent −.5. Another exponent
+        needs another α.
+      exponent: p, in −1…0; the paper's is −.25, its code's −.5.
+      cap: c, the largest variance over α; the released code's is 1000.
+      per_unit: averages variances over the input axis, the last but one, of kernels.
+      retain_share: share of R, drawn at random, whose examples make F.
+      micro_batch: per-example gradients at a time; the result does not depend on it.
+
+    Raises:
+      InvalidInputError: a number out of range.
+
+    Examples:
+      >>> from rumjax.models import Cnn
+      >>> unlearner = fisher_noise(Model(Cnn(10)), alpha=1e-4, exponent=-0.25)
+      >>> float(unlearner.exponent), float(unlearner.cap)
+      (-0.25, 1000.0)
+    """
+    return FisherNoise(
+        model=check_model(model),
+        micro_batch=check_count("micro_batch", micro_batch),
+        per_unit=bool(per_unit),
+        alpha=number_leaf("alpha", alpha),
+        exponent=number_leaf("exponent", exponent, least=-1.0, most=0.0),
+        cap=number_leaf("cap", cap),
+        retain_share=number_leaf("retain_share", retain_share, most=1.0),
+    )
