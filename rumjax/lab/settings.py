@@ -117,6 +117,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 
 None of these recipes was run in full by the authors of this file.
 """
+
 SMALL: Setting = {
     "seed": 0,
     "seeds": 3,

@@ -71,7 +71,7 @@ def test_other_networks_on_cifar_10_can_be_studied_as_the_papers_are(name):
     assert network["data"] == settings.setting("cifar10")["data"]
     config = launch.configuration(f"difficulty.py:{name}")
     assert config["model"] == {"name": name.removeprefix("cifar10_"), "bfloat16": False}
-    assert config["methods"].keys() == settings.PAPER_SPACES.keys()
+    assert config["methods"].keys() == spaces.PAPER_SPACES.keys()
     recipe = training.recipe(
         models.build(config["model"]["name"], 10), **with_augmentation(config["training"])
     )
