@@ -35,8 +35,8 @@ from rumjax.unlearn import chain
 ATTACKED = "attacked"
 """The folder of a case that holds the margins of the models that are attacked."""
 ORACLES = "retrain"
-MIXED = "mixed"
-"""The set on which methods are refined, and not attacked."""
+SETS = ("low", "medium", "high", "random")
+"""The sets on which models are attacked."""
 
 
 def margins_of(case, name, jobs_of):
@@ -108,7 +108,7 @@ def attacks(context):
     """U-LiRA's accuracy by set and method; "retrain" is one half of the oracles and the other."""
     found = {}
     for case in context.cases:
-        if name_of(case) == MIXED:
+        if name_of(case) not in SETS:
             continue
         margins = all_margins(tuning.adopted(case))
         oracles = margins.pop(ORACLES)

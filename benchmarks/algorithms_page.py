@@ -7,7 +7,7 @@ import platform
 
 import jax
 import numpy as np
-from algorithms import MIXED, ORACLES
+from algorithms import ORACLES
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -26,7 +26,7 @@ from rumjax.lab.workdir import WorkDirectory
 
 COLUMNS = {"tow": "ToW", "tow_mia": "ToW-MIA", "mia_gap": "MIA gap"}
 COSTS = {"rge": "Gradients", "rte": "Time"}
-SETS = ("low", "medium", "high", "random")
+SETS, MIXED = ("low", "medium", "high", "random", "class"), "mixed"
 FORMS = ("vanilla", "RUM^F", "RUM")
 
 
@@ -86,7 +86,7 @@ def write(out, run, workdir, leaks, *, models, machine):
     numbers = Numbers(study, leaks)
     page = Page(
         "Which algorithm forgets best?",
-        "All algorithms forget four sets of images within a third of retraining's epochs, each "
+        "All algorithms forget five sets of images within a third of retraining's epochs, each "
         "with the best of as many settings. Which comes nearest to models that never saw the set, "
         "can anyone tell, and what does a RUM of the best for each part gain?",
         [*say_best(numbers), *say_originals(numbers), *say_rum(numbers)],
@@ -178,7 +178,7 @@ def say_rum(numbers):
 
 
 def set_name(name):
-    titles = {"random": "200 random images"}
+    titles = {"random": "200 random images", "class": "A class"}
     return titles.get(name, f"200 images of {name} memorization")
 
 
@@ -206,7 +206,7 @@ def ranking_table(numbers):
 
 
 def set_table(numbers, name):
-    case, leaks = numbers.study.cases[name], numbers.leaks[name]
+    case, leaks = numbers.study.cases[name], numbers.leaks.get(name, {})
     rows = []
     lines = {method: method for method in numbers.names(name)}
     lines |= {"original": Calibration.ORIGINAL, ORACLES: Calibration.SECOND}
@@ -292,11 +292,12 @@ def draw_sets(numbers):
 
 
 def draw_leaks(numbers):
+    attacked = [name for name in numbers.sets if name in numbers.leaks]
     with drawing.style():
-        figure = Figure(figsize=(2.9 * len(numbers.sets), 3.6), layout="constrained")
-        panels = drawing.grid(figure, len(numbers.sets), len(numbers.sets), sharey=True)
+        figure = Figure(figsize=(2.9 * len(attacked), 3.6), layout="constrained")
+        panels = drawing.grid(figure, len(attacked), len(attacked), sharey=True)
         data = []
-        for panel, name in zip(panels, numbers.sets, strict=True):
+        for panel, name in zip(panels, attacked, strict=True):
             case, leaks = numbers.study.cases[name], numbers.leaks[name]
             for method in numbers.names(name):
                 tow, leak = mean_of(case, method, "tow"), leaks.get(method)

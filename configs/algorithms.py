@@ -1,10 +1,10 @@
 """Which algorithm forgets best, and what does a RUM of the best of them gain?
 
-All algorithms forget the 200 images of low, medium and high memorization and 200 random ones, each
-tuned with the same number of settings within a third of retraining's epochs. On 200 images of each
-level of memorization together, all run on the whole set and, with a third of the epochs, on its
-parts in sequence (RUM^F); and RUM runs with the best algorithm for each part, out of all of them,
-that a search finds.
+All algorithms forget 200 images of low, of medium and of high memorization, 200 random ones, and a
+class, each tuned with the same number of settings within a third of retraining's epochs. On 200
+images of each level of memorization together, all run on the whole set and, with a third of the
+epochs, on its parts in sequence (RUM^F); and RUM runs with the best algorithm for each part, out of
+all of them, that a search finds.
 
     python benchmarks/algorithms.py --workdir=runs/algorithms
 
@@ -12,7 +12,7 @@ makes this run, attacks the models besides, and writes docs/studies/algorithms. 
 
     python -m rumjax.launch --config=algorithms.py
 
-UNSIR is not among them, since it forgets whole classes only.
+UNSIR forgets the class alone, since it cannot forget less.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +25,7 @@ EPOCHS = 18
 """Of training. With 10, as elsewhere, the network would not fit what it is to forget."""
 SETTINGS = 8
 """Settings that are tried of each method."""
-SIZE = 200
+SIZE, CLASS = 200, 3
 
 
 def get_config():
@@ -40,12 +40,12 @@ def get_config():
 
     # Methods on the whole set, and on its parts with as many passes in all.
     spaces = {**EMBEDDED_SPACES, "scrub_rewind": EMBEDDED_SPACES["scrub"]}
-    spaces.pop("unsir")
     base = {each: {"algorithm": each, **first(space)} for each, space in spaces.items()}
     base["scrub_rewind"] |= {"algorithm": "scrub", "rewind": True}
     whole = {each: vanilla(options) for each, options in base.items()}
-    short = {each: shortened(space) for each, space in spaces.items()}
-    refined = {f"{each}_rum_f": rum_f({**base[each], **first(short[each])}) for each in spaces}
+    unsir = whole.pop("unsir")
+    short = {each: shortened(spaces[each]) for each in whole}
+    refined = {f"{each}_rum_f": rum_f({**base[each], **first(short[each])}) for each in whole}
     chosen = rum({level: {**base["finetune"], **first(short["finetune"])} for level in LEVELS})
 
     # Sets of one kind, and one of all levels.
@@ -54,6 +54,15 @@ def get_config():
     }
     config["cases"] = {
         **{name: {"forget": forget} for name, forget in sets.items()},
+        "class": {
+            "forget": {"by": "class", "classes": (CLASS,)},
+            # Nothing of a class is expected to be known, and LoTUS is told so.
+            "methods": {
+                **whole,
+                "lotus": vanilla({**base["lotus"], "held_out_accuracy": 0.0}),
+                "unsir": unsir,
+            },
+        },
         "mixed": {"methods": {**whole, **refined, "rum": chosen}},
     }
     config["forget"] = {"by": "memorization", "size": SIZE}

@@ -148,7 +148,7 @@ class ASSD(Dampening):
     """`SSD` whose α is a percentile of I_S/I_D that depends on |S|/|D| alone."""
 
     def select(self, of_forget: PyTree, of_all: PyTree, task: Task) -> tuple[PyTree, Array]:
-        """Selects ln(1 + 100·|S|/|D|) % of the parameters, those of the largest I_S/I_D."""
+        """Selects ln(1 + 100·│S│/│D│) % of the parameters, those of the largest I_S/I_D."""
         # Ratios that are no finite numbers are left out of the percentile.
         ratios = jax.tree.map(jnp.divide, of_forget, of_all)
         finite = [jnp.where(jnp.isinf(ratio), jnp.nan, ratio) for ratio in jax.tree.leaves(ratios)]
@@ -330,7 +330,7 @@ def lfssd(
 
 
 @card(
-    "the same, on ln(1 + 100·|S|/|D|) % of the parameters",
+    "the same, on ln(1 + 100·│S│/│D│) % of the parameters",
     "Schoepf et al., 2024 (arXiv 2402.10098)",
     ("S", "R"),
     "both",
@@ -347,7 +347,7 @@ def assd(
     """Makes adaptive dampening, `ssd` with an α that follows from the sizes of S and D.
 
     (Schoepf, Foster and Brintrup, arXiv 2402.10098, 2024.) α is the P-th percentile of all
-    parameters' I_S/I_D, P = 100 − ln(1 + 100·|S|/|D|). So it selects .2 % of the parameters for
+    parameters' I_S/I_D, P = 100 − ln(1 + 100·│S│/│D│). So it selects .2 % of the parameters for
     100 examples of 45 000, and 2.4 % for 4500, whether they matter to S or not: it never does
     nothing for want of an α. The metrics are those of `ssd`, and `alpha` the one that was found.
 
