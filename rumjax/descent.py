@@ -18,7 +18,7 @@ from rumjax.data.augment import Augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number, shown
 from rumjax.mesh import across_devices
 from rumjax.models import Model
-from rumjax.models.checks import check_model
+from rumjax.models.checks import check_model, is_traced
 from rumjax.sampling import shuffled, steps_per_pass
 from rumjax.sharpness import RADII, SHARPNESS, sharpened
 from rumjax.types import (
@@ -358,6 +358,11 @@ def number_leaf(what: str, value: ArrayLike, *, least: float = 0.0, most: float 
     return jnp.asarray(check_number(what, value, least=least, most=most))
 
 
+def count_leaf(what: str, value: int, *, least: int = 1) -> Array:
+    """Returns a checked count as a leaf of a record: int32 on the device."""
+    return jnp.int32(check_count(what, value, least=least, most=2**31 - 1))
+
+
 def sgd_fields(
     model: Model,
     *,
@@ -389,6 +394,9 @@ def sgd_fields(
     check_choice("sharpness", sharpness, SHARPNESS)
     if sharpness == "none" and sharpness_radius is not None:
         raise InvalidInputError("sharpness_radius: it needs sharpness='sam' or 'asam'")
+    strength = number_leaf("sharpness_strength", sharpness_strength, least=-np.inf)
+    if sharpness == "none" and not is_traced(strength) and np.any(np.asarray(strength) != 1):
+        raise InvalidInputError("sharpness_strength: it needs sharpness='sam' or 'asam'")
     radius = RADII[sharpness] if sharpness_radius is None else sharpness_radius
     return {
         "model": check_model(model),
@@ -402,5 +410,5 @@ def sgd_fields(
         "weight_decay": number_leaf("weight_decay", weight_decay),
         "sharpness": sharpness,
         "sharpness_radius": number_leaf("sharpness_radius", radius),
-        "sharpness_strength": number_leaf("sharpness_strength", sharpness_strength, least=-np.inf),
+        "sharpness_strength": strength,
     }

@@ -286,8 +286,8 @@ def check_indices(
     return ordered.astype(np.int32)
 
 
-def check_count(what: str, value: int, *, least: int = 1) -> int:
-    """Returns `value` as an int if it is a whole number of at least `least`.
+def check_count(what: str, value: int, *, least: int = 1, most: int | None = None) -> int:
+    """Returns `value` as an int if it is a whole number of at least `least`, and at most `most`.
 
     Raises:
       InvalidInputError: names the argument and the value.
@@ -297,14 +297,30 @@ def check_count(what: str, value: int, *, least: int = 1) -> int:
       3
     """
     try:
-        whole = int(value) == value and value >= least
+        whole = int(value) == value and value >= least and (most is None or value <= most)
     except Exception:  # whatever something that is no number makes of being compared
         whole = False
     if not whole:
+        above = "" if most is None else f" and at most {most}"
         raise InvalidInputError(
-            f"{what}: wanted a whole number of at least {least}, got {shown(value)}"
+            f"{what}: wanted a whole number of at least {least}{above}, got {shown(value)}"
         )
     return int(value)
+
+
+def check_flag(what: str, value: bool) -> bool:
+    """Returns `value` if it is True or False.
+
+    Raises:
+      InvalidInputError: it is anything else.
+
+    Examples:
+      >>> check_flag("rewind", np.True_)
+      True
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInputError(f"{what}: wanted True or False, got {shown(value)}")
+    return bool(value)
 
 
 def check_most(what: str, most: Any) -> int | str:
@@ -352,7 +368,8 @@ def check_number(
         raise InvalidInputError(f"{what}: wanted a number, got {shown(value)}")
     with np.errstate(over="ignore"):
         numbers = given.astype(np.float32)
-    if not np.all(np.isfinite(numbers) & (numbers >= least) & (numbers <= most)):
+        fits = np.isfinite(numbers) & (numbers >= least) & (numbers <= most)
+    if not np.all(fits):
         bounds = f"of at least {least:g}" if most == np.inf else f"in {least:g}…{most:g}"
         raise InvalidInputError(f"{what}: wanted finite numbers {bounds}, got {shown(value)}")
     number: np.float32 | np.ndarray = numbers[()]

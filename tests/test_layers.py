@@ -91,6 +91,7 @@ LAB = (
     "lab.measuring",
     "lab.rescoring",
     "lab.informing",
+    "lab.suiting",
     "lab.trials",
     "lab.stages",
     "lab.checking",

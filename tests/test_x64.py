@@ -1,5 +1,6 @@
 """The library where JAX counts in 64 bits by default: float32 stays, and results are the same."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import numpy as np
 
 import rumjax
 from rumjax import ensemble, gradients
+from rumjax.rows import rows_of
+from tests.unlearn import test_conformance
 
 SIZE = 24
 
@@ -54,6 +57,19 @@ def results():
     }
 
 
+def check_traced():
+    """Checks that every algorithm, given rows of pixels, returns variables of the types it got."""
+    data = rumjax.Dataset(rows_of(np.zeros((36, 4, 4, 1), np.uint8)), np.arange(36) % 3)
+    task, model = rumjax.task(np.arange(0, 36, 3), 36), test_conformance.MODEL
+    variables = jax.eval_shape(model.init, jax.random.key(0), data.images[:1])
+    for name in rumjax.unlearn.ALGORITHMS:
+        steps = rumjax.chain(task, test_conformance.unlearner(name))
+        run = functools.partial(rumjax.run_pure, steps=steps, data=data)
+        after = jax.eval_shape(run, jax.random.key(0), variables=variables)
+        for one, other in zip(jax.tree.leaves(after), jax.tree.leaves(variables), strict=True):
+            assert (one.shape, one.dtype) == (other.shape, other.dtype), name
+
+
 def test_results_in_64_bits_are_those_in_32(tmp_path):
     path = tmp_path / "results.npz"
     wide = {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
@@ -73,4 +89,5 @@ def test_results_in_64_bits_are_those_in_32(tmp_path):
 
 
 if __name__ == "__main__":
+    check_traced()
     np.savez(sys.argv[1], x64=jax.config.jax_enable_x64, **results())

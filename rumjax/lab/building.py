@@ -112,7 +112,12 @@ def unlearner(
     extra = {"num_classes": num_classes} if "num_classes" in known else {}
     arguments = {key: value for key, value in options.items() if key != "algorithm"}
     arguments = typed(where, factory, arguments, without=("model", *extra))
-    made = call(where, factory, with_augmentation(arguments), model=model, **extra)
+    try:
+        made = call(where, factory, with_augmentation(arguments), model=model, **extra)
+    except InvalidInputError as error:
+        # Of many unlearners, it is said which.
+        named = where in str(error)
+        raise error if named else InvalidInputError(f"{where}: {error}") from error
     if not all(hasattr(made, name) for name in ("init", "epoch", "finish", "epochs")):
         raise InvalidInputError(
             f"{where}: {options['algorithm']} made {type(made).__name__}; wanted an unlearner, "

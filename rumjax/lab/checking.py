@@ -24,11 +24,12 @@ from rumjax.lab.search import check_budget
 from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.scores import given_memorization
 from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting
+from rumjax.lab.suiting import check_classes, check_starts
 from rumjax.models import predict, require_embeddings
 from rumjax.refine import rum
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Outputs, Scores
-from rumjax.unlearn import ALGORITHMS
+from rumjax.unlearn import ALGORITHMS, Step
 
 MOST_BATCH = 2**14
 """Examples of a batch that any data may have."""
@@ -165,6 +166,7 @@ def check_cases(run: Run, example_scores: Mapping[str, Scores], outputs: Outputs
     # Which examples are chosen may depend on scores that are not known yet; how many, not.
     by_score = {name: score for name, score in example_scores.items() if name != "entanglement"}
     chosen: dict[str, ForgetSet] = {}
+    tried: set[Any] = set()
     for case in run.cases:
         forget_set = choose_set(case.forget, run.data, by_score, embeddings)
         chosen[case.name] = forget_set
@@ -176,6 +178,8 @@ def check_cases(run: Run, example_scores: Mapping[str, Scores], outputs: Outputs
             )
         for method in case.methods:
             check_method(run, case, method, example_scores, forget_set, before)
+            where = f"{case.name}: " if case.folder else ""
+            check_starts(f"{where}methods.{method.name}", method.select, run, tried)
 
 
 def check_method(
@@ -209,7 +213,7 @@ def check_method(
     refine = refinement(method, {**example_scores, "rescored": zeros}, labels, run.seeds[0])
     forgotten = np.empty(0, np.int32) if before is None else before.forget
     try:
-        rum(
+        steps = rum(
             np.setdiff1d(forget_set.forget, forgotten),
             forget_set.retain,
             refine=refine,
@@ -218,6 +222,27 @@ def check_method(
         )
     except InvalidInputError as error:
         raise InvalidInputError(f"{where}methods.{method.name}: {error}") from error
+    check_suits(f"{where}methods.{method.name}", run, case, steps)
+
+
+def check_suits(where: str, run: Run, case: Case, steps: Sequence[Step]) -> None:
+    """Checks that unlearners suit the classes of S and V, as far as S is known.
+
+    Raises:
+      InvalidInputError: one forgets whole classes alone and S is none; or one needs validation
+        images of a class of which there are none.
+    """
+    by = case.forget.by
+    if by in OF_DATA:
+        check_classes(where, steps, run.data)
+    elif not is_import_path(by):
+        for step in steps:
+            if getattr(step.unlearner, "whole_classes", False):
+                raise InvalidInputError(
+                    f"{where}, {step.name}: {type(step.unlearner).__name__} forgets whole classes, "
+                    f"and forget.by={by!r} chooses examples; choose forget.by='class', or another "
+                    "algorithm"
+                )
 
 
 def check_tuning(run: Run) -> None:

@@ -57,7 +57,8 @@ SCORE_ARRAYS = (
 MEASURED = ("outputs", "oracle", "labels", "forget_set")
 """What measures of the user's own may take; see `rumjax.lab.measuring.own_measures`."""
 COLUMNS = (
-    *("method", "strategy", "seed", "name", "diverged", "seconds", "gradients", "rte", "rge"),
+    *("method", "strategy", "seed", "name", "diverged", "unchanged"),
+    *("seconds", "gradients", "rte", "rge"),
     *("forget_", "retain_", "test_", "tow", "mia", "disagreement"),
 )
 """How the names of rumjax's own columns of the results begin."""

@@ -145,15 +145,7 @@ def case_patterns(case: Case, *, audited: bool) -> dict[str, tuple[str, ...]]:
 
 def configurations(run: Run) -> dict[str, Any]:
     """Returns the part of the configuration that each stage's result depends on."""
-    # Images count by their content, wherever they are.
-    config = run.config
-    data = {key: value for key, value in config.data.items() if key != "data_dir"}
-    training = {
-        "data": {**data, "sha256": run.fingerprint},
-        "model": config.model,
-        "training": config.training,
-    }
-    bank = {**training, "bank": {"fraction": config.bank.fraction, "seed": config.bank.seed}}
+    config, training, bank = run.config, trained(run), banked(run)
 
     # Scores depend on the bank only where it makes them.
     on_demand = {"on_demand": run.on_demand} if run.on_demand else {}
@@ -193,6 +185,24 @@ def configurations(run: Run) -> dict[str, Any]:
                 options |= informed_by(run, case, method)
                 depends[f"audit{own}/{method.name}"] = audited | options
     return depends
+
+
+def trained(run: Run) -> dict[str, Any]:
+    """Returns what models of the recipe depend on; images by their content, wherever they are."""
+    config = run.config
+    data = {key: value for key, value in config.data.items() if key != "data_dir"}
+    return {
+        "data": {**data, "sha256": run.fingerprint},
+        "model": config.model,
+        "training": config.training,
+    }
+
+
+def banked(run: Run) -> dict[str, Any]:
+    """Returns what a bank depends on, whether or not the run has one."""
+    config = run.config
+    sizes = {"fraction": config.bank.fraction, "seed": config.bank.seed}
+    return {**trained(run), "bank": sizes}
 
 
 def searched_by(run: Run, case: Case, method: Method) -> dict[str, Any]:
@@ -251,7 +261,7 @@ def content_of_scores(config: Config) -> dict[str, Any]:
 
 def bank_header(run: Run) -> dict[str, Any]:
     """Returns what a bank's models depend on, and the sizes of its rows; see `ModelBank`."""
-    depends = configurations(run)["bank"]
+    depends = banked(run)
     options = depends.pop("bank")
     examples = run.size + len(run.data.test.labels)
     return {**options, "size": run.size, "examples": examples, **depends}

@@ -15,7 +15,7 @@ import numpy as np
 from rumjax.errors import InvalidInputError
 from rumjax.lab.answers import read_answers
 from rumjax.lab.bank import ModelBank, Row
-from rumjax.lab.context import CaseContext, load_teacher
+from rumjax.lab.context import CaseContext, Context, load_teacher
 from rumjax.lab.dependencies import bank_header
 from rumjax.lab.measuring import look
 from rumjax.models import predict
@@ -27,6 +27,8 @@ from rumjax.unlearn.steps import facts_of, unknown_facts
 
 _predict = jax.jit(predict, static_argnums=0)
 
+LEAST = 4
+"""Models of a bank, below which there is no datamodel."""
 HELD_OUT = ("held_out_accuracy", "held_out_probabilities", "reference_error")
 """The facts that are of V."""
 
@@ -36,12 +38,12 @@ Start = Variables | Callable[[], Variables]
 class Informant:
     """Finds facts out, each once."""
 
-    def __init__(self, context: CaseContext, size: int | None = None) -> None:
+    def __init__(self, context: Context, size: int | None = None) -> None:
         """Prepares to find out what the unlearners of a case ask.
 
         Args:
           context: of a case whose forget set is chosen, and whose teachers and bank are made as far
-            as its methods need them.
+            as its methods need them; or of requests, which have no teachers.
           size: the number of examples that unlearners are shown, D first; D and T by default.
         """
         self.context = context
@@ -115,6 +117,7 @@ class Informant:
 
     def _teacher_logits(self) -> np.ndarray:
         context = self.context
+        assert isinstance(context, CaseContext)
         count = context.run.config.bank.matching_oracles
         logits = [look(context, load_teacher(context, number)).logits for number in range(count)]
         return self._of_data(np.mean(logits, axis=0)[: context.size])
@@ -177,12 +180,12 @@ class Informant:
 
     def _models(self) -> list[int]:
         """Returns the numbers of the bank's models that did not diverge."""
-        diverged = ModelBank(self.context.work, bank_header(self.context.run)).diverged()
-        count = self.context.run.config.bank.models
-        sound = [model for model in range(count) if model not in diverged]
-        if len(sound) < 4:
+        bank = ModelBank(self.context.work, bank_header(self.context.run))
+        sound = sound_models(bank, self.context.run.config.bank.models)
+        if len(sound) < LEAST:
             raise InvalidInputError(
-                f"bank.models: a datamodel needs 4 that did not diverge, there are {len(sound)}"
+                f"bank.models: a datamodel needs {LEAST} that did not diverge, there are "
+                f"{len(sound)}"
             )
         return sound
 
@@ -202,6 +205,12 @@ FACTS: dict[str, Callable[..., np.ndarray]] = {
     "datamodel_margins": Informant.datamodel_margins,
 }
 """What finds out a fact, by the name of its field."""
+
+
+def sound_models(bank: ModelBank, most: int) -> list[int]:
+    """Returns the numbers of a bank's models, below `most`, that are there and did not diverge."""
+    diverged = bank.diverged()
+    return [model for model in bank.done() if model < most and model not in diverged]
 
 
 def blank(steps: Sequence[Step], size: int, classes: int) -> tuple[Step, ...]:

@@ -91,12 +91,25 @@ class Training(Descent):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unlearning(Descent):
-    """The section `unlearning`: options of unlearners; each takes those that it knows."""
+    """The section `unlearning`: options of unlearners; each takes those that it knows.
 
+    Those without a default have one that is the algorithm's.
+    """
+
+    batch_size: int | None = option("examples per step", default=None)  # type: ignore[assignment]
+    optimizer: str | None = option(  # type: ignore[assignment]
+        "sgd, adam, or adamw with decoupled decay", default=None
+    )
+    weight_decay: float | None = option(  # type: ignore[assignment]
+        "L2, on every parameter", default=None
+    )
+    sharpness: str | None = option(  # type: ignore[assignment]
+        "none, or sam or asam, which seek flat minima", default=None
+    )
     epochs: int | None = option("passes over the examples of its pass", default=None)
     learning_rate: float | None = option("constant", default=None)
-    penalty: float | None = option("of l1_sparse, on the sum of magnitudes", default=None)
-    beta: float | None = option("of neggrad_plus and scrub, the weight of R", default=None)
+    penalty: float | None = option("of l1_sparse on magnitudes, of unsir on noise", default=None)
+    beta: float | None = option("a weight: of R, of sfr_on its averaging", default=None)
     forget_loss_cap: float | None = option("the loss on S at which ascent stops", default=None)
     max_epochs: int | None = option("of scrub, epochs that also ascend on S", default=None)
     gamma: float | None = option("of scrub, the weight of the teacher", default=None)
@@ -105,8 +118,8 @@ class Unlearning(Descent):
     damping: float | None = option("of influence, added to the Fisher matrix", default=None)
     fisher_examples: int | None = option("of influence, for the Fisher matrix", default=None)
     micro_batch: int | None = option("gradients of examples held at a time", default=None)
-    mask_fraction: float | None = option("of salun, of the parameters that move", default=None)
-    saliency: str | None = option("of salun, what parameters are ranked by", default=None)
+    mask_fraction: float | None = option("of salun and sharp_minmax, of what S moves", default=None)
+    saliency: str | None = option("of those, what parameters are ranked by", default=None)
     schedule: str | None = option("of retrain, see training", default=None)
     milestones: Sequence[int] | None = option("of retrain, see training", default=None)
     decay: float | None = option("of retrain, see training", default=None)
@@ -119,11 +132,15 @@ class Unlearning(Descent):
     clip_norm: float | None = option("of sfr_on, the largest norm of a gradient of S", default=None)
     importance: str | None = option("of sfr_on and ssd, by example or batch", default=None)
     rewind: bool | None = option("of scrub, to where S is known as V is", default=None)
-    reference_error: float | None = option("of scrub that rewinds; else of V", default=None)
+    reference_error: float | None = option(
+        "of scrub that rewinds, on unseen images; V's by default", default=None
+    )
     teacher: str | None = option("of bad_teacher, random or uniform", default=None)
     draws: int | None = option("of bad_teacher, how many random teachers", default=None)
     retain_share: float | None = option("of R that a sample of it has", default=None)
-    held_out_accuracy: float | None = option("of lotus; else of V", default=None)
+    held_out_accuracy: float | None = option(
+        "of lotus, on unseen images; V's by default", default=None
+    )
     forget_weight: float | None = option("of regun, the weight of S", default=None)
     variant: str | None = option("of amun what it trains on, of regun what guides it", default=None)
     ratio: float | None = option("of matching, examples of R for each of S", default=None)
@@ -145,7 +162,7 @@ class Unlearning(Descent):
     kept_rate: float | None = option("of msg, of the rate of entries that are kept", default=None)
     layers: str | None = option("of msg, whose kernels", default=None)
     dampening: float | None = option("of ssd and its kin, how much is shrunk", default=None)
-    cap: float | None = option("of fisher_noise, of the inverse Fisher", default=None)
+    cap: float | None = option("of fisher_noise, on the inverse Fisher", default=None)
     per_unit: bool | None = option("of fisher_noise, one variance for each unit", default=None)
     forgotten_class: int | None = option("of fisher_noise, a class to be erased", default=None)
 

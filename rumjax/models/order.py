@@ -102,7 +102,7 @@ def last_layers(
     count = check_count("last layers", count)
     if count > len(kernels):
         raise InvalidInputError(
-            f"last layers: wanted {count}, but {model.name} has {len(kernels)} convolutions and "
+            f"k, last layers: wanted {count}, but {model.name} has {len(kernels)} convolutions and "
             "dense layers"
         )
     start = 0 if count == len(kernels) else kernels[-count]

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
-from rumjax.errors import check_choice, check_count
+from rumjax.descent import Sgd, SgdOptions, count_leaf, cross_entropy, number_leaf, sgd_fields
+from rumjax.errors import check_choice
 from rumjax.gradients import for_each
 from rumjax.models import Model
 from rumjax.sampling import union
@@ -303,8 +303,8 @@ def amun(  # type: ignore[misc]  # an option has another default here
         ),
         variant=check_choice("variant", variant, VARIANTS),
         radius=number_leaf("radius", radius, least=1e-6),
-        steps=jnp.int32(check_count("steps", steps)),
-        radii=jnp.int32(check_count("radii", radii)),
+        steps=count_leaf("steps", steps),
+        radii=count_leaf("radii", radii),
         decay=number_leaf("decay", decay, most=1.0),
-        decay_every=jnp.int32(check_count("decay_every", decay_every)),
+        decay_every=count_leaf("decay_every", decay_every),
     )

@@ -13,12 +13,13 @@ from rumjax.descent import (
     Sgd,
     SgdOptions,
     clipped,
+    count_leaf,
     cross_entropy,
     number_leaf,
     sgd_fields,
     weighted_mean,
 )
-from rumjax.errors import check_choice, check_count
+from rumjax.errors import check_choice
 from rumjax.gradients import batch_squared_gradient, mean_squared_gradient
 from rumjax.models import Model
 from rumjax.sampling import shuffled, steps_per_pass
@@ -231,7 +232,7 @@ def sfr_on(  # type: ignore[misc]  # an option has another default here
     return SfrOn(
         **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
         importance=check_choice("importance", importance, IMPORTANCES),
-        forget_every=jnp.int32(check_count("forget_every", forget_every)),
+        forget_every=count_leaf("forget_every", forget_every),
         alpha=number_leaf("alpha", alpha),
         exponent=number_leaf("exponent", exponent),
         threshold=number_leaf("threshold", threshold),

@@ -73,6 +73,8 @@ class BoundaryExpand(Sgd):
 
     reads_forget: ClassVar[bool] = True
     """S must not be empty"""
+    reads_network: ClassVar[bool] = True
+    """it may refuse a network"""
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
         """Adds an output to the classifier: its weights uniform within ±1/√E, its bias 0.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, check_count, check_flag
 from rumjax.gradients import members, sum_over
 from rumjax.models import Model
 from rumjax.types import (
@@ -262,6 +262,7 @@ def scrub(
             f"max_epochs: {max_epochs} of {epochs} epochs leave no min-only epoch; "
             f"raise epochs above {max_epochs}"
         )
+    check_flag("rewind", rewind)
     if reference_error is not None and not rewind:
         raise InvalidInputError(
             "reference_error: without rewind=True there is no epoch to choose; leave it out"

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, count_leaf, cross_entropy, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError, check_count
 from rumjax.models import Model
 from rumjax.sampling import membership, shuffled, union
@@ -107,7 +107,8 @@ class Unsir(Sgd):
         size, count = len(data.labels), self.noise_images * self.repeats
 
         # Example N + i is noise number i mod M; after the first epoch there is none.
-        noise = Subset(size + jnp.arange(count), jnp.where(state.epoch == 0, count, 0))
+        there = jnp.where(state.epoch == 0, jnp.int32(count), 0)
+        noise = Subset(size + jnp.arange(count, dtype=jnp.int32), there)
         labels = jnp.concatenate([jnp.asarray(data.labels), jnp.tile(made.labels, self.repeats)])
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
@@ -220,8 +221,8 @@ def unsir(
         repair=number_leaf("repair", repair),
         noise_images=check_count("noise_images", noise_images),
         repeats=check_count("repeats", repeats),
-        noise_steps=jnp.int32(check_count("noise_steps", noise_steps, least=0)),
+        noise_steps=count_leaf("noise_steps", noise_steps, least=0),
         noise_rate=number_leaf("noise_rate", noise_rate),
         penalty=number_leaf("penalty", penalty),
-        retained=jnp.int32(check_count("retained", retained)),
+        retained=count_leaf("retained", retained),
     )

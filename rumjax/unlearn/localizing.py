@@ -51,6 +51,8 @@ class LocalizedReset(Sgd):
 
     reads_forget: ClassVar[bool] = True
     """S must not be empty"""
+    reads_network: ClassVar[bool] = True
+    """it may refuse a network"""
 
     criterion: str = static()
     pooling: str = static()
@@ -133,6 +135,9 @@ class LocalizedReset(Sgd):
 @record
 class CfK(Sgd):
     """Minimizes CE on R in the last layers, the others frozen."""
+
+    reads_network: ClassVar[bool] = True
+    """it may refuse a network"""
 
     k: int = static()
 

@@ -1,6 +1,7 @@
 """Fisher forgetting: noise on every parameter, the more the less R depends on it."""
 
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from rumjax.descent import number_leaf
-from rumjax.errors import InvalidInputError, check_count
+from rumjax.errors import InvalidInputError, check_count, check_flag
 from rumjax.gradients import true_fisher_diagonal
 from rumjax.models import Model, classifier
 from rumjax.models.checks import check_model
@@ -37,6 +38,9 @@ ERASED = 1e-4
 @record
 class FisherNoise:
     """θ_j ← θ_j + ε_j, ε_j normal of variance α·min((F_j + 1e-8)^2p, c), F the Fisher of R."""
+
+    reads_network: ClassVar[bool] = True
+    """it may refuse a network"""
 
     model: Model = static()
     micro_batch: int = static()
@@ -199,7 +203,7 @@ def fisher_noise(
     return FisherNoise(
         model=check_model(model),
         micro_batch=check_count("micro_batch", micro_batch),
-        per_unit=bool(per_unit),
+        per_unit=check_flag("per_unit", per_unit),
         forgotten_class=(
             None
             if forgotten_class is None

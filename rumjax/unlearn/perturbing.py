@@ -46,6 +46,8 @@ class Msg(Sgd):
 
     reads_forget: ClassVar[bool] = True
     """S must not be empty"""
+    reads_network: ClassVar[bool] = True
+    """it may refuse a network"""
 
     layers: str = static()
     fraction: Array
@@ -63,13 +65,16 @@ class Msg(Sgd):
         difference = jax.tree.map(jnp.subtract, gradient(retain), gradient(task.forget))
 
         # Fresh entries where it is smallest.
+        def redraw(number: int, name: Name, leaf: Array, mask: Array) -> Array:
+            del name
+            if not mask.ndim:
+                return leaf
+            fresh = he_fan_out(jax.random.fold_in(draw_key, number), leaf.shape, leaf.dtype)
+            return jnp.where(mask, fresh, leaf)
+
         redrawn = self.redrawn(difference, kernels(self.model, data.images[:1], self.layers))
         params = map_named(
-            lambda number, name, leaf, mask: (
-                jnp.where(mask, he_fan_out(jax.random.fold_in(draw_key, number), leaf.shape), leaf)
-                if mask.ndim
-                else leaf
-            ),
+            redraw,
             variables.params,
             redrawn,
         )
@@ -119,6 +124,9 @@ class Msg(Sgd):
 @record
 class Ct(Sgd):
     """Transposes every convolution, then minimizes CE on R."""
+
+    reads_network: ClassVar[bool] = True
+    """it may refuse a network"""
 
     def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
         """Transposes kernels.

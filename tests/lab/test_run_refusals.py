@@ -85,6 +85,10 @@ def test_an_empty_forget_file_is_refused_before_training(place, tmp_path, no_tra
     assert "no indices; at least one is needed" in capsys.readouterr().err
 
 
+def one_method(algorithm, **options):
+    return f'config.methods["one"] = vanilla({dict(algorithm=algorithm, **options)})'
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -93,6 +97,9 @@ def test_an_empty_forget_file_is_refused_before_training(place, tmp_path, no_tra
         ("config.forget.size = 40", "three levels of 40 leave nothing"),
         ('config.model = {"name": "vgg16"}', "it needs 32×32"),
         ("config.attack.samples = -1", "attack.samples"),
+        (one_method("unsir"), "Unsir forgets whole classes, and forget.by='memorization' chooses"),
+        (one_method("cf_k", k=9), "methods.one, all: k, last layers"),
+        (one_method("fisher_noise", forgotten_class=3), "forgotten_class: 3 of 3 classes"),
     ],
 )
 def test_what_would_fail_after_training_fails_before(

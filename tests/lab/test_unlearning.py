@@ -4,8 +4,8 @@ import time
 
 from rich.console import Console
 
-from rumjax.lab import experiment, pipeline
-from rumjax.lab.methods import rum_f
+from rumjax.lab import experiment, files, pipeline
+from rumjax.lab.methods import rum_f, vanilla
 from rumjax.lab.results import read_row
 from rumjax.lab.stages import unlearning
 from rumjax.lab.workdir import WorkDirectory
@@ -14,7 +14,13 @@ from rumjax.launch import configuration
 FINETUNE = {"algorithm": "finetune", "learning_rate": 0.05, "epochs": 1}
 
 
-def test_the_time_of_scores_made_anew_is_that_of_each_seed(place, tmp_path, monkeypatch):
+STOPPED = {"algorithm": "lotus", "epochs": 1, "held_out_accuracy": 1.0}
+"""It ends once S is known no better than all held-out images, which is at once."""
+
+
+def test_rows_have_times_of_scores_made_anew_and_say_what_has_changed_nothing(
+    place, tmp_path, monkeypatch
+):
     def scores_for(context, method, scores, start, seed):
         time.sleep(1.0 if seed == 0 and method.refine == "rescored" else 0.0)
         return original(context, method, scores, start, seed)
@@ -24,7 +30,7 @@ def test_the_time_of_scores_made_anew_is_that_of_each_seed(place, tmp_path, monk
     sections = {
         "seeds": 2,
         "forget": {"by": "random", "size": 30},
-        "methods": {"anew": rum_f(FINETUNE, refine="rescored")},
+        "methods": {"anew": rum_f(FINETUNE, refine="rescored"), "stopped": vanilla(STOPPED)},
     }
     run = experiment.build({**configuration(str(place / "tiny.py")), **sections})
     with WorkDirectory(tmp_path / "run") as work:
@@ -34,4 +40,8 @@ def test_the_time_of_scores_made_anew_is_that_of_each_seed(place, tmp_path, monk
             row = read_row(work, "anew", seed)
             retraining = read_row(work, "retrain_reference", seed)["seconds"]
             seconds[seed] = (row["rte_with_scores"] - row["rte"]) * retraining
+            assert "unchanged" not in row
+            assert read_row(work, "stopped", seed)["unchanged"] == 1.0
+        said = " ".join((tmp_path / "run" / files.REPORT).read_text().split())
     assert seconds[1] < 1.0 <= seconds[0]
+    assert "selected no parameter or took no step: stopped (2 of 2)." in said

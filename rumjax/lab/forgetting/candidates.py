@@ -1,15 +1,21 @@
 """The methods that a batch chooses from: rumjax's own or the user's, within the budget."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from rumjax.errors import InvalidInputError
-from rumjax.lab.building import build_method
+from rumjax.lab.bank import ModelBank
 from rumjax.lab.costs import gradients_of
-from rumjax.lab.forgetting.chooser import Chooser
+from rumjax.lab.experiment import Run, unknown_of
+from rumjax.lab.forgetting.chooser import Chooser, build
+from rumjax.lab.forgetting.shadows import bank_of
+from rumjax.lab.informing import LEAST, sound_models
 from rumjax.lab.methods import Method, rum, vanilla
 from rumjax.lab.options import Options
+from rumjax.lab.suiting import check_classes, check_starts
+from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Scores
 
 OWN_CANDIDATES = 6
@@ -31,7 +37,7 @@ def candidates(chooser: Chooser, *, remembered: bool = False) -> list[Method]:
     section, left = chooser.section, chooser.budget - chooser.matched_examples
     written = section.candidates
     if written is not None:
-        methods = [build(chooser, name, options) for name, options in written.items()]
+        methods = [build(chooser.run, name, options) for name, options in written.items()]
         costs = {method.name: cost(chooser, method) for method in methods}
         if sum(costs.values()) > left:
             listed = ", ".join(
@@ -51,7 +57,7 @@ def candidates(chooser: Chooser, *, remembered: bool = False) -> list[Method]:
     for epochs in range(most, 0, -1):
         methods, rest = [], left
         for name, form in own_candidates(chooser, epochs, remembered=remembered).items():
-            method = build(chooser, name, form)
+            method = build(chooser.run, name, form)
             rest -= cost(chooser, method)
             if rest < 0:
                 break
@@ -119,29 +125,55 @@ def own_candidates(
     }
 
 
-def build(chooser: Chooser, name: str, options: Options) -> Method:
-    """Builds a candidate from what a configuration writes."""
-    config = chooser.run.config
-    return build_method(
-        name,
-        options,
-        config.unlearner_defaults,
-        chooser.run.model,
-        chooser.run.data.num_classes,
-        config.own_scores,
-        section="forgetting.candidates",
-    )
+def check_written(run: Run, work: WorkDirectory) -> None:
+    """Checks that candidates of the configuration suit the network, and can be told all they must.
+
+    Raises:
+      InvalidInputError: they refuse the network, or learn from retrained models or from a bank that
+        is not there.
+    """
+    section = run.config.forgetting
+    if section.candidates is None or section.budget >= 1:
+        return
+    tried: set[Any] = set()
+    for name, options in section.candidates.items():
+        method, where = build(run, name, options), f"forgetting.candidates.{name}"
+        facts = unknown_of(method)
+        check_starts(where, method.select, run, tried)
+        if "oracle_logits" in facts:
+            raise InvalidInputError(
+                f"{where}: it learns from models that are retrained without the examples, and one "
+                "of those could be delivered itself; set forgetting.budget to 1, which retrains, "
+                "or name another algorithm"
+            )
+        if "datamodel_margins" in facts:
+            bank = bank_of(run, work)
+            if not isinstance(bank, ModelBank):
+                raise InvalidInputError(
+                    f"{where}: it learns from a datamodel of a bank, and {bank} in {work.path}; "
+                    "have a run there that needs one, by memorization or an audit for instance, or "
+                    "name another algorithm"
+                )
+            count = len(sound_models(bank, run.config.bank.models))
+            if count < LEAST:
+                raise InvalidInputError(
+                    f"{where}: a datamodel needs {LEAST} models of a bank that did not diverge, "
+                    f"there are {count} in {work.path}; train more, or name another algorithm"
+                )
 
 
 def cost(chooser: Chooser, method: Method) -> int:
     """Counts the gradients of a candidate.
 
     Raises:
-      InvalidInputError: it has an unlearner of one's own, whose gradients nobody can count.
+      InvalidInputError: it has an unlearner of one's own, whose gradients nobody can count, or does
+        not suit the classes of S and V.
     """
     # The sizes of the steps do not depend on the scores that a method refines by.
     zeros = Scores(np.zeros(chooser.deletion.size, np.float32))
-    gradients = gradients_of(chooser.steps_by(method, {method.refine: zeros}), chooser.data)
+    steps = chooser.steps_by(method, {method.refine: zeros})
+    check_classes(f"forgetting.candidates.{method.name}", steps, chooser.run.data)
+    gradients = gradients_of(steps, chooser.data)
     if gradients is None:
         raise InvalidInputError(
             f"forgetting.candidates.{method.name}: the gradients of an unlearner of your own are "

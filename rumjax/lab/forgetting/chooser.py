@@ -9,13 +9,16 @@ import numpy as np
 
 from rumjax.lab import files
 from rumjax.lab.answers import Answers, read_answers
-from rumjax.lab.building import refinement
+from rumjax.lab.building import build_method, refinement
 from rumjax.lab.context import Context, stage_key, with_validation
 from rumjax.lab.costs import retraining_gradients
 from rumjax.lab.difficulty import Matching, match
+from rumjax.lab.experiment import Run, unknown_of
 from rumjax.lab.forgetting.deletion import Deletion
 from rumjax.lab.forgetting.shadows import Shadows, shadows_of
+from rumjax.lab.informing import Informant
 from rumjax.lab.methods import Method
+from rumjax.lab.options import Options
 from rumjax.lab.rescoring import holdout_scores
 from rumjax.lab.trials import told_apart
 from rumjax.lab.workdir import WorkDirectory
@@ -103,10 +106,16 @@ class Chooser:
         # Hold-out retraining of the model that is to forget.
         return {"rescored": holdout_scores(self.context, self.start, self.run.config.seed)}
 
+    @functools.cached_property
+    def informant(self) -> Informant:
+        """Finds out what unlearners are told of V and of the bank."""
+        return Informant(self.looking, len(self.data.labels))
+
     def steps(self, method: Method) -> tuple[Step, ...]:
-        """Returns the steps of a method on the batch."""
+        """Returns the steps of a method on the batch, whose unlearners know what they must."""
         scored = method.refine in ("rescored", "memorization")
-        return self.steps_by(method, self.scores if scored else {})
+        steps = self.steps_by(method, self.scores if scored else {})
+        return self.informant.informed(steps, self.start, files.BROUGHT)
 
     def steps_by(self, method: Method, scores: Mapping[str, Scores]) -> tuple[Step, ...]:
         """Returns the steps of a method on the batch, refined by these scores."""
@@ -137,6 +146,8 @@ class Chooser:
     @functools.cached_property
     def shadows(self) -> Shadows | str:
         """The models of a bank, or why there are none."""
+        if learns_from_bank(self.run):
+            return "a candidate learns from what the bank predicts, which would judge itself"
         return shadows_of(self.context)
 
     @functools.cached_property
@@ -168,3 +179,27 @@ class Chooser:
             mended = self.shadows.mended(margins)
             auc = 1 - float(np.nanmean(self.shadows.p_values(mended, self.deletion.forget)))
         return kept, (1 - abs(losses[0])) * (1 - 2 * abs(auc - 0.5))
+
+
+def build(run: Run, name: str, options: Options) -> Method:
+    """Builds a candidate from what a configuration writes."""
+    config = run.config
+    return build_method(
+        name,
+        options,
+        config.unlearner_defaults,
+        run.model,
+        run.data.num_classes,
+        config.own_scores,
+        section="forgetting.candidates",
+    )
+
+
+def learns_from_bank(run: Run) -> bool:
+    """Says whether a candidate of the configuration is told what models of the bank predict."""
+    section = run.config.forgetting
+    written = {} if section.candidates is None or section.budget >= 1 else section.candidates
+    return any(
+        "datamodel_margins" in unknown_of(build(run, name, options))
+        for name, options in written.items()
+    )

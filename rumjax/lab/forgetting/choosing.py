@@ -15,8 +15,8 @@ import numpy as np
 from rumjax.errors import InvalidInputError
 from rumjax.lab import files, progress
 from rumjax.lab.costs import gradients_of
-from rumjax.lab.forgetting.candidates import build, candidates
-from rumjax.lab.forgetting.chooser import RETRAIN, Chooser
+from rumjax.lab.forgetting.candidates import candidates
+from rumjax.lab.forgetting.chooser import RETRAIN, Chooser, build
 from rumjax.lab.making import Job
 from rumjax.lab.making import make as make_models
 from rumjax.types import Variables
@@ -170,7 +170,7 @@ def replay(chooser: Chooser, name: str, form: Mapping[str, Any]) -> Variables:
     if name == RETRAIN:
         steps, start = chooser.retraining_steps(), None
     else:
-        steps, start = chooser.steps(build(chooser, name, form)), chooser.start
+        steps, start = chooser.steps(build(chooser.run, name, form)), chooser.start
     job = Job(chooser.run.config.seed, chooser.key(name), steps, start, which=name)
     (made,) = make_models(chooser.looking, [job], lambda _: None, name)
     model: Variables = made.model

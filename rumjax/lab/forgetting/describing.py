@@ -33,6 +33,7 @@ from rumjax.lab.forgetting.records import (
 )
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.sisa import Ensemble
+from rumjax.unlearn import ALGORITHMS, CARDS
 
 MODEL = "model"
 """The file, or folder, of a batch's model in the user's format, but for its ending."""
@@ -220,11 +221,18 @@ def touched(delivery: Delivery) -> dict[str, str]:
     """Says what data the steps have looked at."""
     if delivery.context.run.config.sisa is not None:
         return exact.touched(delivery.context.run, delivery.deletion, delivery.choice)
+    steps = delivery.choice.steps
+    cards = [CARDS[ALGORITHMS[one]] for step in steps if (one := step["algorithm"]) in ALGORITHMS]
+    needs = {need for card in cards for need in card.needs}
+    learned = ", and learned from" if "V" in needs else ""
+    judged = "looked at to choose among candidates, and for the evidence"
+    bank = {"bank": "its models' answers were learned from, and judge nothing"}
     return {
         "S": f"{len(delivery.deletion.forget)} examples",
         "R": f"{len(delivery.deletion.retain)} examples, trained on",
-        "V": "looked at to choose among candidates, and for the evidence",
+        "V": f"{judged}{learned}",
         "T": "looked at for accuracy, and to calibrate a bank where there is one",
+        **(bank if "bank" in needs else {}),
     }
 
 

@@ -15,6 +15,7 @@ from rumjax.lab import files
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, delivering, gate, signing
 from rumjax.lab.forgetting.bench import read
+from rumjax.lab.forgetting.candidates import check_written
 from rumjax.lab.forgetting.carrying import EXACT, Carrier, carrier, digest, is_there, load
 from rumjax.lab.forgetting.choosing import Choice
 from rumjax.lab.forgetting.describing import Delivery, Outcome
@@ -72,6 +73,8 @@ def fulfil(
     # All requests are read, and all their examples found, before anything is trained.
     requests = read_requests(path)
     check_parts(run)
+    if run.config.sisa is None:
+        check_written(run, work)
     if key is not None:
         signing.sign({}, key)  # a key that cannot be used is found out now
     office = open_office(run, work, console, or_retrain=or_retrain, key=key)
@@ -118,6 +121,9 @@ def finish(office: Office, batch: Batch) -> int:
         refused, choice = choice, choose_once(office, way, retrain=True)
         choice = choice.after(refused)
         outcome = weigh(office, way, choice)
+
+    if digest(outcome.model) == digest(start):
+        say(office, f"{choice.name} has changed nothing: the model is the one before, bit by bit")
 
     # Say what was held against what, and how measures did on what no model has seen.
     for bound in outcome.gate.bounds:

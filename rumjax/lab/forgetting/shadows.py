@@ -9,7 +9,9 @@ from rumjax.errors import WorkDirectoryError
 from rumjax.lab.bank import ModelBank
 from rumjax.lab.context import Context
 from rumjax.lab.dependencies import bank_header
+from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical
+from rumjax.lab.workdir import WorkDirectory
 
 LEAST = 8
 """Models of a bank, below which nothing is compared with it."""
@@ -56,14 +58,22 @@ class Shadows(NamedTuple):
         )
 
 
-def shadows_of(context: Context) -> Shadows | str:
-    """Returns the shadows that a work directory has, or why it has none."""
+def bank_of(run: Run, work: WorkDirectory) -> ModelBank | str:
+    """Returns the bank of a run that a work directory has, or why it has none."""
     try:
-        bank = ModelBank.open(context.work)
+        bank = ModelBank.open(work)
     except WorkDirectoryError:
         return "there is no bank of models"
-    if bank.header != canonical.plain(bank_header(context.run)):
+    if bank.header != canonical.plain(bank_header(run)):
         return "the bank is of other data, or by another recipe"
+    return bank
+
+
+def shadows_of(context: Context) -> Shadows | str:
+    """Returns the shadows that a work directory has, or why it has none."""
+    bank = bank_of(context.run, context.work)
+    if isinstance(bank, str):
+        return bank
     rows = [row for row in bank.rows() if np.isfinite(row.margins).all()]
     if len(rows) < LEAST:
         return f"the bank has fewer than {LEAST} models"

@@ -15,7 +15,8 @@ from rumjax.lab.bringing import content
 from rumjax.lab.context import context_of
 from rumjax.lab.experiment import Run
 from rumjax.lab.forgetting import canonical, certificate, delivering, page, signing
-from rumjax.lab.forgetting.carrying import carrier, digest, is_there, load
+from rumjax.lab.forgetting.candidates import check_written
+from rumjax.lab.forgetting.carrying import EXACT, Unlearning, carrier, digest, is_there, load
 from rumjax.lab.forgetting.deletion import REQUESTED, received
 from rumjax.lab.forgetting.describing import MODEL, hardware, salt_of, versions
 from rumjax.lab.forgetting.ledger import LOG, Ledger, check_chain
@@ -280,6 +281,11 @@ def _again(document: dict[str, Any], number: int, run: Run, work: WorkDirectory)
     choice = next((one for one in written if one is not None), None)
     if choice is None:
         return f"{SKIPPED}{names[-1]} is not there, which says how it was made"
+    if isinstance(way, Unlearning) and choice["name"] not in EXACT:
+        try:
+            check_written(office.run, work)
+        except InvalidInputError as error:
+            return f"{SKIPPED}{error}"
     model = way.replay(choice["name"], choice["form"])
     return None if digest(model) == made["digest"] else "its bytes are others"
 

@@ -102,7 +102,7 @@ def write(
 
     # The summary, and where to find the rest.
     console.print(columns.terminal_table(results, reported.name))
-    for sentence in conclusions.say_diverged({reported.name: results}):
+    for sentence in conclusions.say_odd({reported.name: results}):
         console.print(sentence, markup=False, highlight=False)
     if results.missing:
         console.print(f"{len(results.missing)} runs are missing: the report is a partial one.")

@@ -27,11 +27,11 @@ class Leader(NamedTuple):
 def conclude(results: Results) -> list[str]:
     """Says which method is best by ToW, and what RUM gains; the first sentence is the answer."""
     if not results.has_learned:
-        return [*say_unlearned(results), *say_diverged({"": results})]
+        return [*say_unlearned(results), *say_odd({"": results})]
     best = leader(results)
     if best is None:
         nothing = "There are no results of unlearning methods yet."
-        return [nothing, *say_diverged({"": results})]
+        return [nothing, *say_odd({"": results})]
     sentences = [say_leader(best)]
     second = runner_up(results)
     if second is not None:
@@ -40,7 +40,7 @@ def conclude(results: Results) -> list[str]:
     if refinement.effects:
         sentences.append(say_refinement(refinement))
     sentences += [say_mixture(mixture) for mixture in mixtures(results)]
-    return sentences + say_diverged({"": results})
+    return sentences + say_odd({"": results})
 
 
 # Claims
@@ -180,7 +180,7 @@ def say_mixture(mixture: Comparison) -> str:
 
 
 def caveats(results: Mapping[str, Results]) -> list[str]:
-    """Warns of models that diverged, and of runs not made yet.
+    """Warns of models that diverged or are what they were, and of runs not made yet.
 
     Args:
       results: of a run, or of a study's cases by name; names of cases are only given if there are
@@ -190,7 +190,7 @@ def caveats(results: Mapping[str, Results]) -> list[str]:
     for name, own in results.items():
         lines = dict.fromkeys(line.name for line, _ in own.missing)
         missing += [f"{line}{_place(name, results)}" for line in lines]
-    sentences = say_diverged(results)
+    sentences = say_odd(results)
     if missing:
         sentences.append(
             f"This page is partial. Not all seeds have been run of {wording.listing(missing)}."
@@ -208,6 +208,27 @@ def say_unlearned(results: Results) -> list[str]:
         f"Nothing can be said of unlearning: the original models have a test accuracy of "
         f"{accuracy}, and guessing reaches {wording.number(results.chance)}. Train them for more "
         "epochs, at another learning rate, or on more data."
+    ]
+
+
+def say_odd(results: Mapping[str, Results]) -> list[str]:
+    """Says which methods have models that diverged, and which have some that are what they were."""
+    return [*say_diverged(results), *say_unchanged(results)]
+
+
+def say_unchanged(results: Mapping[str, Results]) -> list[str]:
+    """Says which methods have changed no parameter of some models, in one sentence if any."""
+    methods = [
+        f"{summary.line.name}{_place(name, results)} ({summary.unchanged} of {len(summary.rows)})"
+        for name, own in results.items()
+        for summary in own.summaries
+        if summary.unchanged
+    ]
+    if not methods:
+        return []
+    return [
+        "Some models are the ones that they started from, since their algorithm selected no "
+        f"parameter or took no step: {wording.listing(methods)}."
     ]
 
 

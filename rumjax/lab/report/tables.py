@@ -74,6 +74,10 @@ class Line(NamedTuple):
         return next((mark for mark in Calibration if mark.value == pair), None)
 
 
+NOTES = ("diverged", "unchanged")
+"""What a row says of its model that is no measure."""
+
+
 class Summary(NamedTuple):
     """A line's measures over its seeds: means and their Student-t intervals.
 
@@ -94,6 +98,11 @@ class Summary(NamedTuple):
     def diverged(self) -> int:
         """Counts its models that diverged."""
         return sum(has_diverged(row) for row in self.rows)
+
+    @property
+    def unchanged(self) -> int:
+        """Counts its models that are the ones that they started from."""
+        return sum(bool(row.get("unchanged")) for row in self.rows)
 
 
 class Results(NamedTuple):
@@ -175,7 +184,7 @@ def collect(work: WorkDirectory, reported: Reported) -> tuple[Results, list[Row]
             epochs += [{**identity, "name": line.name, **epoch} for epoch in piece["curve"]]
 
     # Measures are all columns but those that say which run a row is about.
-    measures = [name for name in ordered_columns(rows)[3:-1] if name != "diverged"]
+    measures = [name for name in ordered_columns(rows)[3:-1] if name not in NOTES]
     summaries = summarize(rows, lines(reported), measures)
     chance = guessing_accuracy(np.asarray(reported.data.test.labels))
     return Results(rows, summaries, tuple(measures), missing, chance), epochs

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from rumjax import metrics
@@ -22,6 +23,7 @@ from rumjax.lab.rescoring import scores_for
 from rumjax.lab.results import Label, has_diverged, read_row, write_row
 from rumjax.lab.stages import forget_sets, scores
 from rumjax.lab.stages.single_models import Observer, is_measured
+from rumjax.lab.suiting import check_classes
 from rumjax.types import Scores
 
 
@@ -78,14 +80,27 @@ def is_lost(context: CaseContext, method: Method, seed: int) -> bool:
 def check_method(
     context: CaseContext, method: Method, scores: Mapping[str, Scores], forget_set: ForgetSet
 ) -> None:
-    """Checks that a method's parts, order and selection fit the forget set.
+    """Checks that a method's parts, order, selection and algorithms fit the forget set.
 
     Raises:
       InvalidInputError: they do not.
     """
     zeros = Scores(np.zeros(context.size, np.float32))
     first_seed = context.run.seeds[0]
-    steps_of(context, method, {**scores, "rescored": zeros}, forget_set, first_seed)
+    steps = steps_of(context, method, {**scores, "rescored": zeros}, forget_set, first_seed)
+    check_classes(f"methods.{method.name}", steps, context.run.data)
+
+
+def is_unchanged(made: Made) -> bool:
+    """Says whether a model is the one that it started from, though there were epochs to change it.
+
+    An algorithm may select no parameter, or stop before its first step.
+    """
+    start = made.job.variables
+    if not made.job.epochs or start is None or callable(start):
+        return False
+    pairs = zip(jax.tree.leaves(start), jax.tree.leaves(made.model), strict=True)
+    return all(np.array_equal(before, after) for before, after in pairs)
 
 
 class _Stage:
@@ -147,6 +162,13 @@ class _Stage:
         if context.run.config.audit is not None:
             row |= self.observer.observe(method.name, seed, made.model, outputs)
         row |= times
+        if is_unchanged(made):
+            row |= {"unchanged": 1.0}
+            context.console.print(
+                f"{method.name}, seed {seed}: no parameter was changed, the model is the one that "
+                "it started from.",
+                markup=False,
+            )
         if context.case.goes_on:
             context.place.save_model(files.unlearned(method.name, seed), made.model)
         label = Label(method.name, method.algorithm, method.strategy)

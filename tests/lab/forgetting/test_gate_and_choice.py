@@ -131,7 +131,7 @@ def test_own_candidates_keep_every_budget(context):
                 except InvalidInputError:
                     # Not even the first of an epoch has room.
                     name, form = next(iter(candidates.own_candidates(chooser, 1).items()))
-                    first = candidates.cost(chooser, candidates.build(chooser, name, form))
+                    first = candidates.cost(chooser, candidates.build(chooser.run, name, form))
                     rest = chooser.budget - chooser.matched_examples - len(chooser.unseen)
                     assert first > rest
                     continue
