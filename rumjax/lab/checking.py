@@ -17,7 +17,7 @@ from rumjax.lab.building import refinement
 from rumjax.lab.config import STUDY_NEEDS
 from rumjax.lab.experiment import Case, Run, unknown_of
 from rumjax.lab.grids import check_grid, is_by_part, is_range, settings
-from rumjax.lab.informing import HELD_OUT
+from rumjax.lab.informing import HELD_OUT, LEAST
 from rumjax.lab.methods import SCORES, Method
 from rumjax.lab.options import accepted, check_signature, typed
 from rumjax.lab.search import check_budget
@@ -94,6 +94,10 @@ def check_batch(where: str, unlearner: object, size: int) -> None:
 def check_bank(run: Run) -> None:
     """Checks that every example is seen by a model of the bank, and left out by another."""
     options = run.config.bank
+    if run.has_datamodels and options.models < LEAST:
+        raise InvalidInputError(
+            f"bank.models: a datamodel needs {LEAST} or more, got {options.models}"
+        )
     if run.trains_bank:
         estimators.random_subset(options.seed, 0, run.size, options.fraction)
     if run.needs_bank:

@@ -98,6 +98,12 @@ def one_method(algorithm, **options):
         ('config.model = {"name": "vgg16"}', "it needs 32×32"),
         ("config.attack.samples = -1", "attack.samples"),
         (one_method("unsir"), "Unsir forgets whole classes, and forget.by='memorization' chooses"),
+        (
+            one_method("datamodel_matching")
+            + """; config.forget = {"by": "random", "size": 9}; config.bank.models = 3"""
+            + """; del config.methods["finetune_rum_f"], config.methods["mixed"]""",
+            "bank.models: a datamodel needs 4 or more, got 3",
+        ),
         (one_method("cf_k", k=9), "methods.one, all: k, last layers"),
         (one_method("fisher_noise", forgotten_class=3), "forgotten_class: 3 of 3 classes"),
     ],
