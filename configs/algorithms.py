@@ -68,7 +68,7 @@ def get_config():
     config["forget"] = {"by": "memorization", "size": SIZE}
     config["methods"] = whole
     config["tuning"] = {
-        "seeds": (100, 101),
+        "seeds": (100,),
         "settings": SETTINGS,
         "adopt": True,
         "grids": {**spaces, **{f"{each}_rum_f": space for each, space in short.items()}},
