@@ -78,9 +78,11 @@ def shrunk(config):
         return {**section, "forget": {**section["forget"], "size": size}}
 
     kind = config.get("study", {}).get("kind", config["name"])
+    sized = [
+        item for item in config.get("cases", {}).items() if "size" in item[1].get("forget", {})
+    ]
     cases = {
-        name: fewer(case, 5 if "after" in case else 3)
-        for name, case in list(config.get("cases", {}).items())[: CASES.get(kind)]
+        name: fewer(case, 5 if "after" in case else 3) for name, case in sized[: CASES.get(kind)]
     }
     tuning = dict(config.get("tuning", {"grids": {}}))
     tuning |= {"seeds": (7,), "settings": None}
