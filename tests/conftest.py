@@ -34,7 +34,10 @@ from tests import tiny
 CLASSES = 3
 
 
-THOROUGH = ("test_stopped_requests.py", "test_purged_requests.py", "test_refused_requests.py")
+THOROUGH = (
+    *("test_stopped_requests.py", "test_purged_requests.py", "test_refused_requests.py"),
+    "test_faults.py",
+)
 """files that CI runs apart from the others"""
 SLOW = (
     "test_faults.py",
@@ -84,7 +87,7 @@ def pytest_collection_modifyitems(items):
         if item.path.name in order:
             item.add_marker("slow")
         if item.path.name in THOROUGH and "RUMJAX_THOROUGH" not in os.environ:
-            why = "whole runs of requests; RUMJAX_THOROUGH=1 runs them, as CI does"
+            why = "whole runs that are killed; RUMJAX_THOROUGH=1 runs them, as CI does"
             item.add_marker(pytest.mark.skip(reason=why))
 
 

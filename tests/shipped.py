@@ -39,7 +39,9 @@ def write_data(path, side, channels, classes):
 
 
 STUDIES = ("algorithms", "difficulty", "refinement", "proxies", "requests")
-TRACED = [path.name for path in CONFIGS if path.stem not in STUDIES]
+PAPER = [path.name for path in CONFIGS if path.stem.removesuffix("_rum") in settings.SETTINGS]
+"""configurations of one form, whose networks a study of difficulty has too"""
+TRACED = [path.name for path in CONFIGS if path.stem not in STUDIES and path.name not in PAPER]
 TRACED += [f"difficulty.py:{name}" for name in settings.SETTINGS if name not in settings.NETWORKS]
 OTHER_NETWORKS = [f"difficulty.py:{name}" for name in settings.NETWORKS]
 """which take a minute to be traced"""

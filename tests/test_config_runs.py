@@ -1,5 +1,7 @@
 """Pipelines of the shipped configurations, from images to the report, with a linear model."""
 
+import os
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -7,10 +9,19 @@ from rich.console import Console
 from rumjax import launch
 from rumjax.lab import experiment, pipeline
 from rumjax.lab.workdir import WorkDirectory
-from tests.shipped import CONFIGS, shrunk, with_images
+from tests.shipped import CONFIGS, PAPER, shrunk, with_images
+
+ALIKE = {*PAPER} - {"cifar10_rum.py", "fashion_mnist_rum.py"}
+THOROUGH = pytest.mark.skipif(
+    "RUMJAX_THOROUGH" not in os.environ, reason="like cifar10_rum.py; RUMJAX_THOROUGH=1 runs it"
+)
 
 
-@pytest.fixture(params=[path.name for path in CONFIGS])
+@pytest.fixture(
+    params=[
+        pytest.param(path.name, marks=THOROUGH if path.name in ALIKE else ()) for path in CONFIGS
+    ]
+)
 def config(request):
     return launch.configuration(request.param)
 

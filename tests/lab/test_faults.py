@@ -13,10 +13,6 @@ from tests.runs import same_results, start
 from tests.tiny import write_config
 
 GONE = 75
-THOROUGH = pytest.mark.skipif(
-    "RUMJAX_THOROUGH" not in os.environ,
-    reason="takes a minute of many processes; RUMJAX_THOROUGH=1 runs it, as CI does",
-)
 
 
 class Programs:
@@ -95,7 +91,6 @@ def cluster(tmp_path_factory, programs):
     return file
 
 
-@THOROUGH
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_comes_to_its_end_whoever_is_killed(
     place, finished, tmp_path, programs, closed, request
@@ -150,7 +145,6 @@ SMALL = """
 """
 
 
-@THOROUGH
 @pytest.mark.usefixtures("no_figures")
 def test_machines_that_start_the_same_command_make_one_run(place, tmp_path, programs, closed):
     """The first is killed, the second told to stop, and both are started again."""
