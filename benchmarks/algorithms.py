@@ -19,7 +19,7 @@ from rich.console import Console
 
 from rumjax import audits
 from rumjax.audits import FORGOTTEN, OUT, Population
-from rumjax.lab import experiment, jobs, making, pipeline, progress
+from rumjax.lab import devices, experiment, jobs, making, pipeline, progress
 from rumjax.lab.answers import reader
 from rumjax.lab.context import context_of, load_original, stage_key
 from rumjax.lab.informing import Informant
@@ -127,18 +127,21 @@ def main():
     )
     parser.add_argument("--workdir", default="runs/algorithms")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/studies/algorithms"))
+    parser.add_argument("--config", default="algorithms.py", help="one like configs/algorithms.py")
     parser.add_argument("--models", type=int, default=64, help="that are attacked of each method")
+    parser.add_argument("--cpu_devices", type=int, default=os.cpu_count(), help="models at a time")
     parser.add_argument("overrides", nargs="*", help="of the configuration: --config.seeds=2")
     arguments, more = parser.parse_known_args()
     overrides = [*arguments.overrides, *more]
+    devices.settle(arguments.cpu_devices)
 
     # The run, and more of its original models.
     console = Console()
-    run = experiment.build(configuration("algorithms.py", overrides))
+    run = experiment.build(configuration(arguments.config, overrides))
     with WorkDirectory(arguments.workdir) as work:
         pipeline.run_experiment(run, work, console=console, figures=False)
     many = [*overrides, f"--config.seeds={arguments.models}"]
-    attacked = experiment.build(configuration("algorithms.py", many))
+    attacked = experiment.build(configuration(arguments.config, many))
     with WorkDirectory(arguments.workdir) as work:
         context = context_of(attacked, work, console)
         jobs.make(originals.batch(context))

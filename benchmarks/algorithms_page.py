@@ -23,6 +23,7 @@ from rumjax.lab.report.tables import Calibration
 from rumjax.lab.sections import Study
 from rumjax.lab.stages import tuning
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.unlearn import ALGORITHMS, CARDS
 
 COLUMNS = {"tow": "ToW", "tow_mia": "ToW-MIA", "mia_gap": "MIA gap"}
 COSTS = {"rge": "Gradients", "rte": "Time"}
@@ -37,6 +38,18 @@ class Numbers:
         self.study, self.leaks = study, leaks
         self.sets = [name for name in SETS if name in study.cases]
         self.mixed = study.cases.get(MIXED)
+
+    def ways(self, name):
+        """Those methods of a set that need no retrained model, the highest ToW first."""
+        settings = self.study.cases[name].settings
+        return [
+            method
+            for method in self.names(name)
+            if not any(
+                "oracles" in CARDS[ALGORITHMS[part["algorithm"]]].needs
+                for part in settings[method]["select"].values()
+            )
+        ]
 
     def names(self, name):
         """The methods of a set, the highest ToW first, those that diverged last."""
@@ -54,6 +67,13 @@ class Numbers:
         gain = difference(self.study.cases[name], method, Calibration.ORIGINAL, measure)
         return gain, Verdict.UNDECIDED if gain is None else judge(gain)
 
+    def needs(self, method):
+        """What the algorithm of a method looks at."""
+        case = next(case for case in self.study.cases.values() if method in case.settings)
+        (setting,) = case.settings[method]["select"].values()
+        needs = CARDS[ALGORITHMS[setting["algorithm"]]].needs
+        return ", ".join((*needs, "V") if setting.get("rewind") else needs)
+
     def form(self, method):
         """The form of a method on the set of all levels."""
         strategy = next(
@@ -64,7 +84,7 @@ class Numbers:
     def best_of_forms(self):
         """The method with the highest ToW of every form, on the set of all levels."""
         best = {}
-        for method in self.names(MIXED):
+        for method in self.ways(MIXED):
             best.setdefault(self.form(method), method)
         return {form: best[form] for form in FORMS if form in best}
 
@@ -74,7 +94,8 @@ class Numbers:
         for name in self.sets:
             for place, method in enumerate(self.names(name), 1):
                 places.setdefault(method, []).append(place)
-        return dict(sorted((m, float(np.mean(p))) for m, p in places.items()))
+        means = {method: float(np.mean(all_)) for method, all_ in places.items()}
+        return dict(sorted(means.items(), key=lambda pair: pair[1]))
 
 
 def write(out, run, workdir, leaks, *, models, machine):
@@ -116,7 +137,7 @@ def write(out, run, workdir, leaks, *, models, machine):
 def say_best(numbers):
     """Names the nearest to the oracle on every set, and who is level with it."""
     for name in numbers.sets:
-        case, (best, *others) = numbers.study.cases[name], numbers.names(name)
+        case, (best, *others) = numbers.study.cases[name], numbers.ways(name)
         level = [
             other
             for other in others
@@ -171,9 +192,12 @@ def say_rum(numbers):
         for form in FORMS[:2]:
             apart = difference(case, best["RUM"], best[form], "tow")
             if apart is not None:
+                verdict = judge(apart)
+                level = verdict is Verdict.LEVEL
                 yield (
-                    f"RUM is {wording.VERDICTS[judge(apart)]} than the best {form} in ToW by "
-                    f"{wording.interval(apart, signed=True)}, {wording.CERTAINTIES[judge(apart)]}."
+                    f"RUM is {wording.VERDICTS[verdict]} {'with' if level else 'than'} the best "
+                    f"{form} in ToW: the difference is {wording.interval(apart, signed=True)}, "
+                    f"{wording.CERTAINTIES[verdict]}."
                 )
 
 
@@ -187,21 +211,23 @@ def set_name(name):
 
 def ranking_table(numbers):
     rows = []
-    for method, rank in sorted(numbers.ranks().items(), key=lambda pair: pair[1]):
+    for method, rank in numbers.ranks().items():
         means = [mean_of(numbers.study.cases[name], method, "tow") for name in numbers.sets]
         beaten = sum(numbers.gain(name, method)[1] is Verdict.HIGHER for name in numbers.sets)
-        rows.append((method, round(rank, 1), *means, f"{beaten} of {len(numbers.sets)}"))
+        tried = sum(mean is not None for mean in means)
+        rows.append((method, numbers.needs(method), f"{rank:.1f}", *means, f"{beaten} of {tried}"))
     for label, mark in (("original", Calibration.ORIGINAL), ("retrain", Calibration.SECOND)):
         means = [mean_of(numbers.study.cases[name], mark, "tow") for name in numbers.sets]
-        rows.append((label, None, *means, ""))
+        rows.append((label, "", "", *means, ""))
     return Table(
         "ranking",
         "ToW of every algorithm on every set",
-        ("Algorithm", "Mean place", *numbers.sets, "Above the original"),
+        ("Algorithm", "Needs", "Mean place", *numbers.sets, "Above the original"),
         rows,
         "Means over the seeds with 95 % Student-t half-widths. The last column counts the sets on "
         "which the algorithm is nearer to the oracle than the original model is, beyond chance. "
-        "The last row is another oracle.",
+        "The last row is another oracle. What needs oracles is a bound for others, and UNSIR "
+        "forgets whole classes only.",
     )
 
 
@@ -254,7 +280,7 @@ def rum_table(numbers):
 
 
 def draw_sets(numbers):
-    names = list(dict(sorted(numbers.ranks().items(), key=lambda pair: pair[1])))
+    names = list(numbers.ranks())
     with drawing.style():
         height = 1.4 + 0.24 * len(names)
         figure = Figure(figsize=(2.8 * len(numbers.sets) + 1.6, height), layout="constrained")

@@ -68,13 +68,14 @@ def get_config():
     config["forget"] = {"by": "memorization", "size": SIZE}
     config["methods"] = whole
     config["tuning"] = {
-        "seeds": (100, 101),
+        "seeds": (100,),
         "settings": SETTINGS,
         "adopt": True,
         "grids": {**spaces, **{f"{each}_rum_f": space for each, space in short.items()}},
         "select": {
             "rum": {
-                "candidates": list(refined),
+                # What needs models retrained without S is a bound, and no way to forget.
+                "candidates": [name for name in refined if not name.startswith("oracle")],
                 "search": "ascent",
                 "orders": "configured",
                 "budget": 4 * len(refined),

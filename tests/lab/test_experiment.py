@@ -128,7 +128,7 @@ def test_a_section_holds_options_by_name(config, section):
         ("data/name", ..., "data: missing a required argument: 'name'"),
         ("data/data_dir", "/no/where.npz", "/no/where.npz does not exist"),
         ("data/datadir", "x", "unknown option in data 'datadir'; did you mean 'data_dir'"),
-        ("model/name", "resnet19", "unknown model 'resnet19'; did you mean 'resnet18'"),
+        ("model/name", "resnet188", "unknown model 'resnet188'; did you mean 'resnet18'"),
         ("model/name", "no_such_package:Net", "no_such_package"),
         ("model/depth", 3, "unknown option in model 'depth'"),
         ("model/options", {"depth": 3}, "depth"),
