@@ -203,7 +203,8 @@ def test_blocks_are_as_large_as_two_of_them_may_be_held(
 ):
     size = 4 * (16 + 8 + 8 + 3 + 8 + 8 + 8 + 3)  # factors; biases, and scale and bias of batch norm
     monkeypatch.setattr(gradients.fisher, "HELD", examples_held * size)
-    assert gradients.fisher._block_size(model, original, data, 100, 4) == block
+    shapes = jax.eval_shape(lambda: original)
+    assert gradients.fisher._block_size(model, shapes, data, 100, 4) == block
 
 
 SCORES = (gradients.loss_curvature, gradients.self_influence)

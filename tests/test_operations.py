@@ -11,7 +11,7 @@ from rumjax.ensemble.operations import largest_step, operations_of, step_operati
 from rumjax.ensemble.works import training
 from rumjax.models import Model, build
 from rumjax.types import Dataset
-from rumjax.unlearn import original, retrain
+from rumjax.unlearn import ALGORITHMS, fisher_noise, original, retrain
 
 IMAGES = Dataset(jax.ShapeDtypeStruct((9, 32, 32, 3), jnp.uint8), None)
 
@@ -105,3 +105,12 @@ class Linear(nn.Module):
 def test_what_takes_no_steps_takes_none_and_what_is_unknown_is_endless():
     assert step_operations(original(build("cnn", 10)), IMAGES) == 0
     assert step_operations(object(), IMAGES) == np.inf
+
+
+def test_every_algorithm_says_how_large_its_steps_are():
+    model = Model(Linear())
+    classes = {"random_label": {"num_classes": 10}, "salun": {"num_classes": 10}}
+    for name, factory in ALGORITHMS.items():
+        options = {"epochs": 1} if name == "retrain" else classes.get(name, {})
+        assert step_operations(factory(model, **options), IMAGES) < np.inf, name
+    assert step_operations(fisher_noise(model, micro_batch=4), IMAGES) == 3 * 4 * 2 * 3072 * 10

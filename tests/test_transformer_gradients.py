@@ -1,6 +1,8 @@
 """Gradients of transformers, whose dense layers are applied to tokens, in bounded memory."""
 
+import functools
 import os
+import re
 
 import jax
 import jax.numpy as jnp
@@ -50,15 +52,23 @@ def test_products_of_gradients_are_those_of_a_loop(transformer, data):
     np.testing.assert_allclose(found[:7, :7], rows @ rows.T, rtol=1e-3, atol=1e-4)
 
 
-def test_magnitudes_of_a_few_at_a_time_are_those_of_a_loop(transformer, data, monkeypatch):
+def test_means_of_a_few_at_a_time_are_those_of_a_loop(transformer, data, monkeypatch):
     model, variables, rows = transformer
     monkeypatch.setattr(gradients.subsets, "HELD", 2 * 4 * rows.shape[1])
 
-    def magnitude(variables):
-        return gradients.mean_gradient_magnitude(model, variables, data, CHOSEN, batch_size=6)
+    def means(variables):
+        magnitude = gradients.mean_gradient_magnitude(model, variables, data, CHOSEN, batch_size=6)
+        square = gradients.mean_squared_gradient(model, variables, data, CHOSEN, micro_batch=6)
+        return [ravel_pytree(mean)[0] for mean in (magnitude, square)]
 
-    found, _ = ravel_pytree(jax.jit(magnitude)(variables))
-    np.testing.assert_allclose(found, np.abs(rows).mean(axis=0), rtol=1e-3, atol=1e-5)
+    # No array holds the gradients of six examples, only those of two or three.
+    traced = jax.jit(means).trace(variables)
+    leading = {int(size) for size in re.findall(r"f32\[(\d),4,12\]", str(traced.jaxpr))}
+    assert leading
+    assert leading <= {2, 3}
+    magnitude, square = traced.lower().compile()(variables)
+    np.testing.assert_allclose(magnitude, np.abs(rows).mean(axis=0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(square, (rows**2).mean(axis=0), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +85,22 @@ def test_as_many_gradients_are_held_as_fit_and_divide_a_batch(
 
 @pytest.mark.skipif("RUMJAX_THOROUGH" not in os.environ, reason="compiles for a minute")
 @pytest.mark.parametrize("name", ["vit_ti4", "vit_s4"])
-def test_magnitudes_are_compiled_to_bounded_memory(name):
+@pytest.mark.parametrize(
+    "mean",
+    [
+        functools.partial(gradients.mean_gradient_magnitude, batch_size=256),
+        functools.partial(gradients.mean_squared_gradient, micro_batch=256),
+    ],
+    ids=["magnitudes", "squares"],
+)
+def test_means_are_compiled_to_bounded_memory(mean, name):
     model, like = build(name, 10), jax.ShapeDtypeStruct
     data = Dataset(like((50_000, 32, 32, 3), jnp.uint8), like((50_000,), jnp.int32))
     variables = jax.eval_shape(model.init, jax.random.key(0), data.images)
     chosen = Subset(like((45_000,), jnp.int32), like((), jnp.int32))
 
-    def magnitude(*args):
-        return gradients.mean_gradient_magnitude(model, *args, batch_size=256)
+    def of_model(*args):
+        return mean(model, *args)
 
-    memory = jax.jit(magnitude).lower(variables, data, chosen).compile().memory_analysis()
+    memory = jax.jit(of_model).lower(variables, data, chosen).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2 * gradients.subsets.HELD

@@ -23,12 +23,14 @@ def largest_step(work: Work, data: Dataset) -> float:
 def step_operations(unlearner: Any, data: Dataset) -> float:
     """Returns the operations of one model in a training step of an unlearner, roughly.
 
-    A step is taken for three forward passes. Of an unlearner that does not say its model and batch
-    size, they are infinite; of one that takes no steps, none.
+    A step is taken for three forward passes of a batch, or of a micro-batch where there is nothing
+    larger. Of an unlearner that does not say its model and either, they are infinite; of one that
+    takes no steps, none.
     """
     if np.all(getattr(unlearner, "epochs", 1) == 0):
         return 0.0
-    model, batch = getattr(unlearner, "model", None), getattr(unlearner, "batch_size", None)
+    model = getattr(unlearner, "model", None)
+    batch = getattr(unlearner, "batch_size", getattr(unlearner, "micro_batch", None))
     if not isinstance(model, Model) or not isinstance(batch, int):
         return np.inf
     return 3.0 * batch * _forward_operations(model, tuple(data.images.shape[1:]))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from rumjax.checks import check_point
 from rumjax.errors import check_count
 from rumjax.gradients.examples import example_losses, factored_vjp
-from rumjax.gradients.subsets import mean_weights, members, sum_over
+from rumjax.gradients.subsets import fitting, mean_weights, members, sum_over
 from rumjax.models import Model
 from rumjax.models.dense import Name, by_name
 from rumjax.types import Array, Dataset, PyTree, Subset, Variables
@@ -224,6 +224,12 @@ def _mean_over(
             sums[kernel] = jnp.dot(weighted, steep[kernel], precision="highest")
         leaves = [sums[name] for name in by_name(variables.params)]
         return jax.tree.unflatten(jax.tree.structure(variables.params), leaves)
+
+    # Fewer at a time where what is held of each would not fit; only large networks need a look.
+    if fitting(variables.params, micro_batch) < micro_batch:
+        one = jax.tree.map(lambda leaf: leaf[0], (data.images[:1], data.labels[:1]))
+        held, _, _ = jax.eval_shape(example, *one)
+        micro_batch = fitting(held, micro_batch)
 
     weights = mean_weights(chosen)
     return sum_over(batch_sum, variables.params, data, chosen, weights, micro_batch)

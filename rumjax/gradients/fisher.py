@@ -134,7 +134,8 @@ def _block_size(
 ) -> int:
     """Returns the number of examples in a block: a multiple of the micro-batch."""
     one = jax.eval_shape(
-        lambda index: gradient_rows(model, variables, data, index, micro_batch=1),
+        lambda variables, index: gradient_rows(model, variables, data, index, micro_batch=1),
+        variables,  # of which the shapes may be all that is known
         jax.ShapeDtypeStruct((1,), jnp.int32),
     )
     fitting = HELD // (4 * sum(leaf.size for leaf in jax.tree.leaves(one)))

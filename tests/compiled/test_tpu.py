@@ -7,6 +7,7 @@ libtpu, and others are not compared; RUMJAX_RECORD=1 records them anew.
 import functools
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import pathlib
@@ -17,15 +18,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rumjax import ensemble, models, retrain
+from rumjax import ensemble, models
 from rumjax.data import augmentation
 from rumjax.data.shapes import shaped
+from rumjax.descent import SgdOptions
 from rumjax.ensemble.arranging import SIDE_BY_SIDE
 from rumjax.lab import compiling, experiment, planning
 from rumjax.lab.answers import reader
 from rumjax.lab.compiling import Request
 from rumjax.lab.config import read
 from rumjax.lab.estimates import CHIPS, step_cycles
+from rumjax.lab.informing import blank
 from rumjax.launch import configuration
 from rumjax.types import Dataset, Subset, Task
 from rumjax.unlearn import ALGORITHMS, Step
@@ -47,8 +50,13 @@ os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 RECORDED = pathlib.Path(__file__).parent / "cycles.json"
 IMAGES, SEEN, FORGOTTEN = 60_000, 35_000, 3_000
 SHAPE = jax.ShapeDtypeStruct
-SLOW_OR_ALIKE = ("influence", "l1_sparse", "random_label", "scrub")
-"""unlearners that take long to compile, or whose steps are those of others"""
+ALWAYS = {"finetune", "neggrad", "neggrad_plus", "salun"}
+"""unlearners that are compiled each time; others take long, or have the steps of one of these"""
+STARTING = {
+    *("amun", "boundary_shrink", "localized_reset", "msg", "salun", "sfr_on", "sharp_minmax"),
+    "unsir",
+}
+"""unlearners that look at examples before their epochs; those that work at once do it in one"""
 
 
 def devices(topology):
@@ -60,14 +68,19 @@ def devices(topology):
 
 def unlearner_of(name, model, augmented):
     """An algorithm, or training, with the options that shapes depend on."""
-    options = {"batch_size": 256 if model.module.__class__.__name__ != "Cnn" else 128}
-    if name != "influence":
-        options["augmentation"] = augmentation(augmented)
-    if name in ("random_label", "salun"):
-        options["num_classes"] = model.num_classes
+    factory = ALGORITHMS[name]
+    taken = inspect.signature(factory).parameters
+    offered = {
+        "batch_size": 256 if model.module.__class__.__name__ != "Cnn" else 128,
+        "augmentation": augmentation(augmented),
+        "num_classes": model.num_classes,
+    }
+    # Options of `Sgd` are named in its own list.
+    names = {*taken, *(SgdOptions.__annotations__ if "options" in taken else ())}
+    options = {option: value for option, value in offered.items() if option in names}
     if name == "retrain":
-        return retrain(model, epochs=30, **options)
-    return ALGORITHMS[name](model, **options)
+        options["epochs"] = 30
+    return factory(model, **options)
 
 
 @functools.cache
@@ -82,10 +95,11 @@ def compiled(topology, network, algorithm, phase, per_device, augmented="none", 
     def one(tree):
         return jax.tree.map(lambda leaf: SHAPE((1, *jnp.shape(leaf)), jnp.result_type(leaf)), tree)
 
-    unlearner = unlearner_of(algorithm, model, augmented)
+    step = Step("step", unlearner_of(algorithm, model, augmented), Task(*parts))
+    (step,) = blank([step], IMAGES, model.num_classes)
     variables = None if algorithm == "retrain" else one(model.signature(data.images).variables)
     key = SHAPE((1,), jax.random.key(0).dtype)
-    work = ensemble.Work(["model"], key, [Step("step", one(unlearner), Task(*parts))], variables)
+    work = ensemble.Work(["model"], key, [step._replace(unlearner=one(step.unlearner))], variables)
     target = devices(topology)
     within = ensemble.within_device(work, data, "tpu")
     assert within == ("vmap" if network == "cnn" else "map")
@@ -141,7 +155,7 @@ def test_what_is_done_once_for_a_small_network(phase):
 @pytest.mark.parametrize(
     "algorithm",
     [
-        pytest.param(name, marks=[thorough] if name in SLOW_OR_ALIKE else [])
+        pytest.param(name, marks=[] if name in ALWAYS else [thorough])
         for name in sorted({*ALGORITHMS} - {"retrain", "original"})
     ],
 )
@@ -149,6 +163,14 @@ def test_every_unlearner_of_a_small_network(algorithm):
     text, footprint = compiled("v5e:2x2", "cnn", algorithm, "epoch", 4)
     check(text, footprint, topology="v5e:2x2", batch=128, models=4)
     check_cycles(f"cnn {algorithm} v5e:2x2", text)
+
+
+@thorough
+@pytest.mark.parametrize("algorithm", sorted(STARTING))
+def test_what_an_unlearner_of_a_small_network_begins_with(algorithm):
+    text, footprint = compiled("v5e:2x2", "cnn", algorithm, "start", 4)
+    check(text, footprint, topology="v5e:2x2", batch=128, models=4)
+    check_cycles(f"cnn {algorithm} start v5e:2x2", text)
 
 
 @pytest.mark.parametrize(
