@@ -1,6 +1,5 @@
 """What unlearning costs on an accelerator: algorithms by name, and gradients of examples."""
 
-import inspect
 import time
 
 import jax
@@ -9,8 +8,8 @@ import numpy as np
 from accelerator_sizes import dataset_of, digest, images_of, memory, model_of, timed, variables_of
 
 from rumjax import chain, gradients, run, task, unlearn
-from rumjax.descent import SgdOptions
 from rumjax.lab.informing import blank
+from rumjax.lab.options import names_of
 from rumjax.types import Dataset, subset
 
 ALGORITHMS = [name for name in unlearn.ALGORITHMS if name not in ("original", "retrain")]
@@ -20,8 +19,7 @@ def unlearner_of(name, scale):
     """Makes an algorithm that works on a ResNet-18 for an epoch more than is timed, or once."""
     size = scale.sizes["resnet18"]
     factory = unlearn.ALGORITHMS[name]
-    taken = inspect.signature(factory).parameters
-    names = {*taken, *(SgdOptions.__annotations__ if "options" in taken else ())}
+    names = names_of(factory)
     offered = {
         "epochs": scale.runs + 1,
         "max_epochs": 1,

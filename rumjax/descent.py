@@ -7,7 +7,6 @@ batch, and `turns` whatever an algorithm does in a turn, two steps of different 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from jax.typing import ArrayLike
 
 from rumjax.data.augment import Augmentation
 from rumjax.errors import InvalidInputError, check_choice, check_count, check_number, shown
+from rumjax.losses import cross_entropy
 from rumjax.mesh import across_devices
 from rumjax.models import Model
 from rumjax.models.checks import check_model, is_traced
@@ -56,33 +56,6 @@ class Moment(NamedTuple):
     """int32[], how many the pass has"""
     progress: Array
     """float32[], epochs done, this one in part"""
-
-
-def cross_entropy(logits: Array, batch: Batch, *, smoothing: ArrayLike | None = None) -> Array:
-    """Returns the mean cross-entropy of float32[B, K] logits over examples of weight 1; float32[].
-
-    `smoothing`, in 0…1, is the share of a label that all K classes get alike, its own as well
-    (Szegedy et al., CVPR 2016). At 0 the loss and its gradient are those without, to the bit.
-
-    Examples:
-      >>> images, weights = jnp.zeros((2, 4, 4, 1)), jnp.array([1.0, 0.0])
-      >>> batch = Batch(images, jnp.array([0, 1]), weights, None, jnp.arange(2))
-      >>> round(float(cross_entropy(jnp.zeros((2, 2)), batch)), 3)
-      0.693
-    """
-    chex.assert_rank([logits, batch.labels], [2, 1])
-    chex.assert_equal_shape_prefix([logits, batch.labels], 1)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-    if smoothing is not None:
-        of_all_classes = -jax.nn.log_softmax(logits).mean(axis=-1)
-        losses += smoothing * (of_all_classes - losses)
-    return weighted_mean(losses, batch.weights)
-
-
-def weighted_mean(values: Array, weights: Array) -> Array:
-    """Returns the mean of float32[B] with weights 0 or 1; 0 if all weights are 0."""
-    chex.assert_equal_shape([values, weights])
-    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 @record
@@ -152,6 +125,11 @@ class Sgd:
             variables, batch.images, train=self.batch_norm == "update", key=batch.key
         )
         return outputs, variables._replace(batch_stats=batch_stats)
+
+    def cross_entropy(self, variables: Variables, batch: Batch) -> tuple[Array, Variables]:
+        """Returns the mean cross-entropy of a batch, float32[], and variables; see `forward`."""
+        outputs, variables = self.forward(variables, batch)
+        return cross_entropy(outputs.logits, batch), variables
 
     def batch(self, key: Key, data: Dataset, subset: Subset, order: Array, step: Array) -> Batch:
         """Returns batch number `step` of a pass in this order, augmented and shared out."""
@@ -323,8 +301,8 @@ def keep_masked(updates: PyTree, mask: PyTree | None) -> PyTree:
     return jax.tree.map(lambda update, kept: jnp.where(kept, update, -0.0), updates, mask)
 
 
-class SgdOptions(TypedDict, total=False):
-    """Options of every factory that is built on `Sgd`; the defaults are the paper's."""
+class StepOptions(TypedDict, total=False):
+    """Options of whatever descends on images as they are; the defaults are the paper's."""
 
     batch_size: int
     """examples per step (256)"""
@@ -334,8 +312,6 @@ class SgdOptions(TypedDict, total=False):
     """of SGD, and Adam's β₁ (0.9)"""
     weight_decay: ArrayLike
     """L2, on every parameter (5e-4)"""
-    augmentation: Augmentation
-    """applied to uint8 images inside the compiled step (none)"""
     batch_norm: str
     """"update" (the default) or "freeze", see `Sgd`"""
     sharpness: str
@@ -345,6 +321,13 @@ class SgdOptions(TypedDict, total=False):
     """how far uphill (0.1, and 1.0 of "asam")"""
     sharpness_strength: ArrayLike
     """1 for SAM (the default), 0 for none; below 0, sharp minima are sought"""
+
+
+class SgdOptions(StepOptions, total=False):
+    """Options of almost every factory that is built on `Sgd`: augmentation besides."""
+
+    augmentation: Augmentation
+    """applied to uint8 images inside the compiled step (none)"""
 
 
 def number_leaf(what: str, value: ArrayLike, *, least: float = 0.0, most: float = np.inf) -> Array:

@@ -59,7 +59,7 @@ def sharpened(
       gradient: g, the gradient there.
       adaptive: see `uphill`.
       radius: see `uphill`.
-      strength: s; of s = 0 or a radius of 0, the gradient is returned bit for bit.
+      strength: s; with s = 0 or a radius of 0, the gradient is returned bit for bit.
 
     Examples:
       >>> at = {"w": jnp.array([3.0, 4.0])}  # of ½‖w‖², whose gradient is w

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from rumjax.descent import cross_entropy
 from rumjax.errors import InvalidInputError
+from rumjax.losses import cross_entropy
 from rumjax.training import Recipe
 from rumjax.types import Batch, record, task
 from rumjax.unlearn import chain, retrain, run

@@ -96,7 +96,7 @@ def mean_output_sensitivity(
 ) -> PyTree:
     """Returns the mean over a subset of |∇_θ ‖z(x)‖²|, z the logits; labels do not matter.
 
-    It measures how much the outputs depend on a parameter (Aljundi et al., ECCV 2018, eq. 4).
+    It measures how much the outputs depend on a parameter (Aljundi et al., ECCV 2018).
 
     Args:
       model: the architecture.

@@ -23,7 +23,7 @@ PAPER: Setting = {
     "seed": 0,
     "seeds": 3,
     "bank": {"models": 400, "fraction": 0.7, "seed": 0},
-    "unlearning": {"momentum": 0.9, "weight_decay": 5e-4},
+    "unlearning": {},
     "attack": {"samples": None},
     "size": 3000,
     "spaces": PAPER_SPACES,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, count_leaf, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, count_leaf, number_leaf, sgd_fields
 from rumjax.errors import check_choice
 from rumjax.gradients import for_each
 from rumjax.models import Model
@@ -84,9 +84,7 @@ class Amun(Sgd):
         labels = jnp.concatenate([jnp.asarray(data.labels), made.labels])
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            batch = mixed(batch, made.pixels, batch.indices - size)
-            outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
+            return self.cross_entropy(variables, mixed(batch, made.pixels, batch.indices - size))
 
         factor = self.decay ** (state.epoch // self.decay_every).astype(jnp.float32)
         state, metrics = self.descend(
@@ -248,12 +246,11 @@ def _norm(images: Array) -> Array:
     "Ebrahimpour-Boroojeny et al., ICML 2025",
     ("S", "R"),
 )
-def amun(  # type: ignore[misc]  # an option has another default here
+def amun(
     model: Model,
     *,
     epochs: int = 10,
     learning_rate: ArrayLike = 0.01,
-    batch_size: int = 128,
     variant: str = "full",
     radius: ArrayLike = 0.04,
     steps: int = 50,
@@ -264,7 +261,7 @@ def amun(  # type: ignore[misc]  # an option has another default here
 ) -> Amun:
     """Makes AMUN, which minimizes CE on R ∪ S ∪ A, A being adversarial images of S.
 
-    (Ebrahimpour-Boroojeny et al., ICML 2025, algorithm 1.) For each example of S, A has an image
+    (Ebrahimpour-Boroojeny et al., ICML 2025.) For each example of S, A has an image
     near it that the original model takes for another class, with that class as its label. A is made
     once, by L2 projected gradient ascent, and stays in float32. It was made for examples. Without
     R it works as well, see `variant`. If S is empty, it is `finetune` with a decaying rate.
@@ -277,8 +274,6 @@ def amun(  # type: ignore[misc]  # an option has another default here
       model: the architecture of the original model.
       epochs: passes over the sets; the AMUN paper uses 10.
       learning_rate: at the start; the AMUN paper searches 1e-5–.1.
-      batch_size: examples per step, and attacked at a time; the AMUN paper uses 128, and 256 on
-        Tiny-ImageNet.
       variant: "full", R ∪ S ∪ A with S's true labels; "without_retain", S ∪ A; or
         "adversarial_only", R ∪ A.
       radius: the first one of the attack, L2 of pixels in 0…1.
@@ -286,7 +281,8 @@ def amun(  # type: ignore[misc]  # an option has another default here
       radii: how many radii are tried, each twice the one before.
       decay: factor of the learning rate after every `decay_every` epochs.
       decay_every: the AMUN paper searches 1, 5 and 10.
-      **options: see `SgdOptions`.
+      **options: see `SgdOptions`; by default 128 examples per step and attacked at a time, as in
+        the AMUN paper, which takes 256 on Tiny-ImageNet.
 
     Raises:
       InvalidInputError: an unknown variant, or a number out of range.
@@ -297,10 +293,9 @@ def amun(  # type: ignore[misc]  # an option has another default here
       >>> unlearner.variant, unlearner.batch_size, round(float(unlearner.radius), 3)
       ('without_retain', 128, 0.1)
     """
+    defaults: SgdOptions = {"batch_size": 128}
     return Amun(
-        **sgd_fields(
-            model, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, **options
-        ),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(defaults | options)),
         variant=check_choice("variant", variant, VARIANTS),
         radius=number_leaf("radius", radius, least=1e-6),
         steps=count_leaf("steps", steps),

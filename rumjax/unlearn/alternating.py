@@ -8,19 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from rumjax.descent import (
-    Moment,
-    Sgd,
-    SgdOptions,
-    clipped,
-    count_leaf,
-    cross_entropy,
-    number_leaf,
-    sgd_fields,
-    weighted_mean,
-)
+from rumjax.descent import Moment, Sgd, SgdOptions, clipped, count_leaf, number_leaf, sgd_fields
 from rumjax.errors import check_choice
 from rumjax.gradients import batch_squared_gradient, mean_squared_gradient
+from rumjax.losses import weighted_mean
 from rumjax.models import Model
 from rumjax.sampling import shuffled, steps_per_pass
 from rumjax.types import (
@@ -93,10 +84,6 @@ class SfrOn(Sgd):
             masked = jax.tree.map(jnp.multiply, gradient, state.memory.mask)
             return clipped(masked, self.clip_norm)
 
-        def retain_loss(variables: Variables, retain: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, retain)
-            return cross_entropy(outputs.logits, retain), variables
-
         def turn(moment: Moment, variables: Variables, optimizer: PyTree, retain: Batch) -> Any:
             step = state.epoch * moment.steps + moment.step
             fading = (1 + jnp.cos(jnp.pi * moment.progress / self.epochs)) / 2
@@ -116,7 +103,9 @@ class SfrOn(Sgd):
             # A loop of one round or none is skipped in vmap too, and copies no data, unlike `cond`.
             due = (step % self.forget_every == 0).astype(jnp.int32)
             fast, optimizer = jax.lax.fori_loop(0, due, forget_step, (variables, optimizer))
-            fast, optimizer, value = self.step(fast, optimizer, retain_loss, retain, rate=fading)
+            fast, optimizer, value = self.step(
+                fast, optimizer, self.cross_entropy, retain, rate=fading
+            )
 
             # The slow parameters follow the fast ones; batch statistics are those of the fast.
             params = jax.tree.map(
@@ -154,7 +143,7 @@ def focused_loss(logits: Array, batch: Batch, exponent: ArrayLike) -> Array:
     Args:
       logits: float32[B, K].
       batch: their labels and weights.
-      exponent: λ; of 0, it is the mean of CE.
+      exponent: λ; with 0, the result is the mean of CE.
 
     Examples:
       >>> logits = jnp.array([[2.0, 0.0], [0.0, 0.0]])
@@ -173,11 +162,11 @@ def focused_loss(logits: Array, batch: Batch, exponent: ArrayLike) -> Array:
 
 
 @card(
-    "CE on R, amid −a·Σw·CE on S where the gradient of S says it matters more than R",
+    "CE on R, and every few steps −CE on S in the parameters that matter more to S than to R",
     "Huang et al., NeurIPS 2024",
     ("S", "R"),
 )
-def sfr_on(  # type: ignore[misc]  # an option has another default here
+def sfr_on(
     model: Model,
     *,
     epochs: int = 5,
@@ -189,7 +178,6 @@ def sfr_on(  # type: ignore[misc]  # an option has another default here
     clip_norm: ArrayLike = 7.0,
     beta: ArrayLike = 1.0,
     importance: str = "example",
-    batch_size: int = 128,
     **options: Unpack[SgdOptions],
 ) -> SfrOn:
     """Makes SFR-on, saliency forgetting in the remain-preserving manifold.
@@ -214,10 +202,9 @@ def sfr_on(  # type: ignore[misc]  # an option has another default here
       exponent: λ, at least 0; 0 weighs all examples of S alike.
       threshold: γ; 0 masks nothing.
       clip_norm: the largest norm of a masked gradient of S.
-      beta: β, 0…1; of 0, parameters stay as they are.
+      beta: β, 0…1; with 0, parameters stay as they are.
       importance: "example", mean squares of examples' gradients; or "batch", of batches' means.
-      batch_size: of S and of R.
-      **options: see `SgdOptions`.
+      **options: see `SgdOptions`; by default 128 examples of S and of R per step.
 
     Raises:
       InvalidInputError: a number is out of range, or an unknown importance.
@@ -228,9 +215,9 @@ def sfr_on(  # type: ignore[misc]  # an option has another default here
       >>> int(unlearner.forget_every), float(unlearner.beta), unlearner.batch_size
       (3, 0.5, 128)
     """
-    options["batch_size"] = batch_size
+    defaults: SgdOptions = {"batch_size": 128}
     return SfrOn(
-        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(defaults | options)),
         importance=check_choice("importance", importance, IMPORTANCES),
         forget_every=count_leaf("forget_every", forget_every),
         alpha=number_leaf("alpha", alpha),

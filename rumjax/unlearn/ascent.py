@@ -5,7 +5,7 @@ from typing import ClassVar, Unpack
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.models import Model
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
 from rumjax.unlearn.cards import card
@@ -24,8 +24,8 @@ class NegGrad(Sgd):
         """Runs one pass over S."""
 
         def loss(variables: Variables, forget: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, forget)
-            return -capped(cross_entropy(outputs.logits, forget), self.forget_loss_cap), variables
+            ascent, variables = self.cross_entropy(variables, forget)
+            return -capped(ascent, self.forget_loss_cap), variables
 
         return self.descend(state, data, (task.forget,), loss)
 
@@ -48,10 +48,9 @@ class NegGradPlus(Sgd):
         """Runs one pass over R, S cycled along with fresh shuffles."""
 
         def loss(variables: Variables, retain: Batch, forget: Batch) -> tuple[Array, Variables]:
-            kept, variables = self.forward(variables, retain)
-            lost, variables = self.forward(variables, forget)
-            descent = cross_entropy(kept.logits, retain)
-            ascent = capped(cross_entropy(lost.logits, forget), self.forget_loss_cap)
+            descent, variables = self.cross_entropy(variables, retain)
+            ascent, variables = self.cross_entropy(variables, forget)
+            ascent = capped(ascent, self.forget_loss_cap)
             return self.beta * descent - (1 - self.beta) * ascent, variables
 
         return self.descend(state, data, (task.retain, task.forget), loss)

@@ -6,16 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import (
-    Sgd,
-    SgdOptions,
-    cross_entropy,
-    number_leaf,
-    sgd_fields,
-    weighted_mean,
-)
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError
 from rumjax.gradients import for_each
+from rumjax.losses import weighted_mean
 from rumjax.models import Model
 from rumjax.types import (
     Array,
@@ -31,6 +25,8 @@ from rumjax.types import (
 )
 from rumjax.unlearn.adversarial import as_floats, uphill
 from rumjax.unlearn.cards import card
+
+DEFAULTS: SgdOptions = {"batch_size": 64, "weight_decay": 0.0}
 
 
 @record
@@ -56,11 +52,7 @@ class BoundaryShrink(Sgd):
         places = jnp.where(inside, task.forget.indices, len(data.labels))
         labels = jnp.asarray(data.labels).at[places].set(state.memory, mode="drop")
 
-        def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
-
-        return self.descend(state, data._replace(labels=labels), (task.forget,), loss)
+        return self.descend(state, data._replace(labels=labels), (task.forget,), self.cross_entropy)
 
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts those of passes over S, and one of each example that finds its label."""
@@ -160,13 +152,11 @@ def neighbours(
     ("S",),
     "classes",
 )
-def boundary_shrink(  # type: ignore[misc]  # options have other defaults here
+def boundary_shrink(
     model: Model,
     *,
     epochs: int = 10,
     learning_rate: ArrayLike = 1e-5,
-    batch_size: int = 64,
-    weight_decay: ArrayLike = 0.0,
     bound: ArrayLike = 0.1,
     **options: Unpack[SgdOptions],
 ) -> BoundaryShrink:
@@ -183,10 +173,9 @@ def boundary_shrink(  # type: ignore[misc]  # options have other defaults here
       model: the architecture of the original model.
       epochs: passes over S; the paper uses 10.
       learning_rate: constant; the paper uses 1e-5.
-      batch_size: examples per step; the paper uses 64.
-      weight_decay: L2, none by default.
       bound: how far each pixel in 0…1 is moved; with 0, labels are the second choice of θo.
-      **options: see `SgdOptions`.
+      **options: see `SgdOptions`; by default no weight decay, and 64 examples per step, as in the
+        paper.
 
     Raises:
       InvalidInputError: a number out of range.
@@ -197,14 +186,7 @@ def boundary_shrink(  # type: ignore[misc]  # options have other defaults here
       0.2
     """
     return BoundaryShrink(
-        **sgd_fields(
-            model,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            weight_decay=weight_decay,
-            **options,
-        ),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(DEFAULTS | options)),
         bound=number_leaf("bound", bound, most=1.0),
     )
 
@@ -215,13 +197,11 @@ def boundary_shrink(  # type: ignore[misc]  # options have other defaults here
     ("S",),
     "classes",
 )
-def boundary_expand(  # type: ignore[misc]  # options have other defaults here
+def boundary_expand(
     model: Model,
     *,
     epochs: int = 10,
     learning_rate: ArrayLike = 1e-5,
-    batch_size: int = 64,
-    weight_decay: ArrayLike = 0.0,
     **options: Unpack[SgdOptions],
 ) -> BoundaryExpand:
     """Makes boundary expand, which minimizes CE on S towards an additional class.
@@ -235,9 +215,8 @@ def boundary_expand(  # type: ignore[misc]  # options have other defaults here
       model: the architecture of the original model.
       epochs: passes over S; the paper uses 10.
       learning_rate: constant; the paper uses 1e-5.
-      batch_size: examples per step; the paper uses 64.
-      weight_decay: L2, none by default.
-      **options: see `SgdOptions`.
+      **options: see `SgdOptions`; by default no weight decay, and 64 examples per step, as in the
+        paper.
 
     Raises:
       InvalidInputError: a number out of range; and later, a network without embeddings.
@@ -248,12 +227,5 @@ def boundary_expand(  # type: ignore[misc]  # options have other defaults here
       3
     """
     return BoundaryExpand(
-        **sgd_fields(
-            model,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            weight_decay=weight_decay,
-            **options,
-        )
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(DEFAULTS | options))
     )

@@ -1,7 +1,6 @@
 """Selective synaptic dampening: parameters that matter more to S than to D are shrunk, at once."""
 
-import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from rumjax.gradients import (
 )
 from rumjax.models import Model
 from rumjax.models.checks import check_model
-from rumjax.sampling import share, shuffled, union
+from rumjax.sampling import share, share_size, shuffled, union
 from rumjax.types import (
     Array,
     Dataset,
@@ -26,52 +25,38 @@ from rumjax.types import (
     PyTree,
     Subset,
     Task,
-    TrainState,
     Variables,
     record,
     static,
 )
 from rumjax.unlearn.cards import card
+from rumjax.unlearn.one_shot import OneShot
 from rumjax.unlearn.ranking import count, largest_rank, magnitude, rank
 
 IMPORTANCES = ("example", "batch")
 
 
 @record
-class Dampening:
+class Dampening(OneShot):
     """θ_j ← min(λ·I_D[j]/I_S[j], 1)·θ_j where a parameter is selected; I is an importance."""
 
     reads_forget: ClassVar[bool] = True
     """S must not be empty"""
 
-    model: Model = static()
     importance: str = static()
     batch_size: int = static()
-    micro_batch: int = static()
     dampening: Array
     """λ"""
     retain_share: Array
 
-    @property
-    def epochs(self) -> int:
-        """One: everything happens at once."""
-        return 1
-
-    def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """Prepares nothing."""
-        del data, task
-        return TrainState(key, variables, (), jnp.int32(0))
-
-    def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """Shrinks the parameters that are selected; batch-norm statistics stay as they are."""
-        of_forget, of_all = self.importances(state.key, state.variables, data, task)
+    def changed(
+        self, key: Key, variables: Variables, data: Dataset, task: Task
+    ) -> tuple[PyTree, Metrics]:
+        """Shrinks the parameters that are selected."""
+        of_forget, of_all = self.importances(key, variables, data, task)
         selected, threshold = self.select(of_forget, of_all, task)
-        params, metrics = dampened(
-            state.variables.params, of_forget, of_all, selected, self.dampening
-        )
-        variables = state.variables._replace(params=params)
-        state = state._replace(variables=variables, epoch=state.epoch + 1)
-        return state, {"alpha": threshold, **metrics}
+        params, metrics = dampened(variables.params, of_forget, of_all, selected, self.dampening)
+        return params, {"alpha": threshold, **metrics}
 
     def importances(
         self, key: Key, variables: Variables, data: Dataset, task: Task
@@ -108,15 +93,11 @@ class Dampening:
         """Returns which parameters are shrunk, and the α beyond which I_S/I_D makes it so."""
         raise NotImplementedError
 
-    def finish(self, state: TrainState) -> Variables:
-        """Returns the variables of the state."""
-        return state.variables
-
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts a gradient of each example of S, and of the share of R, or of D for batches."""
         del data
         drawn = retain if self.importance == "example" else forget + retain
-        return forget + math.ceil(round(float(self.retain_share) * drawn, 3))
+        return forget + int(share_size(self.retain_share, drawn))
 
 
 @record
@@ -221,7 +202,7 @@ def dampened(
 
 
 @card(
-    "shrinks parameters whose squared gradients are larger on S than α times those on D",
+    "shrinks parameters whose squared gradients on S exceed α times those on S ∪ R",
     "Foster et al., AAAI 2024",
     ("S", "R"),
     "both",
@@ -273,18 +254,13 @@ def ssd(
       (5.0, 1.0, 'example')
     """
     return SSD(
-        model=check_model(model),
-        importance=check_choice("importance", importance, IMPORTANCES),
-        batch_size=check_count("batch_size", batch_size),
-        micro_batch=check_count("micro_batch", micro_batch),
-        dampening=number_leaf("dampening", dampening),
-        retain_share=number_leaf("retain_share", retain_share, most=1.0),
+        **_fields(model, dampening, retain_share, micro_batch, importance, batch_size),
         alpha=number_leaf("alpha", alpha),
     )
 
 
 @card(
-    "the same without labels, by gradients of ‖z‖² of the logits",
+    "the same without labels, by gradients of the squared norm of the logits",
     "Foster et al., ICLR 2024 (Tiny Papers)",
     ("S", "R"),
     "both",
@@ -319,18 +295,13 @@ def lfssd(
       3.5
     """
     return LFSSD(
-        model=check_model(model),
-        importance="example",
-        batch_size=1,
-        micro_batch=check_count("micro_batch", micro_batch),
-        dampening=number_leaf("dampening", dampening),
-        retain_share=number_leaf("retain_share", retain_share, most=1.0),
+        **_fields(model, dampening, retain_share, micro_batch),
         alpha=number_leaf("alpha", alpha),
     )
 
 
 @card(
-    "the same, on ln(1 + 100·│S│/│D│) % of the parameters",
+    "the same, for a share of the parameters that follows from the sizes of S and R",
     "Schoepf et al., 2024 (arXiv 2402.10098)",
     ("S", "R"),
     "both",
@@ -369,11 +340,27 @@ def assd(
       >>> float(assd(Model(Cnn(10)), dampening=0.1).dampening).__round__(3)
       0.1
     """
-    return ASSD(
-        model=check_model(model),
-        importance=check_choice("importance", importance, IMPORTANCES),
-        batch_size=check_count("batch_size", batch_size),
-        micro_batch=check_count("micro_batch", micro_batch),
-        dampening=number_leaf("dampening", dampening),
-        retain_share=number_leaf("retain_share", retain_share, most=1.0),
-    )
+    return ASSD(**_fields(model, dampening, retain_share, micro_batch, importance, batch_size))
+
+
+def _fields(
+    model: Model,
+    dampening: ArrayLike,
+    retain_share: ArrayLike,
+    micro_batch: int,
+    importance: str = "example",
+    batch_size: int = 1,
+) -> dict[str, Any]:
+    """Returns the validated fields of `Dampening`.
+
+    Raises:
+      InvalidInputError: a number out of range, or an unknown importance.
+    """
+    return {
+        "model": check_model(model),
+        "importance": check_choice("importance", importance, IMPORTANCES),
+        "batch_size": check_count("batch_size", batch_size),
+        "micro_batch": check_count("micro_batch", micro_batch),
+        "dampening": number_leaf("dampening", dampening),
+        "retain_share": number_leaf("retain_share", retain_share, most=1.0),
+    }

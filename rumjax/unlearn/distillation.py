@@ -2,14 +2,14 @@
 
 from typing import ClassVar, NamedTuple, Unpack
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError, check_count, check_flag
 from rumjax.gradients import members, sum_over
+from rumjax.losses import cross_entropy, distillation_loss
 from rumjax.models import Model
 from rumjax.types import (
     Array,
@@ -173,30 +173,6 @@ def accuracy(
 
     count = sum_over(right, jnp.float32(0), data, chosen, members(chosen), batch_size)
     return count / jnp.maximum(chosen.size, 1)
-
-
-def distillation_loss(
-    teacher_logits: Array, student_logits: Array, weights: Array, temperature: Array
-) -> Array:
-    """Returns T²·KL(softmax(teacher/T)‖softmax(student/T)), its mean over examples of weight 1.
-
-    T² keeps gradients comparable across temperatures (Hinton et al., 2015).
-
-    Args:
-      teacher_logits: float32[B, K].
-      student_logits: float32[B, K].
-      weights: 0 or 1, float32[B].
-      temperature: T, float32[].
-
-    Returns:
-      float32[].
-    """
-    chex.assert_rank([teacher_logits, weights], [2, 1])
-    chex.assert_equal_shape([teacher_logits, student_logits])
-    teacher = jax.nn.log_softmax(teacher_logits / temperature)
-    student = jax.nn.log_softmax(student_logits / temperature)
-    divergence = jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1)
-    return temperature**2 * weighted_mean(divergence, weights)
 
 
 @card(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.models import Model
 from rumjax.types import Array, Batch, Dataset, Metrics, Task, TrainState, Variables, record
 from rumjax.unlearn.cards import card
@@ -18,12 +18,7 @@ class Finetune(Sgd):
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
         """Runs one pass over R."""
-
-        def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
-
-        return self.descend(state, data, (task.retain,), loss)
+        return self.descend(state, data, (task.retain,), self.cross_entropy)
 
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts the gradients of passes over R."""
@@ -31,7 +26,7 @@ class Finetune(Sgd):
 
 
 @record
-class L1Sparse(Sgd):
+class L1Sparse(Finetune):
     """Minimizes CE on R + γ_t ‖θ‖₁."""
 
     penalty: Array
@@ -41,15 +36,11 @@ class L1Sparse(Sgd):
         penalty = self.penalty * (1 - state.epoch / self.epochs).astype(jnp.float32)
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            outputs, after = self.forward(variables, batch)
+            fit, after = self.cross_entropy(variables, batch)
             norm = sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(variables.params))
-            return cross_entropy(outputs.logits, batch) + penalty * norm, after
+            return fit + penalty * norm, after
 
         return self.descend(state, data, (task.retain,), loss)
-
-    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
-        """Counts the gradients of passes over R."""
-        return self.epochs * retain
 
 
 @card("CE on R", "Golatkar et al., CVPR 2020", ("R",))

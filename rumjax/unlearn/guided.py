@@ -2,15 +2,14 @@
 
 from typing import ClassVar, Unpack
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields, weighted_mean
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError, check_choice, check_floats
+from rumjax.losses import relative_entropy
 from rumjax.models import Model
 from rumjax.types import (
     Array,
@@ -51,10 +50,9 @@ class ReGUn(Sgd):
 
         def loss(variables: Variables, forget: Batch, retain: Batch) -> tuple[Array, Variables]:
             lost, variables = self.forward(variables, forget)
-            kept, variables = self.forward(variables, retain)
+            descent, variables = self.cross_entropy(variables, retain)
             wanted = guides(by_class, forget, self.variant)
-            guided = divergence(wanted, lost.logits, forget.weights)
-            descent = cross_entropy(kept.logits, retain)
+            guided = relative_entropy(wanted, lost.logits, forget.weights)
             return self.forget_weight * guided + (1 - self.forget_weight) * descent, variables
 
         return self.descend(state, data, (task.forget, task.retain), loss)
@@ -85,26 +83,12 @@ def guides(by_class: Array, batch: Batch, variant: str) -> Array:
     return jnp.broadcast_to(mean, rows.shape)
 
 
-def divergence(wanted: Array, logits: Array, weights: Array) -> Array:
-    """Returns KL(q‖softmax(logits)), its mean over examples of weight 1; float32[].
-
-    Args:
-      wanted: q, float32[B, K], with 0·log 0 = 0.
-      logits: float32[B, K].
-      weights: 0 or 1, float32[B].
-    """
-    chex.assert_rank([wanted, weights], [2, 1])
-    chex.assert_equal_shape([wanted, logits])
-    terms = xlogy(wanted, wanted) - wanted * jax.nn.log_softmax(logits)
-    return weighted_mean(jnp.sum(terms, axis=-1), weights)
-
-
 @card(
-    "λ·KL(what held-out images of S's classes get‖p) on S + (1−λ)·CE on R",
-    "Mirlach et al., 2026",
+    "λ·KL(q‖student) on S + (1−λ)·CE on R, q what θo says of held-out images of S's classes",
+    "Mirlach et al., 2026 (arXiv 2603.11210)",
     ("S", "R", "V"),
 )
-def regun(  # type: ignore[misc]  # options have other defaults here
+def regun(
     model: Model,
     *,
     epochs: int = 10,
@@ -112,11 +96,9 @@ def regun(  # type: ignore[misc]  # options have other defaults here
     forget_weight: ArrayLike = 0.5,
     variant: str = "batch",
     held_out_probabilities: ArrayLike | None = None,
-    batch_size: int = 128,
-    weight_decay: ArrayLike = 0.0,
     **options: Unpack[SgdOptions],
 ) -> ReGUn:
-    """Makes ReGUn, which minimizes λ·KL(q‖p) on S + (1−λ)·CE on R (Mirlach et al., 2603.11210).
+    """Makes ReGUn, which minimizes λ·KL(q‖p) on S + (1−λ)·CE on R (Mirlach et al., 2026).
 
     q is what the original model says of images that it was not trained on, of S's classes. The
     paper averages as many held-out images as a batch of S has, drawn to match its classes; here q
@@ -128,14 +110,13 @@ def regun(  # type: ignore[misc]  # options have other defaults here
       model: the architecture of the original model.
       epochs: passes over S, with a batch of R beside each of its batches.
       learning_rate: constant.
-      forget_weight: λ, 0…1; of 0, it is fine-tuning for as many steps as S has batches.
+      forget_weight: λ, 0…1; with 0, it is fine-tuning for as many steps as S has batches.
       variant: "batch", the mean over a batch for all its examples, the paper's; or "per_example",
         each example's own Q[y], a variant of rumjax's.
       held_out_probabilities: Q, float[K, K], rows of probabilities; `rumjax.run` needs it, and a
         run of a configuration finds it out.
-      batch_size: of S and of R.
-      weight_decay: L2, none in the paper.
-      **options: see `SgdOptions`.
+      **options: see `SgdOptions`; by default no weight decay, and 128 examples of S and of R per
+        step, as in the paper.
 
     Raises:
       InvalidInputError: a number is out of range, an unknown variant, or rows that are no
@@ -147,9 +128,9 @@ def regun(  # type: ignore[misc]  # options have other defaults here
       >>> unlearner.held_out_probabilities.shape, float(unlearner.forget_weight)
       ((2, 2), 0.5)
     """
-    options |= {"batch_size": batch_size, "weight_decay": weight_decay}
+    defaults: SgdOptions = {"batch_size": 128, "weight_decay": 0.0}
     return ReGUn(
-        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(defaults | options)),
         variant=check_choice("variant", variant, VARIANTS),
         forget_weight=number_leaf("forget_weight", forget_weight, most=1.0),
         held_out_probabilities=_probabilities(held_out_probabilities),

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, count_leaf, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, count_leaf, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError, check_count
 from rumjax.models import Model
 from rumjax.sampling import membership, shuffled, union
@@ -113,9 +113,8 @@ class Unsir(Sgd):
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
             place = batch.indices - size
-            batch = mixed(batch, made.pixels, jnp.where(place < 0, -1, place % self.noise_images))
-            outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
+            rows = jnp.where(place < 0, -1, place % self.noise_images)
+            return self.cross_entropy(variables, mixed(batch, made.pixels, rows))
 
         factor = jnp.where(state.epoch == 0, 1.0, self.repair)
         joined = Dataset(data.images, labels)
@@ -162,8 +161,8 @@ def sample_of_each(key: Key, labels: Array, chosen: Subset, most: ArrayLike) -> 
 
 
 @card(
-    "CE on noise labelled with S's classes and on a sample of R, then on the sample",
-    "Tarun et al., TNNLS 2023",
+    "CE on a sample of R, at first along with noise labelled with S's classes",
+    "Tarun et al., 2021 (arXiv 2111.08947)",
     ("R",),
     "classes",
 )
@@ -183,7 +182,7 @@ def unsir(
 ) -> Unsir:
     """Makes UNSIR, which impairs the classes of S by noise, and repairs the others.
 
-    (Tarun et al., arXiv 2111.08947.) Noise n is drawn and then moved by Adam to where
+    (Tarun et al., 2021.) Noise n is drawn and then moved by Adam to where
     penalty·mean‖n‖² − CE(n, c) is small, c being the class to be forgotten: n is what the original
     model takes least for c. The first epoch minimizes CE on a sample of R and the noise labelled c,
     the later ones on the sample alone. No image of S is looked at. It is for whole classes, and a

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError, check_choice, check_count
 from rumjax.gradients import mean_gradient
 from rumjax.models import Model
@@ -30,24 +30,20 @@ from rumjax.types import (
     static,
 )
 from rumjax.unlearn.cards import card
+from rumjax.unlearn.finetuning import Finetune
 from rumjax.unlearn.relabelling import largest
 
-DEFAULTS: SgdOptions = {"batch_size": 128, "weight_decay": 0.0}
-"""of `localized_reset`"""
 CRITERIA = ("weighted_gradient", "gradient", "weight")
-"""What a parameter's criticality for S is the magnitude of: θ·g, g, or θ."""
+"""Whose magnitude is a parameter's criticality for S: that of θ·g, of g, or of θ."""
 POOLINGS = ("largest", "mean")
-"""How a channel's criticality is made of its parameters': the mean of the largest, or of all."""
+"""A channel's criticality: the mean of the largest of its parameters', or of all."""
 SHARE = 0.1
 """of a channel's parameters that count as its largest"""
 
 
 @record
 class LocalizedReset(Sgd):
-    """Resets the channels that are most critical for S, then minimizes CE on R, those alone free.
-
-    The classifier is free too.
-    """
+    """Resets the channels most critical for S; minimizes CE on R in them and the classifier."""
 
     reads_forget: ClassVar[bool] = True
     """S must not be empty"""
@@ -114,11 +110,11 @@ class LocalizedReset(Sgd):
         free = state.memory
 
         def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            outputs, after = self.forward(variables, batch)
+            value, after = self.cross_entropy(variables, batch)
             stats = jax.tree.map(
                 jnp.where, free.batch_stats, after.batch_stats, variables.batch_stats
             )
-            return cross_entropy(outputs.logits, batch), after._replace(batch_stats=stats)
+            return value, after._replace(batch_stats=stats)
 
         return self.descend(state, data, (task.retain,), loss, rate=self.rate, mask=free.params)
 
@@ -133,7 +129,7 @@ class LocalizedReset(Sgd):
 
 
 @record
-class CfK(Sgd):
+class CfK(Finetune):
     """Minimizes CE on R in the last layers, the others frozen."""
 
     reads_network: ClassVar[bool] = True
@@ -155,20 +151,16 @@ class CfK(Sgd):
                 free.params,
             )
             with frozen_norms(frozen):
-                outputs, after = self.forward(variables._replace(params=params), batch)
+                value, after = self.cross_entropy(variables._replace(params=params), batch)
             stats = jax.tree.map(
                 lambda new, old, moves: new if moves else old,
                 after.batch_stats,
                 variables.batch_stats,
                 free.batch_stats,
             )
-            return cross_entropy(outputs.logits, batch), after._replace(batch_stats=stats)
+            return value, after._replace(batch_stats=stats)
 
         return self.descend(state, data, (task.retain,), loss, mask=free.params)
-
-    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
-        """Counts the gradients of passes over R."""
-        return self.epochs * retain
 
 
 @record
@@ -190,17 +182,17 @@ class EuK(CfK):
 
 
 def criticality(criterion: str, weight: Array, slope: Array) -> Array:
-    """Returns what a parameter's criticality is the magnitude of; see `CRITERIA`."""
+    """Returns the numbers whose magnitude is the criticality of parameters; see `CRITERIA`."""
     if criterion == "weight":
         return weight
     return slope if criterion == "gradient" else weight * slope
 
 
 def statistics(model: Model, reset: PyTree, images: AnyArray) -> tuple[PyTree, PyTree]:
-    """Returns which batch statistics are to follow, and which to start anew.
+    """Returns which batch statistics are updated, and which start anew.
 
-    They follow after the first parameter that is reset, since what they are of has changed; and
-    start anew where all parameters of their layer are reset.
+    Statistics are updated from the first parameter that is reset onwards, since their inputs have
+    changed; they start anew where all parameters of their layer are reset.
 
     Args:
       model: the architecture.
@@ -243,7 +235,7 @@ def checked_initial(initial: PyTree, params: PyTree) -> PyTree:
 
 
 @card(
-    "CE on R, moving only the channels critical for S, which are reset",
+    "CE on R in the channels that matter most to S, drawn anew, and in the last layer",
     "Torkzadehmahani et al., TMLR 2025",
     ("S", "R"),
     "both",
@@ -297,8 +289,9 @@ def localized_reset(
       >>> round(float(localized_reset(Model(Cnn(10)), fraction=0.25).fraction), 3)
       0.25
     """
+    defaults: SgdOptions = {"batch_size": 128, "weight_decay": 0.0}
     return LocalizedReset(
-        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(DEFAULTS | options)),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(defaults | options)),
         criterion=check_choice("criterion", criterion, CRITERIA),
         pooling=check_choice("pooling", pooling, POOLINGS),
         fraction=number_leaf("fraction", fraction, most=1.0),
@@ -307,7 +300,12 @@ def localized_reset(
     )
 
 
-@card("CE on R in the last k layers, all others frozen", "Goel et al., 2022", ("R",), "both")
+@card(
+    "CE on R in the last k layers, all others frozen",
+    "Goel et al., 2022 (arXiv 2201.06640)",
+    ("R",),
+    "both",
+)
 def cf_k(
     model: Model,
     *,
@@ -332,7 +330,7 @@ def cf_k(
         take 10 of ResNet's.
       epochs: passes over R; the authors' 30.
       learning_rate: constant; the authors restart it from .1 to .005.
-      **options: see `SgdOptions`.
+      **options: see `SgdOptions`; the authors take 64 examples per step.
 
     Raises:
       InvalidInputError: `k` below 1; one above the number of layers is refused by a run.
@@ -348,7 +346,12 @@ def cf_k(
     )
 
 
-@card("CE on R in the last k layers, drawn anew", "Goel et al., 2022", ("R",), "both")
+@card(
+    "CE on R in the last k layers, drawn anew",
+    "Goel et al., 2022 (arXiv 2201.06640)",
+    ("R",),
+    "both",
+)
 def eu_k(
     model: Model,
     *,
@@ -368,7 +371,7 @@ def eu_k(
         take 10 of ResNet's.
       epochs: passes over R; the authors' 62.
       learning_rate: constant; the authors restart it from .1 to .005.
-      **options: see `SgdOptions`.
+      **options: see `SgdOptions`; the authors take 64 examples per step.
 
     Raises:
       InvalidInputError: `k` below 1; one above the number of layers is refused by a run.

@@ -1,11 +1,14 @@
 """Matching what is predicted of a model without S: outputs of oracles, or of a datamodel."""
 
+from typing import Any, Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, number_leaf, sgd_fields, weighted_mean
-from rumjax.errors import check_floats
+from rumjax.descent import Sgd, StepOptions, number_leaf, sgd_fields
+from rumjax.errors import check_choice, check_floats
+from rumjax.losses import weighted_mean
 from rumjax.models import Model, margins
 from rumjax.sampling import sample, union
 from rumjax.types import (
@@ -21,6 +24,8 @@ from rumjax.types import (
     record,
 )
 from rumjax.unlearn.cards import card
+
+DEFAULTS: StepOptions = {"optimizer": "adam", "weight_decay": 0.0}
 
 
 @record
@@ -51,7 +56,7 @@ class Matching(Sgd):
         raise TypeError(f"{type(self).__name__} does not define distance")
 
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
-        """Counts the gradients of passes over S ∪ R′; those of whoever made the outputs are not."""
+        """Counts the gradients of passes over S ∪ R′; those that made the outputs are left out."""
         return self.epochs * (forget + min(round(float(self.ratio) * forget), retain))
 
 
@@ -85,7 +90,7 @@ class DatamodelMatching(Matching):
 
 
 @card(
-    "‖z_θ − z*‖² on S ∪ R′, z* the mean logits of retrained models",
+    "squared distance to the mean logits of retrained models, on S and a sample of R",
     "Georgiev et al., ICLR 2025",
     ("S", "R", "oracles"),
     "both",
@@ -97,11 +102,7 @@ def oracle_matching(
     learning_rate: ArrayLike = 1e-3,
     ratio: ArrayLike = 3.0,
     oracle_logits: ArrayLike | None = None,
-    optimizer: str = "adam",
-    batch_size: int = 256,
-    momentum: ArrayLike = 0.9,
-    weight_decay: ArrayLike = 0.0,
-    batch_norm: str = "update",
+    **options: Unpack[StepOptions],
 ) -> OracleMatching:
     """Makes oracle matching, which minimizes the mean of ‖z_θ(x) − z*(x)‖² over x in S ∪ R′.
 
@@ -122,11 +123,7 @@ def oracle_matching(
       ratio: |R′| / |S|; if R has fewer examples, R′ is R.
       oracle_logits: z*, float32[N, K], of all examples of D in their order; runs of configurations
         train models for it, see `bank.matching_oracles`. Only rows in S ∪ R′ are looked at.
-      optimizer: "sgd", "adam" or "adamw".
-      batch_size: examples per step.
-      momentum: of SGD, and Adam's β₁.
-      weight_decay: L2, on every parameter.
-      batch_norm: "update" or "freeze", see `Sgd`.
+      **options: see `SgdOptions`, without `augmentation`; by default Adam without weight decay.
 
     Raises:
       InvalidInputError: a number out of range, an unknown choice, or logits of other axes.
@@ -138,24 +135,14 @@ def oracle_matching(
       (2.0, (5, 10), 15)
     """
     return OracleMatching(
-        **sgd_fields(
-            model,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            batch_norm=batch_norm,
-        ),
-        ratio=number_leaf("ratio", ratio),
+        **_fields(model, epochs, learning_rate, ratio, options),
         oracle_logits=_given("oracle_logits", oracle_logits, "N", "K"),
     )
 
 
 @card(
-    "(φ_θ − φ*)² on S ∪ R′, φ* the margins that a datamodel predicts without S",
-    "after Georgiev et al., ICLR 2025; on margins, ours",
+    "squared distance to the margins that a datamodel predicts, on S and a sample of R",
+    "after Georgiev et al., ICLR 2025 (on margins: ours)",
     ("S", "R", "bank"),
     "both",
 )
@@ -166,11 +153,7 @@ def datamodel_matching(
     learning_rate: ArrayLike = 1e-3,
     ratio: ArrayLike = 3.0,
     datamodel_margins: ArrayLike | None = None,
-    optimizer: str = "adam",
-    batch_size: int = 256,
-    momentum: ArrayLike = 0.9,
-    weight_decay: ArrayLike = 0.0,
-    batch_norm: str = "update",
+    **options: Unpack[StepOptions],
 ) -> DatamodelMatching:
     """Makes datamodel matching, which minimizes the mean of (φ_θ(x) − φ*(x))² over S ∪ R′.
 
@@ -192,11 +175,7 @@ def datamodel_matching(
       ratio: |R′| / |S|; if R has fewer examples, R′ is R.
       datamodel_margins: φ*, float32[N], of all examples of D in their order; runs of configurations
         predict them from their bank. Only those in S ∪ R′ are looked at.
-      optimizer: "sgd", "adam" or "adamw".
-      batch_size: examples per step.
-      momentum: of SGD, and Adam's β₁.
-      weight_decay: L2, on every parameter.
-      batch_norm: "update" or "freeze", see `Sgd`.
+      **options: see `SgdOptions`, without `augmentation`; by default Adam without weight decay.
 
     Raises:
       InvalidInputError: a number out of range, an unknown choice, or margins of other axes.
@@ -207,19 +186,24 @@ def datamodel_matching(
       (2,)
     """
     return DatamodelMatching(
-        **sgd_fields(
-            model,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            batch_norm=batch_norm,
-        ),
-        ratio=number_leaf("ratio", ratio),
+        **_fields(model, epochs, learning_rate, ratio, options),
         datamodel_margins=_given("datamodel_margins", datamodel_margins, "N"),
     )
+
+
+def _fields(
+    model: Model, epochs: int, learning_rate: ArrayLike, ratio: ArrayLike, options: StepOptions
+) -> dict[str, Any]:
+    """Returns the validated fields of `Matching`.
+
+    Raises:
+      InvalidInputError: a number out of range, an unknown choice or option.
+    """
+    # `sgd_fields` would take augmentation.
+    for name in options:
+        check_choice("option", name, ("epochs", "learning_rate", *StepOptions.__annotations__))
+    fields = sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(DEFAULTS | options))
+    return {**fields, "ratio": number_leaf("ratio", ratio)}
 
 
 def _given(name: str, values: ArrayLike | None, *axes: str) -> Array | None:

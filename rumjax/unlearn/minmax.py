@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Moment, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Moment, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import check_choice
 from rumjax.models import Model
 from rumjax.types import (
@@ -51,13 +51,12 @@ class SharpMinMax(NegGradPlus):
         sharper = dataclasses.replace(self, sharpness_strength=-self.sharpness_strength)
 
         def retain_loss(variables: Variables, retain: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, retain)
-            return self.beta * cross_entropy(outputs.logits, retain), variables
+            descent, variables = self.cross_entropy(variables, retain)
+            return self.beta * descent, variables
 
         def forget_loss(variables: Variables, forget: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, forget)
-            ascent = capped(cross_entropy(outputs.logits, forget), self.forget_loss_cap)
-            return (self.beta - 1) * ascent, variables
+            ascent, variables = self.cross_entropy(variables, forget)
+            return (self.beta - 1) * capped(ascent, self.forget_loss_cap), variables
 
         def turn(
             _: Moment, variables: Variables, optimizers: PyTree, retain: Batch, forget: Batch
@@ -78,11 +77,11 @@ class SharpMinMax(NegGradPlus):
 
 
 @card(
-    "β·CE on R to a flat minimum, −(1−β)·CE on S to a sharp one, by parameters of their own",
+    "β·CE on R and −(1−β)·CE on S, each in parameters of its own; flat for R, sharp for S",
     "Tang & Khanna, ICLR 2026",
     ("S", "R"),
 )
-def sharp_minmax(  # type: ignore[misc]  # an option has another default here
+def sharp_minmax(
     model: Model,
     *,
     epochs: int = 10,
@@ -91,7 +90,6 @@ def sharp_minmax(  # type: ignore[misc]  # an option has another default here
     mask_fraction: ArrayLike = 0.3,
     saliency: str = "mean",
     forget_loss_cap: ArrayLike | None = None,
-    sharpness: str = "sam",
     **options: Unpack[SgdOptions],
 ) -> SharpMinMax:
     """Makes Sharp MinMax, which sets parameters apart for forgetting (Tang & Khanna, ICLR 2026).
@@ -111,8 +109,8 @@ def sharp_minmax(  # type: ignore[misc]  # an option has another default here
       mask_fraction: fraction of the parameters that move for S; the authors search .1–.5.
       saliency: see `rumjax.salun`.
       forget_loss_cap: see `rumjax.neggrad_plus`.
-      sharpness: "sam" or "asam", which the authors both report; or "none", for comparison.
-      **options: see `SgdOptions`; sharpness_strength is that of R, and its negative that of S.
+      **options: see `SgdOptions`. By default `sharpness` is "sam"; the authors report "asam" too,
+        and "none" is for comparison. `sharpness_strength` is that of R, its negative that of S.
 
     Raises:
       InvalidInputError: a number is out of range, or an unknown saliency or sharpness.
@@ -123,9 +121,9 @@ def sharp_minmax(  # type: ignore[misc]  # an option has another default here
       >>> float(unlearner.mask_fraction), float(unlearner.sharpness_radius)
       (0.25, 1.0)
     """
-    options["sharpness"] = sharpness
+    defaults: SgdOptions = {"sharpness": "sam"}
     return SharpMinMax(
-        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **options),
+        **sgd_fields(model, epochs=epochs, learning_rate=learning_rate, **(defaults | options)),
         beta=number_leaf("beta", beta, most=1.0),
         forget_loss_cap=cap_leaf(forget_loss_cap),
         saliency=check_choice("saliency", saliency, tuple(SALIENCIES)),

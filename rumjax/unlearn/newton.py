@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
@@ -21,47 +20,36 @@ from rumjax.types import (
     PyTree,
     Subset,
     Task,
-    TrainState,
     Variables,
     record,
     static,
 )
 from rumjax.unlearn.cards import card
+from rumjax.unlearn.one_shot import OneShot
 
 
 @record
-class Influence:
+class Influence(OneShot):
     """θ ← θo + α·(F + λI)⁻¹ v with v = |S|/|D| · (∇L_S − ∇L_R), per-set mean gradients."""
 
     reads_forget: ClassVar[bool] = True
     """S must not be empty"""
 
-    model: Model = static()
     fisher_examples: int = static()
     batch_size: int = static()
-    micro_batch: int = static()
     alpha: Array
     damping: Array
 
-    @property
-    def epochs(self) -> int:
-        """One: there is a single step."""
-        return 1
-
-    def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """Prepares nothing."""
-        del data, task
-        return TrainState(key, variables, (), jnp.int32(0))
-
-    def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """Takes the step; batch-norm statistics stay as they are."""
+    def changed(
+        self, key: Key, variables: Variables, data: Dataset, task: Task
+    ) -> tuple[PyTree, Metrics]:
+        """Takes the step."""
         # The direction, solved with the damped Fisher of some examples of R.
-        variables = state.variables
         step = fisher_solve(
             self.model,
             variables,
             data,
-            self.sample(state.key, task.retain),
+            self.sample(key, task.retain),
             self.direction(variables, data, task),
             damping=self.damping,
             micro_batch=self.micro_batch,
@@ -69,9 +57,7 @@ class Influence:
 
         # A step of length α along it.
         params = jax.tree.map(lambda p, s: p + self.alpha * s, variables.params, step)
-        size = optax.tree.norm(step)
-        state = state._replace(variables=variables._replace(params=params), epoch=state.epoch + 1)
-        return state, {"step_norm": self.alpha * size}
+        return params, {"step_norm": self.alpha * optax.tree.norm(step)}
 
     def sample(self, key: Key, retain: Subset) -> Subset:
         """Draws the examples of R that make F."""
@@ -89,10 +75,6 @@ class Influence:
         return jax.tree.map(
             lambda up, down: share * (up - down), gradient(task.forget), gradient(task.retain)
         )
-
-    def finish(self, state: TrainState) -> Variables:
-        """Returns the variables of the state."""
-        return state.variables
 
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts both mean gradients, and products with those of the Fisher there and back."""

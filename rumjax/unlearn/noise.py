@@ -1,6 +1,5 @@
 """Fisher forgetting: noise on every parameter, the more the less R depends on it."""
 
-import math
 from typing import ClassVar
 
 import jax
@@ -14,7 +13,7 @@ from rumjax.errors import InvalidInputError, check_count, check_flag
 from rumjax.gradients import true_fisher_diagonal
 from rumjax.models import Model, classifier
 from rumjax.models.checks import check_model
-from rumjax.sampling import share
+from rumjax.sampling import share, share_size
 from rumjax.types import (
     Array,
     Dataset,
@@ -22,12 +21,12 @@ from rumjax.types import (
     Metrics,
     PyTree,
     Task,
-    TrainState,
     Variables,
     record,
     static,
 )
 from rumjax.unlearn.cards import card
+from rumjax.unlearn.one_shot import OneShot
 
 FLOOR = 1e-8
 """added to F, so that what R does not depend on has a finite variance"""
@@ -36,14 +35,12 @@ ERASED = 1e-4
 
 
 @record
-class FisherNoise:
+class FisherNoise(OneShot):
     """θ_j ← θ_j + ε_j, ε_j normal of variance α·min((F_j + 1e-8)^2p, c), F the Fisher of R."""
 
     reads_network: ClassVar[bool] = True
     """it may refuse a network"""
 
-    model: Model = static()
-    micro_batch: int = static()
     per_unit: bool = static()
     forgotten_class: int | None = static()
     alpha: Array
@@ -53,23 +50,15 @@ class FisherNoise:
     """c"""
     retain_share: Array
 
-    @property
-    def epochs(self) -> int:
-        """One: everything happens at once."""
-        return 1
-
-    def init(self, key: Key, variables: Variables, data: Dataset, task: Task) -> TrainState:
-        """Prepares nothing."""
-        del data, task
-        return TrainState(key, variables, (), jnp.int32(0))
-
-    def epoch(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
-        """Adds the noise; batch-norm statistics stay as they are."""
-        sampling, drawing, erasing = jax.random.split(state.key, 3)
-        params = state.variables.params
+    def changed(
+        self, key: Key, variables: Variables, data: Dataset, task: Task
+    ) -> tuple[PyTree, Metrics]:
+        """Adds the noise."""
+        sampling, drawing, erasing = jax.random.split(key, 3)
+        params = variables.params
         fisher = true_fisher_diagonal(
             self.model,
-            state.variables,
+            variables,
             data,
             share(sampling, task.retain, self.retain_share),
             micro_batch=self.micro_batch,
@@ -81,12 +70,10 @@ class FisherNoise:
         moved = jax.tree.map(lambda old, by: jnp.where(by == 0, old, old + by), params, noise)
         if self.forgotten_class is not None:
             moved = self.erase(erasing, moved, data, self.forgotten_class)
-        variables = state.variables._replace(params=moved)
-        state = state._replace(variables=variables, epoch=state.epoch + 1)
 
         capped = [jnp.sum(part >= self.cap) for part in jax.tree.leaves(factors)]
         size = np.float32(sum(leaf.size for leaf in jax.tree.leaves(params)))
-        return state, {"noise_norm": optax.tree.norm(noise), "capped_share": sum(capped) / size}
+        return moved, {"noise_norm": optax.tree.norm(noise), "capped_share": sum(capped) / size}
 
     def factor(self, fisher: Array) -> Array:
         """Returns the variance of the noise on a leaf, over α; falls with the Fisher."""
@@ -113,15 +100,11 @@ class FisherNoise:
         deviations = jax.tree.map(lambda leaf: jnp.full_like(leaf, ERASED**0.5), params)
         return jax.tree.map(erased, params, mask, normal(key, deviations))
 
-    def finish(self, state: TrainState) -> Variables:
-        """Returns the variables of the state."""
-        return state.variables
-
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts a gradient of each example drawn of R for each class."""
         del forget
         classes = self.model.signature(data.images).num_classes
-        return classes * math.ceil(round(float(self.retain_share) * retain, 3))
+        return classes * int(share_size(self.retain_share, retain))
 
 
 def _chosen(leaf: Array, chosen: bool) -> Array | None:
@@ -147,7 +130,7 @@ def normal(key: Key, deviations: PyTree) -> PyTree:
 
 
 @card(
-    "adds noise, the more the less the Fisher of R is",
+    "adds noise to every parameter, the more the less R depends on it",
     "Golatkar et al., CVPR 2020",
     ("R",),
     "both",

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields, weighted_mean
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
+from rumjax.losses import soft_cross_entropy, weighted_mean
 from rumjax.models import Model
 from rumjax.sampling import membership, share, share_size, union
 from rumjax.types import (
@@ -24,7 +25,6 @@ from rumjax.types import (
 )
 from rumjax.unlearn.cards import card
 from rumjax.unlearn.distillation import ROUNDING, accuracy, separate
-from rumjax.unlearn.teachers import soft_cross_entropy
 
 ENOUGH = -0.01
 """LoTUS stops where the accuracy on S, less that on held-out images, is not above this"""
@@ -114,7 +114,7 @@ def noisy(key: Key, logits: Array, temperature: Array) -> tuple[Array, Array]:
 
 
 @card(
-    "CE against the teacher's noisy answers on S and its drawn ones on a sample of R",
+    "CE against the teacher's answers, with noise on S, drawn at random on a sample of R",
     "Spartalis et al., CVPR 2025",
     ("S", "R", "V"),
     "both",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.gradients import mean_gradient
 from rumjax.models import Model
@@ -20,7 +20,6 @@ from rumjax.sampling import sample
 from rumjax.types import (
     AnyArray,
     Array,
-    Batch,
     Dataset,
     Key,
     Metrics,
@@ -33,16 +32,17 @@ from rumjax.types import (
     static,
 )
 from rumjax.unlearn.cards import card
+from rumjax.unlearn.finetuning import Finetune
 from rumjax.unlearn.ranking import count, largest_rank, rank
 
 DEFAULTS: SgdOptions = {"batch_size": 64}
 LAYERS = ("convolutions", "kernels")
-"""What `msg` redraws entries of: convolutions alone, or dense layers too."""
+"""Where `msg` redraws entries: in convolutions alone, or in dense layers too."""
 
 
 @record
 class Msg(Sgd):
-    """Redraws what tells S from R least, then minimizes CE on R with care for all the others."""
+    """Redraws the entries of kernels that tell S from R least, then minimizes CE on R."""
 
     reads_forget: ClassVar[bool] = True
     """S must not be empty"""
@@ -94,10 +94,6 @@ class Msg(Sgd):
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
         """Runs one pass over R; entries of kernels that were kept have smaller gradients."""
 
-        def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
-
         def transform(gradient: PyTree) -> PyTree:
             return jax.tree.map(
                 lambda g, redrawn: jnp.where(redrawn, g, self.kept_rate * g) if redrawn.ndim else g,
@@ -107,7 +103,12 @@ class Msg(Sgd):
 
         rate = self.rate(state.epoch)
         return self.descend(
-            state, data, (task.retain,), loss, rate=lambda _: rate, transform=transform
+            state,
+            data,
+            (task.retain,),
+            self.cross_entropy,
+            rate=lambda _: rate,
+            transform=transform,
         )
 
     def rate(self, epoch: Array) -> Array:
@@ -122,7 +123,7 @@ class Msg(Sgd):
 
 
 @record
-class Ct(Sgd):
+class Ct(Finetune):
     """Transposes every convolution, then minimizes CE on R."""
 
     reads_network: ClassVar[bool] = True
@@ -139,17 +140,8 @@ class Ct(Sgd):
 
     def passes(self, state: TrainState, data: Dataset, task: Task) -> tuple[TrainState, Metrics]:
         """Runs one pass over R, at a rate that falls from epoch to epoch."""
-
-        def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
-
         rate = (1 + jnp.cos(jnp.pi * state.epoch / self.epochs)) / 2
-        return self.descend(state, data, (task.retain,), loss, rate=lambda _: rate)
-
-    def gradients(self, forget: int, retain: int, data: Dataset) -> int:
-        """Counts the gradients of passes over R."""
-        return self.epochs * retain
+        return self.descend(state, data, (task.retain,), self.cross_entropy, rate=lambda _: rate)
 
 
 def kernels(model: Model, images: AnyArray, layers: str) -> frozenset[Name]:
@@ -192,8 +184,8 @@ def smallest(values: Array, room: Array) -> Array:
 
 
 @card(
-    "CE on R, after fresh entries of kernels where S and R have like gradients",
-    "Cadet et al., 2024 (NeurIPS 2023 challenge)",
+    "CE on R, after fresh draws of kernel entries whose gradients on S and R are alike",
+    "NeurIPS 2023 challenge, by Cadet et al., 2024 (arXiv 2410.01276)",
     ("S", "R"),
 )
 def msg(
@@ -245,8 +237,8 @@ def msg(
 
 
 @card(
-    "CE on R, after transposing every convolution",
-    "Cadet et al., 2024 (NeurIPS 2023 challenge)",
+    "CE on R, after exchanging height and width of every convolution",
+    "NeurIPS 2023 challenge, by Cadet et al., 2024 (arXiv 2410.01276)",
     ("R",),
 )
 def ct(

@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, cross_entropy, number_leaf, sgd_fields
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import check_choice, check_count
 from rumjax.gradients import mean_gradient, mean_gradient_magnitude
 from rumjax.models import Model
 from rumjax.sampling import union
 from rumjax.types import (
     Array,
-    Batch,
     Dataset,
     Key,
     Metrics,
@@ -45,13 +44,10 @@ class RandomLabel(Sgd):
         next_key, key = jax.random.split(state.key)
         data = relabelled(key, data, task.forget, self.num_classes)
 
-        def loss(variables: Variables, batch: Batch) -> tuple[Array, Variables]:
-            outputs, variables = self.forward(variables, batch)
-            return cross_entropy(outputs.logits, batch), variables
-
         everything = union(task.retain, task.forget)
         mask = state.memory if state.memory != () else None
-        return self.descend(state._replace(key=next_key), data, (everything,), loss, mask=mask)
+        state = state._replace(key=next_key)
+        return self.descend(state, data, (everything,), self.cross_entropy, mask=mask)
 
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts the gradients of passes over R ∪ S."""
@@ -141,7 +137,7 @@ def random_label(
 
 
 @card(
-    "the same, on the parameters that the gradient of S says matter",
+    "the same, in the parameters where the gradient of CE on S is largest",
     "Fan et al., ICLR 2024",
     ("S", "R"),
 )

@@ -1,14 +1,14 @@
 """Teachers that forget: one that never learned, and the given model without the true class."""
 
-from typing import Any, ClassVar, NamedTuple, Unpack
+from typing import ClassVar, NamedTuple, Unpack
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields, weighted_mean
+from rumjax.descent import Sgd, SgdOptions, number_leaf, sgd_fields
 from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.losses import relative_entropy
 from rumjax.models import Model
 from rumjax.sampling import membership, share, share_size, union
 from rumjax.types import (
@@ -123,49 +123,6 @@ class Delete(Sgd):
         return self.epochs * forget
 
 
-@jax.custom_jvp
-def soft_cross_entropy(targets: Array, logits: Array) -> Array:
-    """Returns −Σ_k q_k log softmax(z)_k of every example; targets q are constants.
-
-    Its derivative by z is softmax(z) − q, computed as such: where a student equals its teacher it
-    is 0, and not a rounding error, of which Adam would make a whole step.
-
-    Args:
-      targets: q, float32[B, K], whose rows sum to 1.
-      logits: z, float32[B, K].
-
-    Returns:
-      float32[B].
-
-    Examples:
-      >>> round(float(soft_cross_entropy(jnp.array([[0.5, 0.5]]), jnp.zeros((1, 2)))[0]), 3)
-      0.693
-    """
-    chex.assert_rank(logits, 2)
-    chex.assert_equal_shape([targets, logits])
-    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
-
-
-@soft_cross_entropy.defjvp
-def _slope(primals: tuple[Array, Array], tangents: tuple[Any, Array]) -> tuple[Array, Array]:
-    """Returns the cross-entropy, and its derivative along a change of the logits."""
-    targets, logits = primals
-    change = jnp.sum((jax.nn.softmax(logits) - targets) * tangents[1], axis=-1)
-    return soft_cross_entropy(targets, logits), change
-
-
-def relative_entropy(targets: Array, logits: Array, weights: Array) -> Array:
-    """Returns KL(q‖softmax(z)), its mean over examples of weight 1; float32[].
-
-    Args:
-      targets: q, float32[B, K], constants whose rows sum to 1.
-      logits: z, float32[B, K].
-      weights: 0 or 1, float32[B].
-    """
-    entropy = jnp.sum(jax.scipy.special.entr(targets), axis=-1)
-    return weighted_mean(soft_cross_entropy(targets, logits) - entropy, weights)
-
-
 def without_class(logits: Array, labels: Array) -> Array:
     """Returns probabilities of the other classes, which sum to 1 without the true one's.
 
@@ -184,7 +141,7 @@ def without_class(logits: Array, labels: Array) -> Array:
 
 
 @card(
-    "KL(fresh network‖student) on S + KL(teacher‖student) on a sample of R",
+    "KL(untrained network‖student) on S + KL(teacher‖student) on a sample of R",
     "Chundawat et al., AAAI 2023",
     ("S", "R"),
     "both",

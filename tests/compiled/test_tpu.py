@@ -7,7 +7,6 @@ libtpu, and others are not compared; RUMJAX_RECORD=1 records them anew.
 import functools
 import importlib.metadata
 import importlib.util
-import inspect
 import json
 import os
 import pathlib
@@ -21,7 +20,6 @@ import pytest
 from rumjax import ensemble, models
 from rumjax.data import augmentation
 from rumjax.data.shapes import shaped
-from rumjax.descent import SgdOptions
 from rumjax.ensemble.arranging import SIDE_BY_SIDE
 from rumjax.lab import compiling, experiment, planning
 from rumjax.lab.answers import reader
@@ -29,6 +27,7 @@ from rumjax.lab.compiling import Request
 from rumjax.lab.config import read
 from rumjax.lab.estimates import CHIPS, step_cycles
 from rumjax.lab.informing import blank
+from rumjax.lab.options import names_of
 from rumjax.launch import configuration
 from rumjax.types import Dataset, Subset, Task
 from rumjax.unlearn import ALGORITHMS, Step
@@ -69,14 +68,12 @@ def devices(topology):
 def unlearner_of(name, model, augmented):
     """An algorithm, or training, with the options that shapes depend on."""
     factory = ALGORITHMS[name]
-    taken = inspect.signature(factory).parameters
     offered = {
         "batch_size": 256 if model.module.__class__.__name__ != "Cnn" else 128,
         "augmentation": augmentation(augmented),
         "num_classes": model.num_classes,
     }
-    # Options of `Sgd` are named in its own list.
-    names = {*taken, *(SgdOptions.__annotations__ if "options" in taken else ())}
+    names = names_of(factory)
     options = {option: value for option, value in offered.items() if option in names}
     if name == "retrain":
         options["epochs"] = 30

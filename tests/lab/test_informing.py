@@ -109,7 +109,7 @@ def logits(context, variables):
     return np.asarray(predict(context.run.model, variables, images).logits)
 
 
-def test_teachers_are_models_of_their_own_that_judge_nobody(done):
+def test_mistake_23_teachers_are_models_of_their_own_that_judge_nobody(done):
     teachers = [load_teacher(done, number) for number in range(TEACHERS)]
     models = [*teachers, load_oracle(done, 0), load_original(done, 0)]
     kernels = [np.asarray(jax.tree.leaves(model.params)[1]) for model in models]

@@ -16,9 +16,9 @@ import pytest
 import scipy.special
 
 from rumjax.descent import Sgd
+from rumjax.losses import distillation_loss
 from rumjax.types import task
 from rumjax.unlearn import base, chain, run
-from rumjax.unlearn.distillation import distillation_loss
 from rumjax.unlearn.relabelling import relabelled
 from tests.references import small, unlearning
 from tests.references.descent import sgd

@@ -68,13 +68,13 @@ def test_steps_are_those_of_the_twin(model, original, data, beta):
     assert_close(found.batch_stats, network.stats, atol=1e-4)
 
 
-def test_slow_updates_are_void_only_if_beta_is_one(model, original, data):
+def test_mistake_13_slow_updates_are_void_only_if_beta_is_one(model, original, data):
     results = [result_of(unlearner(model, beta=beta), original, data) for beta in (1.0, 0.99)]
     assert moved(results[0].params, results[1].params)
 
 
 @pytest.mark.parametrize("importance", ["example", "batch"])
-def test_the_mask_is_where_squares_of_the_forget_set_exceed(model, original, data, importance):
+def test_mistake_12_the_mask_is_where_squares_of_s_exceed(model, original, data, importance):
     kept = base._start(unlearner(model, importance=importance), KEY, original, data, TASK).memory
     wanted = wanted_mask(original, data, whole=importance == "batch")
     assert_identical(kept.mask, wanted)

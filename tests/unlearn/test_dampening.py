@@ -183,6 +183,19 @@ def test_mistake_12_the_order_of_s_matters_to_squares_of_batches_alone(
             np.testing.assert_allclose(flat(one[0].params), flat(other[0].params), atol=1e-5)
 
 
+def test_mistake_12_importances_are_means_over_examples_but_for_squares_of_batches(
+    model, original, data, a_class
+):
+    for name in FACTORIES:
+        unlearner = FACTORIES[name](model)
+        whole, *halves = (
+            advance(unlearner, original, data, requested(part))[1][0]
+            for part in (a_class[:10], a_class[:10:2], a_class[1:10:2])
+        )
+        difference = np.abs(whole - (halves[0] + halves[1]) / 2).max()
+        assert (difference > 1e-3 * whole.max()) == (name == "batch")
+
+
 def test_mistake_20_defaults_are_those_that_were_published_with_the_importance(model):
     assert (float(ssd(model).alpha), float(ssd(model).dampening)) == (10, 1)
     assert ssd(model).batch_size == 128

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rumjax.descent import Sgd, clipped, cross_entropy
+from rumjax.descent import Sgd, clipped
 from rumjax.errors import InvalidInputError
+from rumjax.losses import cross_entropy
 from rumjax.sampling import membership, sample, share, union
 from rumjax.types import Subset, record, subset, task
 from rumjax.unlearn import chain, finetune, run

@@ -1,5 +1,6 @@
 """What is reset, what is frozen, and what that leaves equal to fine-tuning and to retraining."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 
 from rumjax.errors import InvalidInputError
 from rumjax.models import Cnn, Model
-from rumjax.types import task
+from rumjax.types import Variables, task
 from rumjax.unlearn import base, chain, finetune, retrain, run
 from rumjax.unlearn.localizing import cf_k, eu_k, localized_reset
+from rumjax.unlearn.perturbing import msg
+from tests.conftest import Network as Inner
 from tests.references.descent import sgd
 from tests.references.localizing import channels
 from tests.references.network import Network, softmax
@@ -152,7 +155,7 @@ def test_criticality_stays_when_a_layer_grows_as_the_next_one_shrinks(
 # Last layers
 
 
-def test_frozen_layers_stay_bit_identical_and_so_do_their_statistics(model, original, data):
+def test_mistake_21_frozen_layers_stay_bit_identical_with_their_statistics(model, original, data):
     unlearner = cf_k(model, k=1, **OPTIONS, **DECAY)
     found = run(KEY, chain(CHOSEN, unlearner), original, data)
     mask = jax.tree.map(lambda leaf: np.zeros(leaf.shape, bool), original)
@@ -214,3 +217,28 @@ def test_mistake_16_retraining_draws_every_parameter_anew(data):
     )
     for name, layer in first.params.items():
         assert (layer["kernel"] != second.params[name]["kernel"]).all(), name
+
+
+class Nested(nn.Module):
+    """A network whose layers are those of a child."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        return Inner(name="inner")(images, train)
+
+
+@pytest.mark.parametrize(
+    ("factory", "options"),
+    [
+        (eu_k, {"k": 2}),
+        (localized_reset, {"fraction": 1.0}),
+        (msg, {"fraction": 1.0, "layers": "kernels"}),
+    ],
+)
+def test_mistake_19_layers_inside_of_others_are_drawn_anew_too(factory, options, original, data):
+    given = Variables(*({"inner": part} for part in original))
+    unlearner = factory(Model(Nested()), **options)
+    found = base._start(unlearner, KEY, given, data, CHOSEN).variables
+    for name in ("Dense_0", "Dense_1"):
+        fresh, old = (each.params["inner"][name]["kernel"] for each in (found, given))
+        assert (fresh != old).all(), name

@@ -157,7 +157,7 @@ def test_the_two_optimizers_never_mix(model, original, data):
     assert_close(result_of(whole, original, data).params, wanted)
 
 
-def test_masks_hold_for_whole_steps(model, original, data):
+def test_mistake_14_masks_hold_for_whole_steps(model, original, data):
     still = {"weight_decay": 0.0}
     for beta, strength in ((0.0, 1.0), (1.0, 1.0), (0.0, -1.0)):
         record = unlearner(model, beta=beta, sharpness_strength=strength, **still)

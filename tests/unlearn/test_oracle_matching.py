@@ -180,6 +180,8 @@ def test_what_is_not_known_is_refused(plain_model, plain_original, data, work, w
             matched(factory(plain_model), plain_original, data, work)
         with pytest.raises(InvalidInputError, match=name):
             factory(plain_model, **{name: "none"})
+        with pytest.raises(InvalidInputError, match="unknown option 'augmentation'"):
+            factory(plain_model, augmentation=lambda key, images: images)
     short = oracle_matching(plain_model, oracle_logits=wanted[:59])
     with pytest.raises(InvalidInputError, match=r"\[59, 3\], and is wanted of shape \[60, 3\]"):
         matched(short, plain_original, data, work)

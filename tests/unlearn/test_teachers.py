@@ -7,17 +7,12 @@ import pytest
 import scipy.special
 
 from rumjax.errors import InvalidInputError
+from rumjax.losses import relative_entropy, soft_cross_entropy
 from rumjax.sampling import share, share_size, shuffled, union
 from rumjax.types import Dataset, Subset, task
 from rumjax.unlearn import base, chain, run
 from rumjax.unlearn.noisy_teacher import lotus, noisy
-from rumjax.unlearn.teachers import (
-    bad_teacher,
-    delete,
-    relative_entropy,
-    soft_cross_entropy,
-    without_class,
-)
+from rumjax.unlearn.teachers import bad_teacher, delete, without_class
 from tests.references import teachers
 from tests.references.descent import adam, sgd
 from tests.references.network import Network
