@@ -42,9 +42,10 @@ STUDIES = ("algorithms", "difficulty", "refinement", "proxies", "requests")
 PAPER = [path.name for path in CONFIGS if path.stem.removesuffix("_rum") in settings.SETTINGS]
 """configurations of one form, whose networks a study of difficulty has too"""
 TRACED = [path.name for path in CONFIGS if path.stem not in STUDIES and path.name not in PAPER]
-TRACED += [f"difficulty.py:{name}" for name in settings.SETTINGS if name not in settings.NETWORKS]
-OTHER_NETWORKS = [f"difficulty.py:{name}" for name in settings.NETWORKS]
-"""which take a minute to be traced"""
+SMALLER = ("fashion_mnist_mini", "fashion_mnist", "cifar10")
+TRACED += [f"difficulty.py:{name}" for name in SMALLER]
+LARGER = [f"difficulty.py:{name}" for name in settings.SETTINGS if name not in SMALLER]
+"""which take two minutes to be traced"""
 
 
 def with_images(config, path, *shape):

@@ -14,7 +14,7 @@ from rumjax import launch, models
 from rumjax.lab import experiment
 from rumjax.models.conv import OVERRIDE
 from rumjax.types import Dataset, task
-from tests.shipped import OTHER_NETWORKS, SHAPES, TRACED, TRAIN, with_images
+from tests.shipped import LARGER, SHAPES, TRACED, TRAIN, with_images
 
 TRACED_BEFORE = set()
 """unlearners, with their network and the shape of its images, that an earlier configuration had"""
@@ -30,7 +30,7 @@ thorough = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    "name", [*TRACED, *(pytest.param(name, marks=thorough) for name in OTHER_NETWORKS)]
+    "name", [*TRACED, *(pytest.param(name, marks=thorough) for name in LARGER)]
 )
 def test_training_and_every_unlearner_can_be_traced_at_full_size(name, tmp_path, monkeypatch):
     config = launch.configuration(name)

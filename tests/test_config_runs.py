@@ -11,9 +11,9 @@ from rumjax.lab import experiment, pipeline
 from rumjax.lab.workdir import WorkDirectory
 from tests.shipped import CONFIGS, PAPER, shrunk, with_images
 
-ALIKE = {*PAPER} - {"cifar10_rum.py", "fashion_mnist_rum.py"}
+ALIKE = {*PAPER, "audit.py", "requests.py"} - {"cifar10_rum.py", "fashion_mnist_rum.py"}
 THOROUGH = pytest.mark.skipif(
-    "RUMJAX_THOROUGH" not in os.environ, reason="like cifar10_rum.py; RUMJAX_THOROUGH=1 runs it"
+    "RUMJAX_THOROUGH" not in os.environ, reason="is much like others; RUMJAX_THOROUGH=1 runs it"
 )
 
 

@@ -14,6 +14,8 @@ from rumjax.rows import rows_of
 from tests.unlearn import test_conformance
 
 SIZE = 24
+ARITHMETIC = ("amun", "boundary_expand", "localized_reset", "msg", "sfr_on", "ssd", "unsir")
+"""algorithms that make more than gradients"""
 
 
 def results():
@@ -58,11 +60,11 @@ def results():
 
 
 def check_traced():
-    """Checks that every algorithm, given rows of pixels, returns variables of the types it got."""
+    """Checks that algorithms, given rows of pixels, returns variables of the types it got."""
     data = rumjax.Dataset(rows_of(np.zeros((36, 4, 4, 1), np.uint8)), np.arange(36) % 3)
     task, model = rumjax.task(np.arange(0, 36, 3), 36), test_conformance.MODEL
     variables = jax.eval_shape(model.init, jax.random.key(0), data.images[:1])
-    for name in rumjax.unlearn.ALGORITHMS:
+    for name in ARITHMETIC:
         steps = rumjax.chain(task, test_conformance.unlearner(name))
         run = functools.partial(rumjax.run_pure, steps=steps, data=data)
         after = jax.eval_shape(run, jax.random.key(0), variables=variables)

@@ -4,6 +4,7 @@ import concurrent.futures
 import io
 import json
 import multiprocessing
+import os
 import types
 
 import jax
@@ -238,10 +239,19 @@ def test_what_nobody_foresaw_keeps_its_traceback(address):
 # Real runs
 
 
+thorough = pytest.mark.skipif(
+    "RUMJAX_THOROUGH" not in os.environ, reason="as spawned; RUMJAX_THOROUGH=1 runs it, as CI does"
+)
+
+
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     "engine",
-    [f"{__name__}:spawned", "dask:local:2", "concurrent.futures:ThreadPoolExecutor"],
+    [
+        f"{__name__}:spawned",
+        pytest.param("dask:local:2", marks=thorough),
+        "concurrent.futures:ThreadPoolExecutor",
+    ],
 )
 def test_processes_come_to_the_same(place, finished, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
