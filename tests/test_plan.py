@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from rumjax import plan
@@ -15,7 +16,10 @@ from rumjax.lab import compiling, experiment, plan_files, planning, targets
 from rumjax.lab.config import read
 from rumjax.lab.estimates import MARGIN
 from rumjax.launch import configuration
+from rumjax.types import Dataset
+from rumjax.unlearn import ALGORITHMS
 from tests.tiny import SIZE, write_config, write_data
+from tests.unlearn import test_conformance
 
 MORE = """
     config.tuning = {"seeds": (7, 8), "grids": {"finetune": {"epochs": (1, 3)}}}
@@ -163,3 +167,12 @@ def test_a_process_that_cannot_compile_says_why():
     request = compiling.Request(0, 1, "map")
     with pytest.raises(InvalidInputError, match=r"compiling failed: .*nowhere\.py"):
         compiling.ask(["--config=nowhere.py"], request, threading.Event(), halfway=True)
+
+
+def test_what_every_algorithm_takes_is_estimated():
+    data = Dataset(np.zeros((36, 4, 4, 1), np.uint8), np.arange(36) % 3)
+    for name in ALGORITHMS:
+        unlearner = test_conformance.unlearner(name)
+        batches = planning.batches_of(unlearner, 12, 24, data, 8)
+        assert (batches > 0) == (name != "original"), name
+    assert planning.batches_of(object(), 12, 24, data, 8) is None

@@ -28,7 +28,7 @@ from rumjax.listings import read_listed
 from rumjax.refine import rum
 from rumjax.scores import GRADIENT_PROXIES
 from rumjax.training import Recipe
-from rumjax.types import Scores, Task, subset, task
+from rumjax.types import Dataset, Scores, Task, subset, task
 from rumjax.unlearn import Step, chain
 from rumjax.unlearn.ascent import NegGrad, NegGradPlus
 from rumjax.unlearn.distillation import Scrub
@@ -259,7 +259,7 @@ def programs(run: Run) -> list[Program]:
             nothing = ensemble.nothing
             label = group.name if len(group.steps) == 1 else f"{group.name}, {step.name}"
             if unlearner.epochs:
-                batches = batches_of(unlearner, *sizes)
+                batches = batches_of(unlearner, *sizes, run.data.train, size)
                 use = Use(group.stage, label, group.models, unlearner.epochs, batches, size)
                 epoch = Program(f"{name}: epoch", "epoch", step, nothing, nothing, (use,))
                 add(("epoch", form), epoch)
@@ -302,13 +302,19 @@ def prepares(unlearner: Any) -> bool:
 # Batches
 
 
-def batches_of(unlearner: Any, forget: int, retain: int) -> float | None:
+def batches_of(unlearner: Any, forget: int, retain: int, data: Dataset, size: int) -> float | None:
     """Returns what all epochs of an unlearner take, in steps of training on one batch.
 
-    A forward pass without a backward one counts a third. None for unlearners of the user's own.
+    A forward pass without a backward one counts a third; of algorithms that are not in `BATCHES`,
+    gradients alone are counted. None for unlearners of the user's own.
     """
     count = BATCHES.get(type(unlearner))
-    return None if count is None else count(unlearner, forget, retain)
+    if count is not None:
+        return count(unlearner, forget, retain)
+    if not type(unlearner).__module__.startswith("rumjax."):
+        return None
+    gradients: int = unlearner.gradients(forget, retain, data)
+    return gradients / size
 
 
 def start_batches(unlearner: Any, forget: int, retain: int) -> float | None:
