@@ -122,6 +122,8 @@ def write(out, run, workdir, leaks, *, models, machine):
     facts = run_page.facts(whole(run), None) | {
         "Settings": f"{run.config.tuning.settings} of each method were tried on every set, on "
         f"seeds {', '.join(map(str, run.config.tuning.seeds))}, which are not reported",
+        "Batches": f"{run.config.unlearner_defaults['batch_size']} examples, whatever the authors of "
+        "an algorithm took, but for options below",
         "Attacked": f"{models} unlearned models of each method and set, and as many oracles",
         "Machine": f"{machine}; Python {platform.python_version()}, jax {jax.__version__}",
     }
