@@ -122,8 +122,7 @@ def write(out, run, workdir, leaks, *, models, machine):
     facts = run_page.facts(whole(run), None) | {
         "Settings": f"{run.config.tuning.settings} of each method were tried on every set, on "
         f"seeds {', '.join(map(str, run.config.tuning.seeds))}, which are not reported",
-        "Batches": f"{run.config.unlearner_defaults['batch_size']} examples, whatever the authors of "
-        "an algorithm took, but for options below",
+        "Batches": say_batches(study, run.config.unlearner_defaults["batch_size"]),
         "Attacked": f"{models} unlearned models of each method and set, and as many oracles",
         "Machine": f"{machine}; Python {platform.python_version()}, jax {jax.__version__}",
     }
@@ -131,6 +130,19 @@ def write(out, run, workdir, leaks, *, models, machine):
     with WorkDirectory(str(out), lock=False) as work:
         pages.publish(work, About("study", "algorithms", facts, command), page)
         work.delete("study.html")
+
+
+def say_batches(study, size):
+    """How many examples a batch of unlearning has, whatever the authors of an algorithm took."""
+    others = {
+        part["algorithm"]: part["batch_size"]
+        for case in study.cases.values()
+        for method in case.settings.values()
+        for part in method["select"].values()
+        if part.get("batch_size", size) != size
+    }
+    listed = "".join(f", {count} of {name}" for name, count in sorted(others.items()))
+    return f"{size} examples{listed}; the authors of some algorithms take others"
 
 
 # Sentences
