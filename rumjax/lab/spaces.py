@@ -127,16 +127,22 @@ EMBEDDED_SPACES: dict[str, Space] = {
     },
     "cf_k": {"k": (1, 2, 3), "learning_rate": ("log", 0.02, 0.3), "epochs": (6,)},
     "eu_k": {"k": (1, 2, 3), "learning_rate": ("log", 0.02, 0.3), "epochs": (6,)},
-    "neggrad": {"learning_rate": ("log", 1e-4, 1e-2), "epochs": (6, 20)},
+    "neggrad": {
+        "learning_rate": ("log", 1e-4, 1e-2),
+        "forget_loss_cap": (2.3, 5.0),
+        "epochs": (6, 20),
+    },
     "neggrad_plus": {
         "learning_rate": ("log", 0.005, 0.05),
-        "beta": ("uniform", 0.85, 0.99),
+        "beta": ("uniform", 0.8, 0.99),
+        "forget_loss_cap": (2.3, 5.0),
         "epochs": (6,),
     },
     "sharp_minmax": {
         "learning_rate": ("log", 0.02, 0.15),
         "beta": ("uniform", 0.97, 0.999),
         "mask_fraction": ("uniform", 0.05, 0.3),
+        "forget_loss_cap": (2.3, 5.0),
         "epochs": (6,),
     },
     "sfr_on": {
@@ -145,7 +151,11 @@ EMBEDDED_SPACES: dict[str, Space] = {
         "beta": (0.5, 1.0),
         "epochs": (6,),
     },
-    "scrub": {"learning_rate": ("log", 0.002, 0.05), "max_epochs": (1, 3), "epochs": (6,)},
+    "scrub": {
+        "learning_rate": ("log", 5e-4, 0.03),
+        "max_epochs": (1, 3),
+        "epochs": (6,),
+    },
     "bad_teacher": {
         "learning_rate": ("log", 1e-3, 0.03),
         "teacher": ("random", "uniform"),
@@ -155,7 +165,7 @@ EMBEDDED_SPACES: dict[str, Space] = {
     "delete": {"learning_rate": ("log", 3e-4, 0.02), "epochs": (6, 20)},
     "regun": {
         "learning_rate": ("log", 0.02, 0.2),
-        "forget_weight": ("uniform", 0.05, 0.5),
+        "forget_weight": ("log", 0.02, 0.5),
         "batch_size": (32,),
         "epochs": (10, 30),
     },
@@ -188,7 +198,7 @@ EMBEDDED_SPACES: dict[str, Space] = {
         "epochs": (6, 20),
     },
     "boundary_expand": {"learning_rate": ("log", 1e-5, 2e-3), "epochs": (6, 20)},
-    "unsir": {"learning_rate": ("log", 0.001, 0.05), "epochs": (2,)},
+    "unsir": {"learning_rate": ("log", 0.01, 0.2), "epochs": (2,)},
     "localized_reset": {
         "learning_rate": ("log", 0.02, 0.3),
         "fraction": ("uniform", 0.05, 0.5),
