@@ -368,12 +368,15 @@ def sgd_fields(
       InvalidInputError: a count below 1, a negative or non-finite number, an unknown policy or
         option.
     """
+    # Only options that there are, and an augmentation that can be called.
     for name in unknown:
         check_choice("option", name, ("epochs", "learning_rate", *SgdOptions.__annotations__))
     if not callable(augmentation):
         raise InvalidInputError(
             f"augmentation: wanted rumjax.data.augmentation(name), got {shown(augmentation)}"
         )
+
+    # Sharpness has its numbers only where it is asked for.
     check_choice("sharpness", sharpness, SHARPNESS)
     if sharpness == "none" and sharpness_radius is not None:
         raise InvalidInputError("sharpness_radius: it needs sharpness='sam' or 'asam'")
@@ -381,6 +384,8 @@ def sgd_fields(
     if sharpness == "none" and not is_traced(strength) and np.any(np.asarray(strength) != 1):
         raise InvalidInputError("sharpness_strength: it needs sharpness='sam' or 'asam'")
     radius = RADII[sharpness] if sharpness_radius is None else sharpness_radius
+
+    # Structure as it is, numbers as leaves.
     return {
         "model": check_model(model),
         "epochs": check_count("epochs", epochs),

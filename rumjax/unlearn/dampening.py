@@ -91,7 +91,7 @@ class Dampening(OneShot):
 
     def select(self, of_forget: PyTree, of_all: PyTree, task: Task) -> tuple[PyTree, Array]:
         """Returns which parameters are shrunk, and the α beyond which I_S/I_D makes it so."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define select")
 
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts a gradient of each example of S, and of the share of R, or of D for batches."""
