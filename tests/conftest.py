@@ -38,40 +38,42 @@ THOROUGH = (
     *("test_stopped_requests.py", "test_purged_requests.py", "test_refused_requests.py"),
     "test_faults.py",
 )
-"""files that CI runs apart from the others"""
+"""files of whole runs that are killed, all of whose tests are thorough"""
 SLOW = (
-    "test_faults.py",
-    "test_config_runs.py",
-    "test_workers.py",
-    "test_run_going_on.py",
-    "test_tuning.py",
-    "test_mesh.py",
-    "test_algorithms.py",
-    "test_config_networks.py",
-    "test_audits.py",
-    "test_studies.py",
+    *THOROUGH,
+    "test_conformance.py",
     "test_ensemble.py",
-    "test_run_files.py",
-    "test_run_refusals.py",
-    "test_run_changes.py",
-    "test_mistakes.py",
+    "test_audits.py",
+    "test_networks.py",
+    "test_algorithms.py",
+    "test_config_runs.py",
+    "test_tuning.py",
     "test_gradients.py",
+    "test_mistakes.py",
+    "test_pure.py",
+    "test_mesh.py",
+    "test_workers.py",
     "test_conv.py",
-    "test_relearn.py",
-    "test_readme.py",
-    "test_newton.py",
     "test_ensemble_together.py",
-    "test_compilation.py",
-    "test_publish.py",
-    "test_stopped_requests.py",
+    "test_nnx_modules.py",
+    "test_perturbing.py",
+    "test_localizing.py",
+    "test_readme.py",
+    "test_layers_of_linen.py",
+    "test_residual.py",
+    "test_figures.py",
     "test_tampering.py",
-    "test_purged_requests.py",
-    "test_refused_requests.py",
-    "test_bad_requests.py",
-    "test_reserve.py",
-    "test_original.py",
+    "test_dampening.py",
+    "test_costs.py",
+    "test_audit_page.py",
+    "test_newton.py",
 )
 """files that take longest, the longest first: whoever is started last is waited for"""
+LONGER = {
+    "thorough": "checks more of what others check; RUMJAX_THOROUGH=1 runs it, as CI does",
+    "lengthy": "takes minutes; RUMJAX_THOROUGH=1 runs it",
+}
+"""marks of tests that are skipped, unless they are asked for, and why"""
 
 
 def pytest_configure(config):
@@ -80,15 +82,18 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Puts slow files first, and marks their tests."""
+    """Puts slow files first, marks their tests, and leaves longer checks to those who ask."""
     order = {name: place for place, name in enumerate(SLOW)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         if item.path.name in order:
             item.add_marker("slow")
-        if item.path.name in THOROUGH and "RUMJAX_THOROUGH" not in os.environ:
-            why = "whole runs that are killed; RUMJAX_THOROUGH=1 runs them, as CI does"
-            item.add_marker(pytest.mark.skip(reason=why))
+        if item.path.name in THOROUGH:
+            item.add_marker("thorough")
+        if "RUMJAX_THOROUGH" not in os.environ:
+            for mark, reason in LONGER.items():
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 class Network(nn.Module):

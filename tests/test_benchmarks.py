@@ -60,6 +60,7 @@ for path in sys.argv[1:]:
 """one process for all: importing JAX is what takes time"""
 
 
+@pytest.mark.thorough
 def test_each_says_how_to_use_it_without_pytorch(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('PyTorch is not needed for --help')")
     # Found before what is installed.

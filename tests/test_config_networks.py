@@ -4,8 +4,6 @@ They are traced on their data's shape and classes and not compiled, which would 
 a CPU.
 """
 
-import os
-
 import jax
 import numpy as np
 import pytest
@@ -24,13 +22,12 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-thorough = pytest.mark.skipif(
-    "RUMJAX_THOROUGH" not in os.environ, reason="a minute; RUMJAX_THOROUGH=1 runs them"
-)
+MARKS = dict.fromkeys(LARGER, pytest.mark.lengthy)
+MARKS["difficulty.py:cifar10"] = pytest.mark.thorough
 
 
 @pytest.mark.parametrize(
-    "name", [*TRACED, *(pytest.param(name, marks=thorough) for name in LARGER)]
+    "name", [pytest.param(name, marks=MARKS.get(name, ())) for name in (*TRACED, *LARGER)]
 )
 def test_training_and_every_unlearner_can_be_traced_at_full_size(name, tmp_path, monkeypatch):
     config = launch.configuration(name)

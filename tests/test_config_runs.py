@@ -1,7 +1,5 @@
 """Pipelines of the shipped configurations, from images to the report, with a linear model."""
 
-import os
-
 import numpy as np
 import pytest
 from rich.console import Console
@@ -11,16 +9,17 @@ from rumjax.lab import experiment, pipeline
 from rumjax.lab.workdir import WorkDirectory
 from tests.shipped import CONFIGS, PAPER, shrunk, with_images
 
-ALIKE = {*PAPER, "audit.py", "requests.py"} - {"cifar10_rum.py", "fashion_mnist_rum.py"}
-THOROUGH = pytest.mark.skipif(
-    "RUMJAX_THOROUGH" not in os.environ, reason="is much like others; RUMJAX_THOROUGH=1 runs it"
-)
+STUDIES = ("algorithms.py", "difficulty.py", "proxies.py")
+MARKS = {
+    **dict.fromkeys([*PAPER, "audit.py", "requests.py"], pytest.mark.lengthy),
+    **dict.fromkeys(["cifar10_rum.py", *STUDIES], pytest.mark.thorough),
+    "fashion_mnist_rum.py": (),
+}
+"""configurations of which another is much alike"""
 
 
 @pytest.fixture(
-    params=[
-        pytest.param(path.name, marks=THOROUGH if path.name in ALIKE else ()) for path in CONFIGS
-    ]
+    params=[pytest.param(path.name, marks=MARKS.get(path.name, ())) for path in CONFIGS]
 )
 def config(request):
     return launch.configuration(request.param)

@@ -1,6 +1,5 @@
 """The scripts of `examples/`: models trained without rumjax are unlearned, and go home again."""
 
-import os
 import pathlib
 import re
 import runpy
@@ -12,10 +11,6 @@ from PIL import Image
 import rumjax
 from rumjax import forget
 
-THOROUGH = pytest.mark.skipif(
-    "RUMJAX_THOROUGH" not in os.environ,
-    reason="takes half a minute a model; RUMJAX_THOROUGH=1 runs it, as CI does for one of them",
-)
 ROOT = pathlib.Path(__file__).parent.parent
 SHORT = {"EPOCHS": 4, "BATCH": 32}
 """What the scripts take instead, so that they take seconds."""
@@ -47,15 +42,11 @@ def run_script(name, *arguments, **others):
     main(*map(str, arguments), **others)
 
 
-@THOROUGH
 @pytest.mark.parametrize(
     ("kind", "ending"),
     [
-        pytest.param(
-            *("linen", ".msgpack"),
-            marks=pytest.mark.skipif("CI" in os.environ, reason="CI runs the other one"),
-        ),
-        ("nnx", ""),
+        pytest.param("linen", ".msgpack", marks=pytest.mark.lengthy),
+        pytest.param("nnx", "", marks=pytest.mark.thorough),
     ],
 )
 def test_a_model_of_ones_own_forgets_and_its_script_loads_it(

@@ -80,6 +80,7 @@ def test_every_model_of_a_run_goes_through_a_program(folder):
     assert programs["Recipe: epoch"].step.task.retain.indices.shape == (SIZE,)
 
 
+@pytest.mark.thorough
 def test_the_command_plans_for_the_devices_at_hand(folder, capsys):
     write_config(folder, more=FEW)
     assert start(folder, f"--workdir={folder / 'run'}", "--price=2") == 0

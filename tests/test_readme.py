@@ -43,6 +43,7 @@ def test_the_example_on_arrays_of_ones_own_unlearns():
     assert any(jax.tree.leaves(moved))
 
 
+@pytest.mark.thorough
 def test_the_grid_of_the_readme_is_what_each_of_its_settings_gives():
     names = {}
     for word in ("by_score", "rumjax.grid"):

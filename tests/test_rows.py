@@ -139,6 +139,7 @@ def answers(plain_model, plain_original):
     return answers
 
 
+@pytest.mark.thorough
 def test_a_whole_run_is_the_same(monkeypatch, answers, data):
     read = []
     plain = Rows.__getitem__

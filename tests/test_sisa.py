@@ -141,6 +141,7 @@ def test_two_requests_are_as_good_as_one_and_their_order_does_not_matter(forget,
     assert len(digests) == 1
 
 
+@pytest.mark.thorough
 def test_results_do_not_depend_on_the_number_of_devices(train, forget, before, after):
     several = train(devices=8)
     assert sisa.digest(several) == sisa.digest(before)

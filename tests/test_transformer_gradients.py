@@ -1,7 +1,6 @@
 """Gradients of transformers, whose dense layers are applied to tokens, in bounded memory."""
 
 import functools
-import os
 import re
 
 import jax
@@ -39,6 +38,7 @@ def transformer(data):
     return model, variables, np.array([gradient(*each) for each in examples], np.float64)
 
 
+@pytest.mark.thorough
 def test_products_of_gradients_are_those_of_a_loop(transformer, data):
     model, variables, rows = transformer
 
@@ -52,6 +52,7 @@ def test_products_of_gradients_are_those_of_a_loop(transformer, data):
     np.testing.assert_allclose(found[:7, :7], rows @ rows.T, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_means_of_a_few_at_a_time_are_those_of_a_loop(transformer, data, monkeypatch):
     model, variables, rows = transformer
     monkeypatch.setattr(gradients.subsets, "HELD", 2 * 4 * rows.shape[1])
@@ -83,7 +84,7 @@ def test_as_many_gradients_are_held_as_fit_and_divide_a_batch(
     assert gradients.subsets.fitting(params, batch_size) == fitting
 
 
-@pytest.mark.skipif("RUMJAX_THOROUGH" not in os.environ, reason="compiles for a minute")
+@pytest.mark.lengthy
 @pytest.mark.parametrize("name", ["vit_ti4", "vit_s4"])
 @pytest.mark.parametrize(
     "mean",

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 import rumjax
 from rumjax import ensemble, gradients
@@ -72,6 +73,7 @@ def check_traced():
             assert (one.shape, one.dtype) == (other.shape, other.dtype), name
 
 
+@pytest.mark.thorough
 def test_results_in_64_bits_are_those_in_32(tmp_path):
     path = tmp_path / "results.npz"
     wide = {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}

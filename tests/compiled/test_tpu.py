@@ -39,10 +39,6 @@ pytestmark = [
     ),
     pytest.mark.usefixtures("full_optimization"),
 ]
-thorough = pytest.mark.skipif(
-    not os.environ.get("RUMJAX_THOROUGH"),
-    reason="takes minutes; RUMJAX_THOROUGH=1 runs it, which is for changes to what is compiled",
-)
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
@@ -135,7 +131,7 @@ def check_cycles(name, text):
 
 
 @pytest.mark.parametrize(
-    "topology", ["v5e:2x2", pytest.param("v6e:2x2", marks=thorough), "v4:2x2x1"]
+    "topology", ["v5e:2x2", pytest.param("v6e:2x2", marks=pytest.mark.lengthy), "v4:2x2x1"]
 )
 def test_a_bank_of_small_networks(topology):
     text, footprint = compiled(topology, "cnn", "retrain", "epoch", SIDE_BY_SIDE)
@@ -143,7 +139,7 @@ def test_a_bank_of_small_networks(topology):
     check_cycles(f"cnn {topology}", text)
 
 
-@pytest.mark.parametrize("phase", ["start", pytest.param("read", marks=thorough)])
+@pytest.mark.parametrize("phase", ["start", pytest.param("read", marks=pytest.mark.lengthy)])
 def test_what_is_done_once_for_a_small_network(phase):
     text, footprint = compiled("v5e:2x2", "cnn", "retrain", phase, SIDE_BY_SIDE)
     check(text, footprint, topology="v5e:2x2", batch=512, models=SIDE_BY_SIDE)
@@ -152,7 +148,7 @@ def test_what_is_done_once_for_a_small_network(phase):
 @pytest.mark.parametrize(
     "algorithm",
     [
-        pytest.param(name, marks=[] if name in ALWAYS else [thorough])
+        pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.lengthy])
         for name in sorted({*ALGORITHMS} - {"retrain", "original"})
     ],
 )
@@ -162,7 +158,7 @@ def test_every_unlearner_of_a_small_network(algorithm):
     check_cycles(f"cnn {algorithm} v5e:2x2", text)
 
 
-@thorough
+@pytest.mark.lengthy
 @pytest.mark.parametrize("algorithm", sorted(STARTING))
 def test_what_an_unlearner_of_a_small_network_begins_with(algorithm):
     text, footprint = compiled("v5e:2x2", "cnn", algorithm, "start", 4)
@@ -172,7 +168,7 @@ def test_what_an_unlearner_of_a_small_network_begins_with(algorithm):
 
 @pytest.mark.parametrize(
     ("network", "augmented", "side"),
-    [("resnet18", "crop_flip", 32), pytest.param("vgg16", "none", 64, marks=thorough)],
+    [("resnet18", "crop_flip", 32), pytest.param("vgg16", "none", 64, marks=pytest.mark.lengthy)],
 )
 def test_a_step_of_a_large_network(network, augmented, side):
     text, footprint = compiled("v5e:2x2", network, "retrain", "epoch", 1, augmented, side)
@@ -211,7 +207,7 @@ def memory(monkeypatch, config, number, per_device, within, *options):
 
 
 @pytest.mark.parametrize("config", PAPER)
-@pytest.mark.parametrize("phase", ["epoch", pytest.param("read", marks=thorough)])
+@pytest.mark.parametrize("phase", ["epoch", pytest.param("read", marks=pytest.mark.lengthy)])
 def test_the_bank_of_a_setting_of_the_paper_fits(config, phase, monkeypatch):
     programs = programs_of(config)
     numbers = [
@@ -225,7 +221,7 @@ def test_the_bank_of_a_setting_of_the_paper_fits(config, phase, monkeypatch):
     assert not needed["refused"]
 
 
-@thorough
+@pytest.mark.lengthy
 @pytest.mark.parametrize("config", PAPER)
 def test_every_program_of_a_setting_of_the_paper_fits(config, monkeypatch):
     for number, program in enumerate(programs_of(config)):
@@ -235,7 +231,7 @@ def test_every_program_of_a_setting_of_the_paper_fits(config, monkeypatch):
         assert not needed["refused"], program.name
 
 
-@thorough
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("config", "count"), SIDE_BY_SIDE_TOO.items())
 def test_several_models_would_fit_side_by_side(config, count, monkeypatch):
     numbers = [

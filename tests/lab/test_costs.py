@@ -42,6 +42,7 @@ def test_every_example_of_every_batch_is_counted(
     assert gradients_of(steps, data) == sum(counts) + by_mask
 
 
+@pytest.mark.thorough
 def test_the_fisher_is_counted_with_what_memory_makes_it_take_again(
     data, plain_model, plain_original, monkeypatch
 ):

@@ -130,6 +130,7 @@ def test_without_a_home_compiled_programs_are_not_kept(monkeypatch):
     assert jax.config.jax_compilation_cache_dir == kept
 
 
+@pytest.mark.thorough
 def test_a_backend_that_matplotlib_does_not_know_makes_no_difference():
     code = "import os; from rumjax.lab.report import drawing; print(os.environ['MPLBACKEND'])"
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "MPLBACKEND": "Qt4Agg"}

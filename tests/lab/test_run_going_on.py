@@ -69,6 +69,7 @@ def test_a_run_interrupted_again_and_again_comes_to_the_same(
     same_results(tmp_path / "run", finished)
 
 
+@pytest.mark.thorough
 def test_a_killed_run_goes_on_and_devices_make_no_difference(place, finished, tmp_path):
     """Killed at a random moment, on two devices; the run to compare with had eight."""
     work = tmp_path / "run"

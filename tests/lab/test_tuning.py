@@ -229,6 +229,7 @@ def test_a_section_that_is_none_is_refused(place, change, message):
         experiment.build({**found, "tuning": {**found["tuning"], **change}})
 
 
+@pytest.mark.thorough
 def test_all_devices_hold_a_grid_and_results_do_not_depend_on_them(searched, monkeypatch, tmp_path):
     built, work, _, _ = searched
     alone = {fingerprint(each["options"]): each["scores"] for each in pieces(work, "fine")}

@@ -4,7 +4,6 @@ import concurrent.futures
 import io
 import json
 import multiprocessing
-import os
 import types
 
 import jax
@@ -239,17 +238,12 @@ def test_what_nobody_foresaw_keeps_its_traceback(address):
 # Real runs
 
 
-thorough = pytest.mark.skipif(
-    "RUMJAX_THOROUGH" not in os.environ, reason="as spawned; RUMJAX_THOROUGH=1 runs it, as CI does"
-)
-
-
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     "engine",
     [
-        f"{__name__}:spawned",
-        pytest.param("dask:local:2", marks=thorough),
+        pytest.param(f"{__name__}:spawned", marks=pytest.mark.thorough),
+        pytest.param("dask:local:2", marks=pytest.mark.thorough),
         "concurrent.futures:ThreadPoolExecutor",
     ],
 )
@@ -287,6 +281,7 @@ def study(place):
     return experiment.build({**written, **sections})
 
 
+@pytest.mark.thorough
 def test_a_study_comes_to_the_same(place, tmp_path):
     built, said = study(place), {}
     for name, engine in {"here": engines.HERE, "others": engines.Here()}.items():

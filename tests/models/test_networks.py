@@ -58,7 +58,14 @@ def test_parameter_counts_are_the_published_ones(name, classes, parameters, widt
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize(
-    "name", ["cnn", "resnet18", "resnet50", "resnet9", "wrn28_2", "vgg16", "vit_ti4"]
+    "name",
+    [
+        *("cnn", "resnet18", "resnet9", "vit_ti4"),
+        *(
+            pytest.param(name, marks=pytest.mark.thorough)
+            for name in ("resnet50", "wrn28_2", "vgg16")
+        ),
+    ],
 )
 def test_variables_and_outputs_are_float32_whatever_is_computed_in(name, bfloat16):
     variables, outputs, batch_stats = abstract(build(name, 10, bfloat16=bfloat16))

@@ -43,6 +43,7 @@ def assert_close(stacked, singles):
     assert not np.allclose(first, second, rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_steps_of_several_algorithms_are_those_of_run(model, original, data):
     options = {"batch_size": 16}
     steps = rumjax.chain(
