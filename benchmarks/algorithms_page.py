@@ -26,7 +26,8 @@ from rumjax.lab.workdir import WorkDirectory
 from rumjax.unlearn import ALGORITHMS, CARDS
 
 COLUMNS = {"tow": "ToW", "tow_mia": "ToW-MIA", "mia_gap": "MIA gap"}
-COSTS = {"rge": "Gradients", "rte": "Time"}
+COSTS = {"rge": "Gradients"}
+"""Times of models that are made beside others, or in several starts, say little."""
 SETS, MIXED = ("low", "medium", "high", "random", "class"), "mixed"
 FORMS = ("vanilla", "RUM^F", "RUM")
 
@@ -126,7 +127,7 @@ def write(out, run, workdir, leaks, *, models, machine):
         "Attacked": f"{models} unlearned models of each method and set, and as many oracles",
         "Machine": f"{machine}; Python {platform.python_version()}, jax {jax.__version__}",
     }
-    command = "python benchmarks/algorithms.py --workdir=runs/algorithms"
+    command = f"python benchmarks/algorithms.py --workdir=runs/algorithms --models={models}"
     with WorkDirectory(str(out), lock=False) as work:
         pages.publish(work, About("study", "algorithms", facts, command), page)
         work.delete("study.html")
