@@ -60,9 +60,11 @@ def settings(
     seen: set[str] = set()
     for _ in range(PATIENCE * count):
         drawn = setting([draw_from(values, random) for _, _, values in axes])
-        if fingerprint(drawn) not in seen and len(seen) < count:
+        if fingerprint(drawn) not in seen:
             seen.add(fingerprint(drawn))
             yield drawn
+        if len(seen) == count:
+            return
 
 
 def check_grid(where: str, grid: Any, parts: Sequence[str]) -> None:
