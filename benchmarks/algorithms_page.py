@@ -68,12 +68,30 @@ class Numbers:
         gain = difference(self.study.cases[name], method, Calibration.ORIGINAL, measure)
         return gain, Verdict.UNDECIDED if gain is None else judge(gain)
 
-    def needs(self, method):
-        """What the algorithm of a method looks at."""
+    def setting(self, method):
+        """The options of a method that runs on the whole of S."""
         case = next(case for case in self.study.cases.values() if method in case.settings)
         (setting,) = case.settings[method]["select"].values()
-        needs = CARDS[ALGORITHMS[setting["algorithm"]]].needs
-        return ", ".join((*needs, "V") if setting.get("rewind") else needs)
+        return setting
+
+    def card(self, method):
+        """What is said of the algorithm of such a method."""
+        return CARDS[ALGORITHMS[self.setting(method)["algorithm"]]]
+
+    def needs(self, method):
+        """What the algorithm of such a method looks at."""
+        needs = self.card(method).needs
+        return ", ".join((*needs, "V") if self.setting(method).get("rewind") else needs)
+
+    def meant(self, method):
+        """The sets that such a method is made for, among those that it runs on."""
+        forgets = self.card(method).forgets
+        return [
+            name
+            for name in self.sets
+            if method in self.study.cases[name].settings
+            and forgets in ("both", "classes" if name == "class" else "examples")
+        ]
 
     def form(self, method):
         """The form of a method on the set of all levels."""
@@ -111,7 +129,7 @@ def write(out, run, workdir, leaks, *, models, machine):
         "All algorithms forget five sets of images within a third of retraining's epochs, each "
         "with the best of as many settings. Which comes nearest to models that never saw the set, "
         "can anyone tell, and what does a RUM of the best for each part gain?",
-        [*say_best(numbers), *say_originals(numbers), *say_rum(numbers)],
+        [*say_best(numbers), *say_meant(numbers), *say_originals(numbers), *say_rum(numbers)],
         [
             *(set_table(numbers, name) for name in numbers.sets),
             rum_table(numbers),
@@ -169,6 +187,23 @@ def say_best(numbers):
         if level:
             sentence += f"; chance could explain what it is ahead of {wording.listing(level)}"
         yield f"{sentence}."
+
+
+def say_meant(numbers):
+    """Says which algorithms come nearer to the oracle on a set that they are made for."""
+    beaten = {
+        method: any(
+            numbers.gain(name, method)[1] is Verdict.HIGHER for name in numbers.meant(method)
+        )
+        for method in numbers.ranks()
+    }
+    failing = [method for method, beats in beaten.items() if not beats]
+    sentence = (
+        f"{sum(beaten.values())} of {len(beaten)} algorithms are nearer to the oracle than the "
+        "original model is, beyond chance, on a set of the kind that they are made for, a class or "
+        "images chosen one by one"
+    )
+    yield f"{sentence}; not so {wording.listing(failing)}." if failing else f"{sentence}."
 
 
 def say_originals(numbers):
@@ -269,7 +304,7 @@ def set_table(numbers, name):
         rows,
         "U-LiRA is the accuracy of telling models that forgot from oracles, of single images: .5 "
         "is chance; its intervals are a bootstrap's. In the row of retraining one half of the "
-        "oracles is told from the other. Gradients and time are shares of retraining's.",
+        "oracles is told from the other. Gradients are a share of retraining's.",
         bounded=frozenset({"U-LiRA"}),
     )
 
