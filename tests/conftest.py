@@ -36,22 +36,19 @@ CLASSES = 3
 
 THOROUGH = (
     *("test_stopped_requests.py", "test_purged_requests.py", "test_refused_requests.py"),
-    "test_faults.py",
+    *("test_faults.py", "test_conformance.py", "test_audits.py", "test_mesh.py"),
+    *("test_config_runs.py", "test_residual.py"),
 )
-"""files of whole runs that are killed, all of whose tests are thorough"""
+"""files of whole runs, and of many devices or algorithms, all of whose tests are thorough"""
 SLOW = (
     *THOROUGH,
-    "test_conformance.py",
     "test_ensemble.py",
-    "test_audits.py",
     "test_networks.py",
     "test_algorithms.py",
-    "test_config_runs.py",
     "test_tuning.py",
     "test_gradients.py",
     "test_mistakes.py",
     "test_pure.py",
-    "test_mesh.py",
     "test_workers.py",
     "test_conv.py",
     "test_ensemble_together.py",
@@ -60,7 +57,6 @@ SLOW = (
     "test_localizing.py",
     "test_readme.py",
     "test_layers_of_linen.py",
-    "test_residual.py",
     "test_figures.py",
     "test_tampering.py",
     "test_dampening.py",

@@ -9,17 +9,15 @@ from rumjax.lab import experiment, pipeline
 from rumjax.lab.workdir import WorkDirectory
 from tests.shipped import CONFIGS, PAPER, shrunk, with_images
 
-STUDIES = ("algorithms.py", "difficulty.py", "proxies.py")
-MARKS = {
-    **dict.fromkeys([*PAPER, "audit.py", "requests.py"], pytest.mark.lengthy),
-    **dict.fromkeys(["cifar10_rum.py", *STUDIES], pytest.mark.thorough),
-    "fashion_mnist_rum.py": (),
-}
+ALIKE = {*PAPER, "audit.py", "requests.py"} - {"cifar10_rum.py", "fashion_mnist_rum.py"}
 """configurations of which another is much alike"""
 
 
 @pytest.fixture(
-    params=[pytest.param(path.name, marks=MARKS.get(path.name, ())) for path in CONFIGS]
+    params=[
+        pytest.param(path.name, marks=pytest.mark.lengthy if path.name in ALIKE else ())
+        for path in CONFIGS
+    ]
 )
 def config(request):
     return launch.configuration(request.param)

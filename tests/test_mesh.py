@@ -47,7 +47,7 @@ def on(devices):
     [
         ("retrain", (2, 8)),
         ("finetune", (4,)),
-        pytest.param("salun", (4,), marks=pytest.mark.thorough),
+        ("salun", (4,)),
     ],
 )
 def test_a_model_is_the_same_on_any_number_of_devices(model, original, data, name, counts):
@@ -97,7 +97,7 @@ def resnet_on_one_device(epoch_of_resnet):
 
 @pytest.mark.parametrize(
     ("form", "group"),
-    [pytest.param("lax", None, marks=pytest.mark.thorough), ("dot", None), ("dot", 1)],
+    [("lax", None), ("dot", None), ("dot", 1)],
 )
 def test_convolutions_stay_on_their_device(
     monkeypatch, epoch_of_resnet, resnet_on_one_device, form, group
@@ -224,7 +224,6 @@ with mesh.data_parallel():
 """
 
 
-@pytest.mark.thorough
 def test_two_processes_train_the_model_of_one(tmp_path, model, data):
     np.savez(tmp_path / "data.npz", images=data.images, labels=data.labels)
     with socket.socket() as free:

@@ -120,7 +120,6 @@ def test_a_share_that_a_model_cannot_give_is_refused(context, place):
 # What is made, and what is reused
 
 
-@pytest.mark.thorough
 def test_workers_make_the_same(place, done, tmp_path):
     folder = shutil.copytree(done[0], tmp_path / "run")
     gone = files.audited_answers("*", "*"), files.audit("*"), files.audit_arrays("*")

@@ -22,11 +22,6 @@ SIZE, CLASSES = 36, 3
 FORGET = np.arange(0, SIZE, CLASSES)
 """all of one class, since some algorithms forget nothing less"""
 KEY = jax.random.key(5)
-OF_FAMILIES = (
-    *("finetune", "neggrad_plus", "salun", "scrub", "influence", "lotus", "ssd", "fisher_noise"),
-    *("sfr_on", "regun", "amun", "boundary_shrink", "unsir", "msg", "localized_reset"),
-)
-"""one algorithm of each family, or two"""
 LANES = ("base", "again", "other S", "other R")
 
 
@@ -92,13 +87,7 @@ def lanes():
     return jnp.asarray(np.stack(images)), jnp.asarray(base[1])
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=() if name in OF_FAMILIES else pytest.mark.thorough)
-        for name in ALGORITHMS
-    ],
-)
+@pytest.fixture(scope="module", params=list(ALGORITHMS))
 def made(request, start):
     """The models of all lanes, and what makes that of the first by itself."""
     images, labels = lanes()
@@ -134,7 +123,6 @@ def test_every_algorithm_keeps_what_all_must_keep(made):
     assert same(lanes["base"], lanes["other R"]) == ("R" not in needs)
 
 
-@pytest.mark.thorough
 def test_a_model_beside_others_is_the_one_by_itself(made):
     _, lanes, alone = made
     jax.tree.map(
