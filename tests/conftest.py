@@ -37,9 +37,10 @@ CLASSES = 3
 THOROUGH = (
     *("test_stopped_requests.py", "test_purged_requests.py", "test_refused_requests.py"),
     *("test_faults.py", "test_conformance.py", "test_audits.py", "test_mesh.py"),
-    *("test_config_runs.py", "test_residual.py"),
+    *("test_config_runs.py", "test_residual.py", "test_ensemble_together.py", "test_conv.py"),
+    *("test_nnx_modules.py", "test_layers_of_linen.py", "test_tampering.py", "test_warming.py"),
 )
-"""files of whole runs, and of many devices or algorithms, all of whose tests are thorough"""
+"""files that take long and look at one thing each, all of whose tests are thorough"""
 SLOW = (
     *THOROUGH,
     "test_ensemble.py",
@@ -50,15 +51,10 @@ SLOW = (
     "test_mistakes.py",
     "test_pure.py",
     "test_workers.py",
-    "test_conv.py",
-    "test_ensemble_together.py",
-    "test_nnx_modules.py",
     "test_perturbing.py",
     "test_localizing.py",
     "test_readme.py",
-    "test_layers_of_linen.py",
     "test_figures.py",
-    "test_tampering.py",
     "test_dampening.py",
     "test_costs.py",
     "test_audit_page.py",

@@ -63,8 +63,8 @@ def seeds(model, data, original):
 @pytest.mark.parametrize(
     ("devices", "per_device", "within"),
     [
-        pytest.param(1, 3, "map", marks=pytest.mark.thorough),
-        pytest.param(3, 1, "map", marks=pytest.mark.thorough),
+        (1, 3, "map"),
+        (3, 1, "map"),
         (2, 2, "vmap"),
     ],
 )
