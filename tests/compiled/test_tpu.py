@@ -170,9 +170,10 @@ def test_what_an_unlearner_of_a_small_network_begins_with(algorithm):
     check_cycles(f"cnn {algorithm} start v5e:2x2", text)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(
     ("network", "augmented", "side"),
-    [("resnet18", "crop_flip", 32), pytest.param("vgg16", "none", 64, marks=pytest.mark.lengthy)],
+    [("resnet18", "crop_flip", 32), ("vgg16", "none", 64)],
 )
 def test_a_step_of_a_large_network(network, augmented, side):
     text, footprint = compiled("v5e:2x2", network, "retrain", "epoch", 1, augmented, side)
