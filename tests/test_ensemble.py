@@ -87,7 +87,9 @@ def test_the_devices_are_there():
     assert len(jax.local_devices()) == 8
 
 
-@pytest.mark.parametrize(("devices", "per_device"), [(8, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("devices", "per_device"), [pytest.param(2, 1, marks=pytest.mark.thorough), (8, 1), (2, 2)]
+)
 def test_results_are_identical_on_any_number_of_devices(trained, devices, per_device):
     alone, _ = trained(1)
     assert all(len(leaf) == MODELS for leaf in jax.tree.leaves(alone))

@@ -61,12 +61,7 @@ def seeds(model, data, original):
 
 
 @pytest.mark.parametrize(
-    ("devices", "per_device", "within"),
-    [
-        (1, 3, "map"),
-        (3, 1, "map"),
-        (2, 2, "vmap"),
-    ],
+    ("devices", "per_device", "within"), [(1, 3, "map"), (3, 1, "map"), (2, 2, "vmap")]
 )
 def test_seeds_at_once_are_seeds_one_by_one(seeds, data, devices, per_device, within):
     keys, steps, originals, alone = seeds

@@ -110,7 +110,7 @@ TRANSFORMED = {
 @pytest.mark.parametrize("name", TRANSFORMED)
 @pytest.mark.usefixtures("groups")
 @settings(
-    deadline=None, max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     size=st.sampled_from([4, 7]),

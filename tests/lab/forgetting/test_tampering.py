@@ -1,6 +1,5 @@
 """What was changed since a certificate was written is found, each change by itself."""
 
-import gc
 import json
 
 import pytest
@@ -14,14 +13,8 @@ pytest.importorskip("cryptography")
 pytestmark = [
     # Threads and coroutines that Orbax leaves behind when it fails complain of each other.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def collected():
-    """No such complaint reaches a later file."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
