@@ -4,7 +4,7 @@ A `Run` is sound by itself, see `rumjax.lab.experiment`; here it is held against
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,8 +23,8 @@ from rumjax.lab.options import accepted, check_signature, typed
 from rumjax.lab.search import check_budget
 from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.scores import given_memorization
-from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting
-from rumjax.lab.suiting import check_classes, check_starts
+from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting, within_budget
+from rumjax.lab.suiting import check_classes, check_cost, check_starts
 from rumjax.models import predict, require_embeddings
 from rumjax.refine import rum
 from rumjax.registry import attempt, is_import_path, resolve
@@ -204,29 +204,35 @@ def check_method(
       forget_set: S, or another set of its size.
       before: that of the case that this one goes on from.
     """
-    # A function of the user's may need the very scores and examples.
     where = f"{case.name}: " if case.folder else ""
     if is_import_path(method.refine):
         name = f"{where}methods.{method.name}.refine"
         check_signature(name, resolve(name, method.refine, {}), REFINED)
-        return
-    if method.refine == "class" and case.forget.by not in OF_DATA:
-        return
-    zeros = Scores(np.zeros(run.size, np.float32))
-    labels = np.asarray(run.data.train.labels)
-    refine = refinement(method, {**example_scores, "rescored": zeros}, labels, run.seeds[0])
-    forgotten = np.empty(0, np.int32) if before is None else before.forget
-    try:
-        steps = rum(
+
+    def steps_of(method: Method) -> Sequence[Step]:
+        # A function of the user's may need the very scores and examples.
+        if is_import_path(method.refine):
+            return ()
+        if method.refine == "class" and case.forget.by not in OF_DATA:
+            return ()
+        zeros = Scores(np.zeros(run.size, np.float32))
+        labels = np.asarray(run.data.train.labels)
+        forgotten = np.empty(0, np.int32) if before is None else before.forget
+        return rum(
             np.setdiff1d(forget_set.forget, forgotten),
             forget_set.retain,
-            refine=refine,
+            refine=refinement(method, {**example_scores, "rescored": zeros}, labels, run.seeds[0]),
             select=method.select,
             order=method.order,
         )
+
+    try:
+        steps = steps_of(method)
     except InvalidInputError as error:
         raise InvalidInputError(f"{where}methods.{method.name}: {error}") from error
-    check_suits(f"{where}methods.{method.name}", run, case, steps)
+    if steps:
+        check_suits(f"{where}methods.{method.name}", run, case, steps)
+        check_budgets(f"{where}methods.{method.name}", run, case, method, steps_of)
 
 
 def check_suits(where: str, run: Run, case: Case, steps: Sequence[Step]) -> None:
@@ -247,6 +253,39 @@ def check_suits(where: str, run: Run, case: Case, steps: Sequence[Step]) -> None
                     f"and forget.by={by!r} chooses examples; choose forget.by='class', or another "
                     "algorithm"
                 )
+
+
+def check_budgets(
+    where: str, run: Run, case: Case, method: Method, steps_of: Callable[[Method], Sequence[Step]]
+) -> None:
+    """Checks that a method keeps to the budget, or if it is tuned, some of its settings do.
+
+    Args:
+      where: the name used in messages.
+      run: the run.
+      case: the case of the method.
+      method: the method.
+      steps_of: returns the steps of a method of the case.
+
+    Raises:
+      InvalidInputError: it does not.
+    """
+    config, tuning = run.config, run.config.tuning
+    if config.budget is None:
+        return
+    if tuning is None or not config.adopts:
+        check_cost(where, steps_of(method), run)
+    elif method.name in searched_methods(first_of(case), config):
+        grid = tuning.grid(method.name, method.algorithm)
+        allows = within_budget(run, case, method, steps_of)
+        drawn = settings(grid, method.order, draw=tuning.settings, allows=allows)
+        if grid and next(drawn, None) is None:
+            raise InvalidInputError(
+                f"{where}: all settings in tuning.grids take more gradients than {config.budget:g} "
+                "of those of retraining; try fewer epochs, or raise budget"
+            )
+    elif method.name not in tuning.like:
+        check_cost(where, steps_of(method), run)
 
 
 def check_tuning(run: Run) -> None:

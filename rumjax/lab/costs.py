@@ -2,6 +2,7 @@
 
 An example counts each time that a gradient is taken of its loss, whether alone or in a batch. What
 only fills the last batch of a pass is not counted, nor are forward passes, as those of a teacher.
+With `sharpness` every gradient counts twice, also those few that are taken outside of steps.
 """
 
 from collections.abc import Sequence
@@ -28,10 +29,33 @@ def gradients_of(steps: Sequence[Step], data: Dataset) -> int | None:
         if not cls.__module__.startswith("rumjax.") and "gradients" not in vars(cls):
             return None
         count = step.unlearner.gradients  # type: ignore[attr-defined]
-        total += count(int(step.task.forget.size), int(step.task.retain.size), data)
+        sizes = int(step.task.forget.size), int(step.task.retain.size)
+        total += gradients_a_step(step.unlearner) * count(*sizes, data)
     return total
+
+
+def share_of_retraining(steps: Sequence[Step], recipe: Recipe, data: Dataset) -> float | None:
+    """Counts the gradients that steps take, over those of training on R from scratch.
+
+    Args:
+      steps: of a method, the last of which keeps all of R.
+      recipe: the recipe of training.
+      data: all of D.
+
+    Returns:
+      The share; None where an unlearner does not say its gradients.
+    """
+    gradients = gradients_of(steps, data)
+    if gradients is None:
+        return None
+    return gradients / retraining_gradients(recipe, int(steps[-1].task.retain.size))
 
 
 def retraining_gradients(recipe: Recipe, retain: int) -> int:
     """Counts the gradients that training from scratch takes, on so many examples."""
-    return recipe.epochs * retain
+    return gradients_a_step(recipe) * recipe.epochs * retain
+
+
+def gradients_a_step(unlearner: object) -> int:
+    """Counts the gradients of an example in a step: two where sharpness looks uphill first."""
+    return 1 if getattr(unlearner, "sharpness", "none") == "none" else 2

@@ -211,7 +211,10 @@ def searched_by(run: Run, case: Case, method: Method) -> dict[str, Any]:
     if tuning is None or not tuning.adopt:
         return {}
     given = run.config.section("tuning")
-    options = {key: given[key] for key in ("seeds", "settings", "criterion") if key in given}
+    kept = ("seeds", "settings", "criterion")
+    options: dict[str, Any] = {key: given[key] for key in kept if key in given}
+    if run.config.budget is not None:
+        options["budget"] = run.config.budget
     methods = {other.name: other for other in case.methods}
     if method.name in tuning.select:
         select = tuning.select[method.name]

@@ -261,6 +261,9 @@ class Sections:
     forgotten: str | None = option(
         "a file of examples that no model may be trained on, as forget.path", default=None
     )
+    budget: float | None = option(
+        "of the gradients that retraining takes, what a method may take at most", default=None
+    )
     reserve: int | None = option(
         "examples of D that coins put in or leave out before training, to audit by", default=None
     )
@@ -284,7 +287,7 @@ SECTIONS = {field.name: field.metadata["about"] for field in dataclasses.fields(
 """Every section, and what it is about."""
 OPTIONAL = (
     *("cases", "study", "tuning", "scores", "audit", "measures"),
-    *("original", "forgetting", "forgotten", "reserve", "sisa"),
+    *("original", "forgetting", "forgotten", "budget", "reserve", "sisa"),
 )
 REQUIRED = tuple(name for name in SECTIONS if name not in OPTIONAL)
 

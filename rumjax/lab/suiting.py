@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from rumjax.errors import InvalidInputError
+from rumjax.lab.costs import share_of_retraining
 from rumjax.lab.experiment import Run
 from rumjax.types import Dataset, Key, Splits, Task, Unlearner, task
 from rumjax.unlearn import Step
@@ -41,6 +42,42 @@ def check_classes(what: str, steps: Sequence[Step], parts: Splits) -> None:
                 f"class, and there are none of {parts.class_names[missing[0]]}; hold out more by "
                 "data.validation_fraction, or use another algorithm"
             )
+
+
+def check_cost(what: str, steps: Sequence[Step], run: Run) -> None:
+    """Checks that a method keeps to the run's budget, if there is one.
+
+    Args:
+      what: the name used in messages.
+      steps: the method's, on sets whose sizes are known.
+      run: its budget, its recipe and its data.
+
+    Raises:
+      InvalidInputError: it takes more, or nobody knows how much.
+    """
+    if not keeps_to_budget(what, steps, run):
+        share = share_of_retraining(steps, run.recipe, run.data.train)
+        raise InvalidInputError(
+            f"{what}: it takes {share:.3g} of the gradients of retraining, and the budget is "
+            f"{run.config.budget:g}; give it fewer epochs, or raise budget"
+        )
+
+
+def keeps_to_budget(what: str, steps: Sequence[Step], run: Run) -> bool:
+    """Says whether a method takes no more gradients than the run's budget allows.
+
+    Raises:
+      InvalidInputError: there is a budget, and nobody knows how many the method takes.
+    """
+    if run.config.budget is None:
+        return True
+    share = share_of_retraining(steps, run.recipe, run.data.train)
+    if share is None:
+        raise InvalidInputError(
+            f"{what}: the gradients of an unlearner of your own are not known, so that no budget "
+            "can be kept; give it a method gradients(forget, retain, data), or leave out budget"
+        )
+    return share <= run.config.budget
 
 
 def check_starts(

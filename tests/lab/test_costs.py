@@ -88,6 +88,12 @@ def test_passes_over_one_set_are_as_many_gradients(data, plain_model, name, pass
     assert gradients_of(steps, data) == passes * over
 
 
+def test_looking_uphill_takes_a_gradient_more(data, plain_model):
+    for sharpness, times in (("none", 1), ("sam", 2), ("asam", 2)):
+        unlearner = ALGORITHMS["finetune"](plain_model, epochs=3, sharpness=sharpness)
+        assert gradients_of(chain(task(FORGET, 60), unlearner), data) == times * 3 * 48
+
+
 def test_every_algorithm_is_counted(data, plain_model):
     needed = {"random_label": {"num_classes": 3}, "salun": {"num_classes": 3}}
     needed["retrain"] = {"epochs": 1}
