@@ -13,7 +13,7 @@ import numpy as np
 from rumjax import scores as estimators
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.forget_sets import ForgetSet
-from rumjax.lab.building import refinement
+from rumjax.lab.building import steps_on
 from rumjax.lab.config import STUDY_NEEDS
 from rumjax.lab.experiment import Case, Run, unknown_of
 from rumjax.lab.grids import check_grid, is_by_part, is_range, settings
@@ -26,7 +26,6 @@ from rumjax.lab.stages.scores import given_memorization
 from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting, within_budget
 from rumjax.lab.suiting import check_classes, check_cost, check_starts
 from rumjax.models import predict, require_embeddings
-from rumjax.refine import rum
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Outputs, Scores
 from rumjax.unlearn import ALGORITHMS, Step
@@ -218,13 +217,9 @@ def check_method(
         zeros = Scores(np.zeros(run.size, np.float32))
         labels = np.asarray(run.data.train.labels)
         forgotten = np.empty(0, np.int32) if before is None else before.forget
-        return rum(
-            np.setdiff1d(forget_set.forget, forgotten),
-            forget_set.retain,
-            refine=refinement(method, {**example_scores, "rescored": zeros}, labels, run.seeds[0]),
-            select=method.select,
-            order=method.order,
-        )
+        forget = np.setdiff1d(forget_set.forget, forgotten)
+        known = {**example_scores, "rescored": zeros}
+        return steps_on(method, forget, forget_set.retain, known, labels, run.seeds[0])
 
     try:
         steps = steps_of(method)
@@ -232,7 +227,8 @@ def check_method(
         raise InvalidInputError(f"{where}methods.{method.name}: {error}") from error
     if steps:
         check_suits(f"{where}methods.{method.name}", run, case, steps)
-        check_budgets(f"{where}methods.{method.name}", run, case, method, steps_of)
+        retain = len(forget_set.retain)
+        check_budgets(f"{where}methods.{method.name}", run, case, method, steps_of, retain)
 
 
 def check_suits(where: str, run: Run, case: Case, steps: Sequence[Step]) -> None:
@@ -256,7 +252,12 @@ def check_suits(where: str, run: Run, case: Case, steps: Sequence[Step]) -> None
 
 
 def check_budgets(
-    where: str, run: Run, case: Case, method: Method, steps_of: Callable[[Method], Sequence[Step]]
+    where: str,
+    run: Run,
+    case: Case,
+    method: Method,
+    steps_of: Callable[[Method], Sequence[Step]],
+    retain: int,
 ) -> None:
     """Checks that a method keeps to the budget, or if it is tuned, some of its settings do.
 
@@ -266,6 +267,7 @@ def check_budgets(
       case: the case of the method.
       method: the method.
       steps_of: returns the steps of a method of the case.
+      retain: the size of R.
 
     Raises:
       InvalidInputError: it does not.
@@ -274,10 +276,10 @@ def check_budgets(
     if config.budget is None:
         return
     if tuning is None or not config.adopts:
-        check_cost(where, steps_of(method), run)
+        check_cost(where, steps_of(method), retain, run)
     elif method.name in searched_methods(first_of(case), config):
         grid = tuning.grid(method.name, method.algorithm)
-        allows = within_budget(run, case, method, steps_of)
+        allows = within_budget(run, case, method, steps_of, retain)
         drawn = settings(grid, method.order, draw=tuning.settings, allows=allows)
         if grid and next(drawn, None) is None:
             raise InvalidInputError(
@@ -285,7 +287,7 @@ def check_budgets(
                 "of those of retraining; try fewer epochs, or raise budget"
             )
     elif method.name not in tuning.like:
-        check_cost(where, steps_of(method), run)
+        check_cost(where, steps_of(method), retain, run)
 
 
 def check_tuning(run: Run) -> None:

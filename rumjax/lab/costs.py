@@ -34,11 +34,14 @@ def gradients_of(steps: Sequence[Step], data: Dataset) -> int | None:
     return total
 
 
-def share_of_retraining(steps: Sequence[Step], recipe: Recipe, data: Dataset) -> float | None:
+def share_of_retraining(
+    steps: Sequence[Step], retain: int, recipe: Recipe, data: Dataset
+) -> float | None:
     """Counts the gradients that steps take, over those of training on R from scratch.
 
     Args:
-      steps: of a method, the last of which keeps all of R.
+      steps: of a method, on tasks whose sizes are known.
+      retain: the size of R.
       recipe: the recipe of training.
       data: all of D.
 
@@ -48,7 +51,7 @@ def share_of_retraining(steps: Sequence[Step], recipe: Recipe, data: Dataset) ->
     gradients = gradients_of(steps, data)
     if gradients is None:
         return None
-    return gradients / retraining_gradients(recipe, int(steps[-1].task.retain.size))
+    return gradients / retraining_gradients(recipe, retain)
 
 
 def retraining_gradients(recipe: Recipe, retain: int) -> int:

@@ -34,19 +34,28 @@ model that is to forget, which is not θo once requests have come before."""
 SHUFFLED = ("first", "second", "third")
 
 
-def vanilla(unlearner: Options) -> dict[str, Any]:
-    """Writes a method that runs an unlearner once, on all of S."""
-    return _method("vanilla", "whole", {"all": unlearner}, ("all",))
+def vanilla(unlearner: Options, *, retain_share: float = 1.0) -> dict[str, Any]:
+    """Writes a method that runs an unlearner once, on all of S.
+
+    Args:
+      unlearner: its algorithm and options.
+      retain_share: of R, what is drawn at random for the step, whose epochs are as much shorter.
+    """
+    return _method("vanilla", "whole", {"all": unlearner}, ("all",), retain_share=retain_share)
 
 
-def shuffle(*unlearners: Options, parts: Sequence[str] = SHUFFLED) -> dict[str, Any]:
+def shuffle(
+    *unlearners: Options, parts: Sequence[str] = SHUFFLED, retain_share: float = 1.0
+) -> dict[str, Any]:
     """Writes a method of one algorithm on random parts of S in sequence: the control for RUM^F.
 
     Args:
       *unlearners: one for all parts, or one for each, which may differ in numbers.
       parts: the names of the parts.
+      retain_share: see `vanilla`; each step draws anew.
     """
-    return _method("shuffle", "random", _one_algorithm(unlearners, parts), parts)
+    select = _one_algorithm(unlearners, parts)
+    return _method("shuffle", "random", select, parts, retain_share=retain_share)
 
 
 def rum_f(
@@ -54,6 +63,7 @@ def rum_f(
     refine: str = "memorization",
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
+    retain_share: float = 1.0,
 ) -> dict[str, Any]:
     """Writes RUM^F: one algorithm on parts of S in sequence, lowest scores first by default.
 
@@ -62,8 +72,10 @@ def rum_f(
       refine: one of `REFINEMENTS`, a score of your own, or "package.module:factory".
       parts: the names of the parts, by ascending score.
       order: the order of unlearning; that of `parts` by default.
+      retain_share: see `vanilla`; each step draws anew.
     """
-    return _method("rum_f", refine, _one_algorithm(unlearners, parts), parts, order)
+    select = _one_algorithm(unlearners, parts)
+    return _method("rum_f", refine, select, parts, order, retain_share)
 
 
 def rum(
@@ -72,9 +84,10 @@ def rum(
     refine: str = "memorization",
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
+    retain_share: float = 1.0,
 ) -> dict[str, Any]:
     """Writes RUM: an unlearner for each part, on the parts in sequence; see `rum_f`."""
-    return _method("rum", refine, select, parts, order)
+    return _method("rum", refine, select, parts, order, retain_share)
 
 
 def _one_algorithm(unlearners: Sequence[Options], parts: Sequence[str]) -> dict[str, Options]:
@@ -109,6 +122,7 @@ def _method(
     select: Mapping[str, Options],
     parts: Sequence[str],
     order: Sequence[str] | None = None,
+    retain_share: float = 1.0,
 ) -> dict[str, Any]:
     return {
         "strategy": strategy,
@@ -116,6 +130,7 @@ def _method(
         "parts": tuple(parts),
         "select": {part: dict(options) for part, options in select.items()},
         "order": tuple(parts if order is None else order),
+        **({} if retain_share == 1 else {"retain_share": retain_share}),
     }
 
 
@@ -139,6 +154,8 @@ class Method:
     order: tuple[str, ...]
     options: Any
     """the JSON-like configuration it was made from, defaults included"""
+    retain_share: float = 1.0
+    """of what a step retains, what it draws at random"""
 
     @property
     def epochs(self) -> int:

@@ -183,6 +183,7 @@ class MethodForm:
     parts: Sequence[str] = option("the names of the parts, by ascending score")
     select: Mapping[str, Unlearner] = option("the unlearner of each part")
     order: Sequence[str] = option("the parts in the order of unlearning")
+    retain_share: float = option("of what a step retains, what it draws at random", default=1.0)
 
 
 @dataclasses.dataclass(frozen=True)

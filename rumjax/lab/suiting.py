@@ -44,26 +44,27 @@ def check_classes(what: str, steps: Sequence[Step], parts: Splits) -> None:
             )
 
 
-def check_cost(what: str, steps: Sequence[Step], run: Run) -> None:
+def check_cost(what: str, steps: Sequence[Step], retain: int, run: Run) -> None:
     """Checks that a method keeps to the run's budget, if there is one.
 
     Args:
       what: the name used in messages.
       steps: the method's, on sets whose sizes are known.
+      retain: the size of R, on which one would retrain.
       run: its budget, its recipe and its data.
 
     Raises:
       InvalidInputError: it takes more, or nobody knows how much.
     """
-    if not keeps_to_budget(what, steps, run):
-        share = share_of_retraining(steps, run.recipe, run.data.train)
+    if not keeps_to_budget(what, steps, retain, run):
+        share = share_of_retraining(steps, retain, run.recipe, run.data.train)
         raise InvalidInputError(
             f"{what}: it takes {share:.3g} of the gradients of retraining, and the budget is "
             f"{run.config.budget:g}; give it fewer epochs, or raise budget"
         )
 
 
-def keeps_to_budget(what: str, steps: Sequence[Step], run: Run) -> bool:
+def keeps_to_budget(what: str, steps: Sequence[Step], retain: int, run: Run) -> bool:
     """Says whether a method takes no more gradients than the run's budget allows.
 
     Raises:
@@ -71,7 +72,7 @@ def keeps_to_budget(what: str, steps: Sequence[Step], run: Run) -> bool:
     """
     if run.config.budget is None:
         return True
-    share = share_of_retraining(steps, run.recipe, run.data.train)
+    share = share_of_retraining(steps, retain, run.recipe, run.data.train)
     if share is None:
         raise InvalidInputError(
             f"{what}: the gradients of an unlearner of your own are not known, so that no budget "

@@ -1,5 +1,8 @@
 """The option `budget`: no method takes more of the gradients of retraining, tuned or not."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -7,9 +10,12 @@ from rich.console import Console
 from rumjax import launch
 from rumjax.errors import InvalidInputError
 from rumjax.lab import dependencies, experiment, pipeline
+from rumjax.lab.building import steps_on
 from rumjax.lab.checking import check
+from rumjax.lab.costs import share_of_retraining
 from rumjax.lab.methods import rum, rum_f, shuffle, vanilla
 from rumjax.lab.workdir import WorkDirectory
+from rumjax.types import Scores
 from rumjax.unlearn import finetune
 from rumjax.unlearn.finetuning import Finetune
 from tests.lab.test_audits import Network
@@ -143,3 +149,48 @@ def test_another_budget_is_another_search(place):
     )
     assert first["unlearn/fine"] != second["unlearn/fine"]
     assert first["oracle"] == second["oracle"]
+
+
+# Less than an epoch
+
+
+def test_a_share_of_what_is_retained_is_drawn_for_each_step_and_counted(place):
+    built = build(
+        place,
+        {
+            "short": vanilla({**FINETUNE, "epochs": 2}, retain_share=0.5),
+            "long": rum_f(FINETUNE, refine="max_confidence", retain_share=0.3),
+        },
+        0.2,
+    )
+    short, long = built.methods[1:]
+    steps = [on_random(method, seed) for method in (short, long) for seed in (0, 1)]
+    assert [int(one.task.retain.size) for one in steps[0]] == [45]
+    assert [int(one.task.retain.size) for one in steps[2]] == [33, 30, 27]
+    assert len({drawn(one) for each in steps for one in each}) == 8
+    data = built.data.train
+    assert share_of_retraining(steps[0], 90, built.recipe, data) == pytest.approx(2 * 45 / 540)
+    assert share_of_retraining(steps[2], 90, built.recipe, data) == pytest.approx(90 / 540)
+    # Nothing is compiled anew for another share.
+    whole = on_random(dataclasses.replace(short, retain_share=1.0), 0)
+    assert jax.tree.map(np.shape, whole[0].task) == jax.tree.map(np.shape, steps[0][0].task)
+
+
+def on_random(method, seed):
+    labels = np.zeros(120, np.int32)
+    random = np.random.default_rng(0).random(120).astype(np.float32)
+    known = {"max_confidence": Scores(random)}
+    return steps_on(method, np.arange(30), np.arange(30, 120), known, labels, seed)
+
+
+def drawn(step):
+    kept = np.asarray(step.task.retain.indices[: int(step.task.retain.size)])
+    assert len(set(kept)) == len(kept)
+    assert not set(kept) & set(np.asarray(step.task.forget.indices[: int(step.task.forget.size)]))
+    return tuple(kept)
+
+
+@pytest.mark.parametrize("share", [0, 1.5, -0.1, np.nan, "half"])
+def test_a_share_is_a_number_up_to_1(place, share):
+    with pytest.raises(InvalidInputError, match="retain_share"):
+        build(place, {"fine": vanilla(FINETUNE, retain_share=share)})

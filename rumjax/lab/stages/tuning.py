@@ -236,7 +236,8 @@ def best_setting(
 ) -> Tuned:
     """Finds the setting of a grid that scores highest, the first of equals."""
     steps = functools.partial(steps_for_tuning, context)
-    allows = within_budget(context.run, context.case, method, steps)
+    retain = len(forget_sets.read(context).retain)
+    allows = within_budget(context.run, context.case, method, steps, retain)
     drawn = settings(grid, method.order, draw=tuning_section(context).settings, allows=allows)
     methods = [with_setting(context.run, method, setting) for setting in drawn]
     by_setting = score(context, methods, advance)
@@ -273,13 +274,15 @@ def best_selection(
         select = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
         return rebuilt(context.run, method, select, order)
 
+    retain = len(forget_sets.read(context).retain)
+
     def evaluate(choices: list[Choice]) -> list[float]:
         # What exceeds the budget is not tried, and never the best.
         methods = {choice: method_of(choice) for choice in choices}
         tried = {
             choice: method
             for choice, method in methods.items()
-            if keeps_to_budget(method.name, steps_for_tuning(context, method), context.run)
+            if keeps_to_budget(method.name, steps_for_tuning(context, method), retain, context.run)
         }
         scores = dict(zip(tried, score(context, list(tried.values()), advance), strict=True))
         return [scores.get(choice, -math.inf) for choice in choices]
@@ -297,7 +300,11 @@ def best_selection(
 
 
 def within_budget(
-    run: Run, case: Case, method: Method, steps_of: Callable[[Method], Sequence[Step]]
+    run: Run,
+    case: Case,
+    method: Method,
+    steps_of: Callable[[Method], Sequence[Step]],
+    retain: int,
 ) -> Callable[[Setting], bool]:
     """Returns what says whether a method keeps to the budget with a setting.
 
@@ -309,6 +316,7 @@ def within_budget(
       method: the method.
       steps_of: returns the steps of a method, on sets of the sizes that it is to have; none where
         they are not known yet.
+      retain: the size of R.
     """
     if run.config.budget is None:
         return lambda setting: True
@@ -321,7 +329,7 @@ def within_budget(
         for user, on_sets in steps:
             select = rebuilt(run, user, taken_over(user, options)["select"], user.order).select
             tried = [step._replace(unlearner=select[step.name]) for step in on_sets]
-            if tried and not keeps_to_budget(f"methods.{user.name}", tried, run):
+            if tried and not keeps_to_budget(f"methods.{user.name}", tried, retain, run):
                 return False
         return True
 
