@@ -55,6 +55,7 @@ class Data:
     test_split: str = option("the name of the test split in TFDS", default="test")
     image_size: int | None = option("height and width to resize to", default=None)
     limit: int | None = option("keeps only so many examples of each split", default=None)
+    label_noise: float = option("of D, the share whose labels are replaced", default=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
