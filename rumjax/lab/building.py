@@ -49,6 +49,7 @@ def build_method(
         select[part], resolved[part] = unlearner(
             f"{where}.select.{part}", given, defaults, model, num_classes
         )
+    budget = options.get("budget")
     names = [resolved[part]["algorithm"] for part in options["order"] if part in resolved]
     return Method(
         name=name,
@@ -59,17 +60,18 @@ def build_method(
         select=select,
         order=tuple(options["order"]),
         options={**options, "select": resolved},
-        retain_share=share_of(f"{where}.retain_share", options.get("retain_share", 1.0)),
+        retain_share=share_of(f"{where}.retain_share", options.get("retain_share", 1.0), most=1.0),
+        budget=None if budget is None else share_of(f"{where}.budget", budget),
     )
 
 
-def share_of(where: str, value: Any) -> float:
-    """Returns a share, if it is a number above 0 and at most 1.
+def share_of(where: str, value: Any, *, most: float = np.inf) -> float:
+    """Returns a share, if it is a number above 0 and not above `most`.
 
     Raises:
       InvalidInputError: it is not.
     """
-    share = check_scalar(where, value, most=1.0)
+    share = check_scalar(where, value, most=most)
     if share == 0:
         raise InvalidInputError(f"{where}: wanted a share above 0, got 0")
     return share
@@ -82,7 +84,7 @@ def check_form(where: str, options: Options, own_scores: Collection[str] = ()) -
       InvalidInputError: not made by `vanilla` or its siblings, an
         unknown refinement, or parts, order and selection that do not name the same.
     """
-    keys = options.keys() - {"retain_share"} if isinstance(options, Mapping) else set()
+    keys = options.keys() - {"retain_share", "budget"} if isinstance(options, Mapping) else set()
     if keys != FLOOR.keys():
         raise InvalidInputError(
             f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.lab.methods"

@@ -24,7 +24,7 @@ from rumjax.lab.search import check_budget
 from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.scores import given_memorization
 from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting, within_budget
-from rumjax.lab.suiting import check_classes, check_cost, check_starts
+from rumjax.lab.suiting import budget_of, check_classes, check_cost, check_starts
 from rumjax.models import predict, require_embeddings
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Outputs, Scores
@@ -273,21 +273,20 @@ def check_budgets(
       InvalidInputError: it does not.
     """
     config, tuning = run.config, run.config.tuning
-    if config.budget is None:
-        return
     if tuning is None or not config.adopts:
-        check_cost(where, steps_of(method), retain, run)
+        check_cost(where, method, steps_of(method), retain, run)
     elif method.name in searched_methods(first_of(case), config):
         grid = tuning.grid(method.name, method.algorithm)
         allows = within_budget(run, case, method, steps_of, retain)
         drawn = settings(grid, method.order, draw=tuning.settings, allows=allows)
         if grid and next(drawn, None) is None:
             raise InvalidInputError(
-                f"{where}: all settings in tuning.grids take more gradients than {config.budget:g} "
-                "of those of retraining; try fewer epochs, or raise budget"
+                f"{where}: all settings in tuning.grids take more gradients than "
+                f"{budget_of(method, run):.3g} of those of retraining, or those do that are like "
+                "it; try fewer epochs, or raise budget"
             )
     elif method.name not in tuning.like:
-        check_cost(where, steps_of(method), retain, run)
+        check_cost(where, method, steps_of(method), retain, run)
 
 
 def check_tuning(run: Run) -> None:

@@ -13,6 +13,7 @@ from rumjax.lab.experiment import Case, Run, unknown_of
 from rumjax.lab.files import STAGES
 from rumjax.lab.methods import Method
 from rumjax.lab.sections import Forget
+from rumjax.lab.suiting import budget_of
 from rumjax.lab.workdir import WorkDirectory
 
 
@@ -213,8 +214,8 @@ def searched_by(run: Run, case: Case, method: Method) -> dict[str, Any]:
     given = run.config.section("tuning")
     kept = ("seeds", "settings", "criterion")
     options: dict[str, Any] = {key: given[key] for key in kept if key in given}
-    if run.config.budget is not None:
-        options["budget"] = run.config.budget
+    if budget_of(method, run) is not None:
+        options["budget"] = budget_of(method, run)
     methods = {other.name: other for other in case.methods}
     if method.name in tuning.select:
         select = tuning.select[method.name]

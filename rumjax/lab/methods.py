@@ -34,28 +34,19 @@ model that is to forget, which is not θo once requests have come before."""
 SHUFFLED = ("first", "second", "third")
 
 
-def vanilla(unlearner: Options, *, retain_share: float = 1.0) -> dict[str, Any]:
-    """Writes a method that runs an unlearner once, on all of S.
-
-    Args:
-      unlearner: its algorithm and options.
-      retain_share: of R, what is drawn at random for the step, whose epochs are as much shorter.
-    """
-    return _method("vanilla", "whole", {"all": unlearner}, ("all",), retain_share=retain_share)
+def vanilla(unlearner: Options) -> dict[str, Any]:
+    """Writes a method that runs an unlearner once, on all of S."""
+    return _method("vanilla", "whole", {"all": unlearner}, ("all",))
 
 
-def shuffle(
-    *unlearners: Options, parts: Sequence[str] = SHUFFLED, retain_share: float = 1.0
-) -> dict[str, Any]:
+def shuffle(*unlearners: Options, parts: Sequence[str] = SHUFFLED) -> dict[str, Any]:
     """Writes a method of one algorithm on random parts of S in sequence: the control for RUM^F.
 
     Args:
       *unlearners: one for all parts, or one for each, which may differ in numbers.
       parts: the names of the parts.
-      retain_share: see `vanilla`; each step draws anew.
     """
-    select = _one_algorithm(unlearners, parts)
-    return _method("shuffle", "random", select, parts, retain_share=retain_share)
+    return _method("shuffle", "random", _one_algorithm(unlearners, parts), parts)
 
 
 def rum_f(
@@ -63,7 +54,6 @@ def rum_f(
     refine: str = "memorization",
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
-    retain_share: float = 1.0,
 ) -> dict[str, Any]:
     """Writes RUM^F: one algorithm on parts of S in sequence, lowest scores first by default.
 
@@ -72,10 +62,8 @@ def rum_f(
       refine: one of `REFINEMENTS`, a score of your own, or "package.module:factory".
       parts: the names of the parts, by ascending score.
       order: the order of unlearning; that of `parts` by default.
-      retain_share: see `vanilla`; each step draws anew.
     """
-    select = _one_algorithm(unlearners, parts)
-    return _method("rum_f", refine, select, parts, order, retain_share)
+    return _method("rum_f", refine, _one_algorithm(unlearners, parts), parts, order)
 
 
 def rum(
@@ -84,10 +72,28 @@ def rum(
     refine: str = "memorization",
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
-    retain_share: float = 1.0,
 ) -> dict[str, Any]:
     """Writes RUM: an unlearner for each part, on the parts in sequence; see `rum_f`."""
-    return _method("rum", refine, select, parts, order, retain_share)
+    return _method("rum", refine, select, parts, order)
+
+
+def within(
+    method: Options, *, budget: float | None = None, retain_share: float | None = None
+) -> dict[str, Any]:
+    """Writes a method that has a budget of its own, or retains less.
+
+    Args:
+      method: as `vanilla` and its siblings write it.
+      budget: of the gradients of retraining, what it may take at most, in place of the run's.
+      retain_share: of R and of later parts, what each step draws at random, so that a pass over it
+        takes less than an epoch.
+
+    Examples:
+      >>> within(vanilla({"algorithm": "finetune", "epochs": 1}), budget=0.05)["budget"]
+      0.05
+    """
+    given = {"budget": budget, "retain_share": retain_share}
+    return {**method, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _one_algorithm(unlearners: Sequence[Options], parts: Sequence[str]) -> dict[str, Options]:
@@ -122,7 +128,6 @@ def _method(
     select: Mapping[str, Options],
     parts: Sequence[str],
     order: Sequence[str] | None = None,
-    retain_share: float = 1.0,
 ) -> dict[str, Any]:
     return {
         "strategy": strategy,
@@ -130,7 +135,6 @@ def _method(
         "parts": tuple(parts),
         "select": {part: dict(options) for part, options in select.items()},
         "order": tuple(parts if order is None else order),
-        **({} if retain_share == 1 else {"retain_share": retain_share}),
     }
 
 
@@ -156,6 +160,8 @@ class Method:
     """the JSON-like configuration it was made from, defaults included"""
     retain_share: float = 1.0
     """of what a step retains, what it draws at random"""
+    budget: float | None = None
+    """of the gradients of retraining, what it may take; None for the run's budget"""
 
     @property
     def epochs(self) -> int:

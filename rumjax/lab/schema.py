@@ -185,6 +185,7 @@ class MethodForm:
     select: Mapping[str, Unlearner] = option("the unlearner of each part")
     order: Sequence[str] = option("the parts in the order of unlearning")
     retain_share: float = option("of what a step retains, what it draws at random", default=1.0)
+    budget: float | None = option("of its own, in place of the run's", default=None)
 
 
 @dataclasses.dataclass(frozen=True)

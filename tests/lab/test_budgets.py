@@ -13,7 +13,7 @@ from rumjax.lab import dependencies, experiment, pipeline
 from rumjax.lab.building import steps_on
 from rumjax.lab.checking import check
 from rumjax.lab.costs import share_of_retraining
-from rumjax.lab.methods import rum, rum_f, shuffle, vanilla
+from rumjax.lab.methods import rum, rum_f, shuffle, vanilla, within
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Scores
 from rumjax.unlearn import finetune
@@ -151,6 +151,16 @@ def test_another_budget_is_another_search(place):
     assert first["oracle"] == second["oracle"]
 
 
+def test_a_budget_of_its_own_comes_before_the_run_s(place):
+    longer = vanilla({**FINETUNE, "epochs": 3})
+    build(place, {"long": within(longer, budget=0.5)}, 0.1)
+    build(place, {"long": within(longer, budget=0.5)}, None)
+    with pytest.raises(InvalidInputError, match=r"methods.long: it takes 0.5 .*budget is 0.3;"):
+        build(place, {"long": within(longer, budget=0.3)}, 0.9)
+    with pytest.raises(InvalidInputError, match=r"methods.long.budget: wanted a share above 0"):
+        build(place, {"long": within(longer, budget=0)})
+
+
 # Less than an epoch
 
 
@@ -158,8 +168,8 @@ def test_a_share_of_what_is_retained_is_drawn_for_each_step_and_counted(place):
     built = build(
         place,
         {
-            "short": vanilla({**FINETUNE, "epochs": 2}, retain_share=0.5),
-            "long": rum_f(FINETUNE, refine="max_confidence", retain_share=0.3),
+            "short": within(vanilla({**FINETUNE, "epochs": 2}), retain_share=0.5),
+            "long": within(rum_f(FINETUNE, refine="max_confidence"), retain_share=0.3),
         },
         0.2,
     )
@@ -193,4 +203,4 @@ def drawn(step):
 @pytest.mark.parametrize("share", [0, 1.5, -0.1, np.nan, "half"])
 def test_a_share_is_a_number_up_to_1(place, share):
     with pytest.raises(InvalidInputError, match="retain_share"):
-        build(place, {"fine": vanilla(FINETUNE, retain_share=share)})
+        build(place, {"fine": within(vanilla(FINETUNE), retain_share=share)})

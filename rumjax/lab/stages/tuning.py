@@ -28,7 +28,7 @@ from rumjax.lab.report.tuning import options as varied_options
 from rumjax.lab.search import SEARCHES, Choice
 from rumjax.lab.sections import Selection, Tuning
 from rumjax.lab.stages import forget_sets, oracles, originals, scores
-from rumjax.lab.suiting import keeps_to_budget
+from rumjax.lab.suiting import budget_of, keeps_to_budget
 from rumjax.lab.trials import Trials, file_of
 from rumjax.lab.values import is_number
 from rumjax.types import Scores
@@ -282,7 +282,9 @@ def best_selection(
         tried = {
             choice: method
             for choice, method in methods.items()
-            if keeps_to_budget(method.name, steps_for_tuning(context, method), retain, context.run)
+            if keeps_to_budget(
+                method.name, method, steps_for_tuning(context, method), retain, context.run
+            )
         }
         scores = dict(zip(tried, score(context, list(tried.values()), advance), strict=True))
         return [scores.get(choice, -math.inf) for choice in choices]
@@ -318,18 +320,17 @@ def within_budget(
         they are not known yet.
       retain: the size of R.
     """
-    if run.config.budget is None:
-        return lambda setting: True
     like = {} if run.config.tuning is None else run.config.tuning.like
     users = [method, *(other for other in case.methods if like.get(other.name) == method.name)]
+    users = [user for user in users if budget_of(user, run) is not None]
     steps = [(user, steps_of(user)) for user in users]
 
     def allows(setting: Setting) -> bool:
-        options = with_setting(run, method, setting).options
+        options = with_setting(run, method, setting).options if users else {}
         for user, on_sets in steps:
             select = rebuilt(run, user, taken_over(user, options)["select"], user.order).select
             tried = [step._replace(unlearner=select[step.name]) for step in on_sets]
-            if tried and not keeps_to_budget(f"methods.{user.name}", tried, retain, run):
+            if tried and not keeps_to_budget(f"methods.{user.name}", user, tried, retain, run):
                 return False
         return True
 
