@@ -275,17 +275,21 @@ def check_budgets(
     config, tuning = run.config, run.config.tuning
     if tuning is None or not config.adopts:
         check_cost(where, method, steps_of(method), retain, run)
-    elif method.name in searched_methods(first_of(case), config):
-        grid = tuning.grid(method.name, method.algorithm)
+        return
+
+    # What is like another method is checked with that one, and a selection by its candidates.
+    if method.name in tuning.like:
+        return
+    if grid := tuning.grid(method.name, method.algorithm):
         allows = within_budget(run, case, method, steps_of, retain)
         drawn = settings(grid, method.order, draw=tuning.settings, allows=allows)
-        if grid and next(drawn, None) is None:
+        if next(drawn, None) is None:
             raise InvalidInputError(
                 f"{where}: all settings in tuning.grids take more gradients than "
                 f"{budget_of(method, run):.3g} of those of retraining, or those do that are like "
                 "it; try fewer epochs, or raise budget"
             )
-    elif method.name not in tuning.like:
+    elif tuning.selection(method.name) is None:
         check_cost(where, method, steps_of(method), retain, run)
 
 

@@ -66,9 +66,11 @@ def settings(
     seen: set[str] = set()
     for _ in range(PATIENCE * count):
         drawn = setting([draw_from(values, random) for _, _, values in axes])
-        if fingerprint(drawn) not in seen and len(seen) < count and allows(drawn):
+        if fingerprint(drawn) not in seen and allows(drawn):
             seen.add(fingerprint(drawn))
             yield drawn
+        if len(seen) == count:
+            return
 
 
 def check_grid(where: str, grid: Any, parts: Sequence[str]) -> None:
