@@ -115,7 +115,7 @@ def methods_of(epochs, forget, batch):
                     shares.append(share)
 
         # What a search may choose for the parts takes as many epochs as in RUM^F.
-        chosen = rum(dict.fromkeys(LEVELS, {"algorithm": "original"}))
+        chosen = rum({part: {"algorithm": "original"} for part in LEVELS})
         methods[f"rum_{label(budget)}"] = within(chosen, budget=budget, retain_share=min(shares))
     return methods
 
