@@ -2,6 +2,11 @@
 
     python -m rumjax.publish --config=difficulty.py:fashion_mnist --workdir=runs/first scores.npz
 
+With --pack it writes models instead, with what they are to forget and the run's own results, see
+`rumjax.benchmarks`:
+
+    python -m rumjax.publish --config=fashion_mnist_rum.py --pack my_pack.safetensors
+
 Images are known by their content, so that whoever has them finds their scores, whatever the order
 and split; `rumjax.scores.load_published` reads such a file from rumjax/scores/published.
 """
@@ -23,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str], console: Console) -> None:
     parser = argument_parser("python -m rumjax.publish", __doc__ or "")
-    parser.add_argument("out", metavar="OUT.npz", help="the file to write")
+    parser.add_argument("out", metavar="OUT", help="the file to write: .npz, or .safetensors")
+    parser.add_argument("--pack", action="store_true", help="writes models in place of scores")
     parser.add_argument(
         "--files",
         metavar="DIR",
@@ -33,19 +39,25 @@ def _run(argv: Sequence[str], console: Console) -> None:
     arguments, overrides = parse(parser, argv, console)
     config = configuration(arguments.config, overrides)
     from rumjax.lab.experiment import build
-    from rumjax.lab.publishing import publish_scores
+    from rumjax.lab.publishing import publish_pack, publish_scores
     from rumjax.lab.workdir import WorkDirectory
 
     # Nothing is made where there is nothing, and no other kind of file is overwritten.
     out = pathlib.Path(arguments.out).expanduser()
-    if out.suffix != ".npz" or "\0" in arguments.out:
-        raise InvalidInputError(f"OUT.npz: wanted a file that ends in .npz, got {arguments.out!r}")
+    ending = ".safetensors" if arguments.pack else ".npz"
+    if out.suffix != ending or "\0" in arguments.out:
+        raise InvalidInputError(f"OUT: wanted a file that ends in {ending}, got {arguments.out!r}")
+    if arguments.pack and arguments.files is not None:
+        raise InvalidInputError("--files: images of a pack are numbered by its own data")
     run = build(config)
     folder = arguments.workdir or f"runs/{run.name}"
     if "://" not in folder and not pathlib.Path(folder).expanduser().is_dir():
         raise WorkDirectoryError(f"{folder} does not exist; give the --workdir of a finished run")
     with WorkDirectory(folder, holder="publish") as work:
-        about = publish_scores(run, work, out, arguments.files)
+        if arguments.pack:
+            about = publish_pack(run, work, out)
+        else:
+            about = publish_scores(run, work, out, arguments.files)
     console.print_json(data=about)
 
 

@@ -15,6 +15,7 @@ four programs but four values of `refine`, `select` and `order`:
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -26,6 +27,7 @@ from rumjax.errors import (
     check_floats,
     check_indices,
     check_labels,
+    check_scalar,
     shown,
 )
 from rumjax.types import Scores, Task, Unlearner, check_made, subset
@@ -165,6 +167,8 @@ def rum(
     refine: Refine,
     select: Mapping[str, Unlearner[Any]] | Unlearner[Any],
     order: Sequence[str] | None = None,
+    retain_share: float = 1.0,
+    seed: int = 0,
 ) -> tuple[Step, ...]:
     """Returns the steps of RUM; at each of them, parts not yet unlearned still count as retained.
 
@@ -176,13 +180,16 @@ def rum(
       refine: F, from S to named parts; `whole`, `by_score`, `at_random`, `by_class`, or your own.
       select: an unlearner for every part by name, or one for all.
       order: every part's name once, first to be unlearned first; by default as `refine` gave them.
+      retain_share: of what a step retains, rounded up: so much is drawn at random for each step,
+        without replacement, so that a pass over it takes less than an epoch.
+      seed: of these draws.
 
     Returns:
       One step per part, in order, to be run by `rumjax.run`.
 
     Raises:
       InvalidInputError: S and R overlap or are empty; the parts overlap, are empty or do not make
-        up S; the order or the selection does not name every part.
+        up S; the order or the selection does not name every part; a share of 0, or above 1.
 
     Examples:
       >>> from rumjax.models import Cnn, Model
@@ -232,11 +239,17 @@ def rum(
     for name, unlearner in select.items():
         check_unlearner(f"select, {name}", unlearner)
 
-    # At every step, R and the parts of later steps are retained.
+    # At every step, R and the parts of later steps are retained, or some of them.
+    share = check_scalar("retain_share", retain_share, most=1.0)
+    if share == 0:
+        raise InvalidInputError("retain_share: wanted a share above 0, got 0")
+    random = np.random.default_rng(check_count("seed", seed, least=0))
     steps = []
     for position, name in enumerate(order):
         later = [parts[other] for other in order[position + 1 :]]
         kept = np.sort(np.concatenate([retain, *later]))
+        if share < 1:
+            kept = np.sort(random.choice(kept, math.ceil(share * len(kept)), replace=False))
         task = Task(
             forget=subset(parts[name], capacity=len(forget)),
             retain=subset(kept, capacity=len(forget) + len(retain)),

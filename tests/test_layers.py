@@ -42,6 +42,7 @@ LIBRARY = {
     "evidence": "errors metrics audits",
     "ensemble": "errors types platforms rows models checks training unlearn.base unlearn.steps",
     "relearn": "errors types checks models descent unlearn ensemble",
+    "benchmarks": "errors types data models metrics unlearn refine forget_sets scores",
     "sisa": "errors archives types checks models descent training unlearn.steps ensemble",
     "": "errors types mesh data models metrics unlearn refine forget_sets scores",
 }
@@ -80,6 +81,7 @@ LAB = (
     "lab.config",
     "lab.reserve",
     "lab.experiment",
+    "lab.suiting",
     "lab.context",
     "lab.bringing",
     "lab.difficulty",
@@ -92,7 +94,6 @@ LAB = (
     "lab.measuring",
     "lab.rescoring",
     "lab.informing",
-    "lab.suiting",
     "lab.trials",
     "lab.stages",
     "lab.checking",
@@ -280,7 +281,8 @@ def test_only_ensemble_and_mesh_share_out_work_and_only_runners_compile():
     assert users("jax.pmap", "jax.shard_map") == {"ensemble.programs"}
     assert users("jax.set_mesh", "jax.make_mesh", "jax.distributed") == {"mesh"}
     library = {each for each in users("jax.jit") if not each.startswith("lab.")}
-    assert library == {"unlearn.base", "ensemble.programs", "ensemble.warming"}
+    runners = {"unlearn.base", "ensemble.programs", "ensemble.warming", "benchmarks.comparing"}
+    assert library == runners
 
 
 def test_no_module_is_hidden_by_what_it_defines():

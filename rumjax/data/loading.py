@@ -12,7 +12,7 @@ from rumjax.data import folders, idx, sources, tfds
 from rumjax.data.origins import Example, Register, as_examples, copies
 from rumjax.data.sources import EMBEDDED, PathLike, Source
 from rumjax.data.splits import check_same_shape, checked, stratified_split
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count, check_scalar
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import PARTS, Dataset, Origin, Splits
 
@@ -37,6 +37,7 @@ def load(
     test_split: str = "test",
     image_size: int | None = None,
     limit: int | None = None,
+    label_noise: float = 0.0,
     keep: Sequence[Example] | Callable[[Register], np.ndarray] = (),
 ) -> Splits:
     """Loads a data set: training, validation and test images, uint8 on the host.
@@ -62,11 +63,13 @@ def load(
       validation_from: "train", or "test" for a model that was trained on all training images:
         then V is drawn from the test images, and T is the rest of them. It does not matter where
         the source has validation images.
-      seed: of what is held out, and of what `limit` keeps.
+      seed: of what is held out, of what `limit` keeps, and of `label_noise`.
       train_split: TFDS's name of the training split.
       test_split: TFDS's name of the test split.
       image_size: for "image_folder", the height and width to resize to.
       limit: keep only so many examples of each split, drawn at random, for a trial run.
+      label_noise: of D, the share of examples that get a label drawn at random among the others, as
+        Zhang et al. (ICLR 2017) do to make networks memorize.
       keep: training examples that are neither held out nor left out by `limit`, as those of a
         deletion request: rows, names or hashes, see `locate`; or a function from the source's
         training images to bool[N].
@@ -130,15 +133,42 @@ def load(
                 shuffled = shuffled[np.argsort(~kept[shuffled], kind="stable")]
             chosen[part] = np.sort(shuffled[:limit])
 
+    # Labels are wrong in D alone.
+    taken = {part: _take(parts[part], rows) for part, rows in chosen.items()}
+    noise = check_scalar("data: label_noise", label_noise, most=1.0)
+    taken["train"] = with_noise(taken["train"], noise, len(source.class_names), seed)
+
     for note in (*source.notes, *remarks(source)):
         logging.getLogger("rumjax").warning("data: %s", note)
     return Splits(
         name,
         len(source.class_names),
         source.class_names,
-        **{part: _take(parts[part], rows) for part, rows in chosen.items()},
+        **taken,
         origins={part: origins[part]._replace(rows=rows) for part, rows in chosen.items()},
     )
+
+
+def with_noise(data: Dataset, share: float, num_classes: int, seed: int) -> Dataset:
+    """Replaces the labels of a share of the examples, drawn at random, each by another one.
+
+    Args:
+      data: uint8[N, H, W, C] and int32[N].
+      share: of the N examples, rounded to a whole number.
+      num_classes: K.
+      seed: of the examples and their labels.
+
+    Examples:
+      >>> data = Dataset(np.zeros((10, 4, 4, 1), np.uint8), np.zeros(10, np.int32))
+      >>> int(np.sum(with_noise(data, 0.3, 5, seed=0).labels > 0))
+      3
+    """
+    random = np.random.default_rng((seed, 1))
+    chosen = random.permutation(len(data.labels))[: round(share * len(data.labels))]
+    labels = np.array(data.labels)
+    shifts = random.integers(1, num_classes, len(chosen), dtype=labels.dtype)
+    labels[chosen] = (labels[chosen] + shifts) % num_classes
+    return data._replace(labels=labels)
 
 
 def remarks(source: Source) -> list[str]:

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from rumjax.data.augment import augmentation
-from rumjax.errors import InvalidInputError
+from rumjax.errors import InvalidInputError, check_scalar
 from rumjax.lab.methods import FLOOR, REFINEMENTS, Method
 from rumjax.lab.options import Options, accepted, call, call_with, names_of, typed
 from rumjax.lab.schema import MethodForm
 from rumjax.models import Model
-from rumjax.refine import Refine, at_random, by_class, by_score, whole
+from rumjax.refine import Refine, at_random, by_class, by_score, rum, whole
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Scores, Unlearner
-from rumjax.unlearn import ALGORITHMS
+from rumjax.unlearn import ALGORITHMS, Step
 
 
 def build_method(
@@ -49,6 +49,7 @@ def build_method(
         select[part], resolved[part] = unlearner(
             f"{where}.select.{part}", given, defaults, model, num_classes
         )
+    budget = options.get("budget")
     names = [resolved[part]["algorithm"] for part in options["order"] if part in resolved]
     return Method(
         name=name,
@@ -59,7 +60,21 @@ def build_method(
         select=select,
         order=tuple(options["order"]),
         options={**options, "select": resolved},
+        retain_share=share_of(f"{where}.retain_share", options.get("retain_share", 1.0), most=1.0),
+        budget=None if budget is None else share_of(f"{where}.budget", budget),
     )
+
+
+def share_of(where: str, value: Any, *, most: float = np.inf) -> float:
+    """Returns a share, if it is a number above 0 and not above `most`.
+
+    Raises:
+      InvalidInputError: it is not.
+    """
+    share = check_scalar(where, value, most=most)
+    if share == 0:
+        raise InvalidInputError(f"{where}: wanted a share above 0, got 0")
+    return share
 
 
 def check_form(where: str, options: Options, own_scores: Collection[str] = ()) -> dict[str, Any]:
@@ -69,7 +84,8 @@ def check_form(where: str, options: Options, own_scores: Collection[str] = ()) -
       InvalidInputError: not made by `vanilla` or its siblings, an
         unknown refinement, or parts, order and selection that do not name the same.
     """
-    if not isinstance(options, Mapping) or options.keys() != FLOOR.keys():
+    keys = options.keys() - {"retain_share", "budget"} if isinstance(options, Mapping) else set()
+    if keys != FLOOR.keys():
         raise InvalidInputError(
             f"{where}: write it with vanilla, shuffle, rum_f or rum of rumjax.lab.methods"
         )
@@ -131,6 +147,26 @@ def with_augmentation(options: Options) -> dict[str, Any]:
     if "augmentation" not in options:
         return dict(options)
     return {**options, "augmentation": augmentation(options["augmentation"])}
+
+
+def steps_on(
+    method: Method,
+    forget: np.ndarray,
+    retain: np.ndarray,
+    scores: Mapping[str, Scores],
+    labels: np.ndarray,
+    seed: int,
+) -> tuple[Step, ...]:
+    """Returns a method's steps on S and R; see `refinement` and `rumjax.refine.rum`."""
+    return rum(
+        forget,
+        retain,
+        refine=refinement(method, scores, labels, seed),
+        select=method.select,
+        order=method.order,
+        retain_share=method.retain_share,
+        seed=seed,
+    )
 
 
 def refinement(

@@ -4,7 +4,7 @@ A `Run` is sound by itself, see `rumjax.lab.experiment`; here it is held against
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from rumjax import scores as estimators
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.forget_sets import ForgetSet
-from rumjax.lab.building import refinement
+from rumjax.lab.building import steps_on
 from rumjax.lab.config import STUDY_NEEDS
 from rumjax.lab.experiment import Case, Run, unknown_of
 from rumjax.lab.grids import check_grid, is_by_part, is_range, settings
@@ -23,10 +23,9 @@ from rumjax.lab.options import accepted, check_signature, typed
 from rumjax.lab.search import check_budget
 from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.scores import given_memorization
-from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting
-from rumjax.lab.suiting import check_classes, check_starts
+from rumjax.lab.stages.tuning import first_of, searched_methods, with_setting, within_budget
+from rumjax.lab.suiting import budget_of, check_classes, check_cost, check_starts
 from rumjax.models import predict, require_embeddings
-from rumjax.refine import rum
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Outputs, Scores
 from rumjax.unlearn import ALGORITHMS, Step
@@ -204,29 +203,32 @@ def check_method(
       forget_set: S, or another set of its size.
       before: that of the case that this one goes on from.
     """
-    # A function of the user's may need the very scores and examples.
     where = f"{case.name}: " if case.folder else ""
     if is_import_path(method.refine):
         name = f"{where}methods.{method.name}.refine"
         check_signature(name, resolve(name, method.refine, {}), REFINED)
-        return
-    if method.refine == "class" and case.forget.by not in OF_DATA:
-        return
-    zeros = Scores(np.zeros(run.size, np.float32))
-    labels = np.asarray(run.data.train.labels)
-    refine = refinement(method, {**example_scores, "rescored": zeros}, labels, run.seeds[0])
-    forgotten = np.empty(0, np.int32) if before is None else before.forget
+
+    def steps_of(method: Method) -> Sequence[Step]:
+        # A function of the user's may need the very scores and examples.
+        if is_import_path(method.refine):
+            return ()
+        if method.refine == "class" and case.forget.by not in OF_DATA:
+            return ()
+        zeros = Scores(np.zeros(run.size, np.float32))
+        labels = np.asarray(run.data.train.labels)
+        forgotten = np.empty(0, np.int32) if before is None else before.forget
+        forget = np.setdiff1d(forget_set.forget, forgotten)
+        known = {**example_scores, "rescored": zeros}
+        return steps_on(method, forget, forget_set.retain, known, labels, run.seeds[0])
+
     try:
-        steps = rum(
-            np.setdiff1d(forget_set.forget, forgotten),
-            forget_set.retain,
-            refine=refine,
-            select=method.select,
-            order=method.order,
-        )
+        steps = steps_of(method)
     except InvalidInputError as error:
         raise InvalidInputError(f"{where}methods.{method.name}: {error}") from error
-    check_suits(f"{where}methods.{method.name}", run, case, steps)
+    if steps:
+        check_suits(f"{where}methods.{method.name}", run, case, steps)
+        retain = len(forget_set.retain)
+        check_budgets(f"{where}methods.{method.name}", run, case, method, steps_of, retain)
 
 
 def check_suits(where: str, run: Run, case: Case, steps: Sequence[Step]) -> None:
@@ -247,6 +249,48 @@ def check_suits(where: str, run: Run, case: Case, steps: Sequence[Step]) -> None
                     f"and forget.by={by!r} chooses examples; choose forget.by='class', or another "
                     "algorithm"
                 )
+
+
+def check_budgets(
+    where: str,
+    run: Run,
+    case: Case,
+    method: Method,
+    steps_of: Callable[[Method], Sequence[Step]],
+    retain: int,
+) -> None:
+    """Checks that a method keeps to the budget, or if it is tuned, some of its settings do.
+
+    Args:
+      where: the name used in messages.
+      run: the run.
+      case: the case of the method.
+      method: the method.
+      steps_of: returns the steps of a method of the case.
+      retain: the size of R.
+
+    Raises:
+      InvalidInputError: it does not.
+    """
+    config, tuning = run.config, run.config.tuning
+    if tuning is None or not config.adopts:
+        check_cost(where, method, steps_of(method), retain, run)
+        return
+
+    # What is like another method is checked with that one, and a selection by its candidates.
+    if method.name in tuning.like:
+        return
+    if grid := tuning.grid(method.name, method.algorithm):
+        allows = within_budget(run, case, method, steps_of, retain)
+        drawn = settings(grid, method.order, draw=tuning.settings, allows=allows)
+        if next(drawn, None) is None:
+            raise InvalidInputError(
+                f"{where}: all settings in tuning.grids take more gradients than "
+                f"{budget_of(method, run):.3g} of those of retraining, or those do that are like "
+                "it; try fewer epochs, or raise budget"
+            )
+    elif tuning.selection(method.name) is None:
+        check_cost(where, method, steps_of(method), retain, run)
 
 
 def check_tuning(run: Run) -> None:

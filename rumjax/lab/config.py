@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rumjax import forget_sets
-from rumjax.errors import InvalidInputError, check_choice, check_count
+from rumjax.errors import InvalidInputError, check_choice, check_count, check_scalar
 from rumjax.lab.methods import REFINEMENTS, SCORES
 from rumjax.lab.options import Options, accepted, call, check_signature, typed
 from rumjax.lab.schema import (
@@ -97,6 +97,7 @@ class Config:
     original: Original | None = None
     forgetting: Forgetting = dataclasses.field(default_factory=Forgetting)
     forgotten: str | None = None
+    budget: float | None = None
     reserve: int | None = None
     sisa: Shards | None = None
     written: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -171,7 +172,7 @@ def read(config: Mapping[str, Any]) -> Config:
         raise InvalidInputError(
             f"the configuration lacks {', '.join(sorted(lacking))}; write for example {lines}"
         )
-    for section in set(config) - {"name", "seed", "seeds", "reserve", "forgotten"}:
+    for section in set(config) - {"name", "seed", "seeds", "budget", "reserve", "forgotten"}:
         if not isinstance(config[section], Mapping):
             raise InvalidInputError(f"{section}: wanted options by name, got {config[section]!r}")
     name = config["name"]
@@ -223,6 +224,7 @@ def read(config: Mapping[str, Any]) -> Config:
         original=call("original", Original, config["original"]) if "original" in config else None,
         forgetting=call("forgetting", Forgetting, config.get("forgetting", {})),
         forgotten=converted("forgotten", str | None, config.get("forgotten")),
+        budget=check_budget(config["budget"]) if "budget" in config else None,
         reserve=check_reserve(config["reserve"]) if "reserve" in config else None,
         sisa=call("sisa", Shards, config["sisa"]) if "sisa" in config else None,
         written=config,
@@ -239,6 +241,18 @@ def check_seeds(value: Any) -> int:
     if seeds > MOST_SEEDS:
         raise InvalidInputError(f"seeds: wanted at most {MOST_SEEDS}, got {seeds}")
     return seeds
+
+
+def check_budget(value: Any) -> float:
+    """Returns the share of retraining that a method may take, if one can keep to it.
+
+    Raises:
+      InvalidInputError: it is no number above 0.
+    """
+    budget = check_scalar("budget", converted("budget", float, value))
+    if budget == 0:
+        raise InvalidInputError("budget: wanted a share of retraining's gradients above 0, got 0")
+    return budget
 
 
 def check_reserve(value: Any) -> int:

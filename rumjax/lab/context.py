@@ -126,6 +126,11 @@ def load_oracle(context: CaseContext, seed: int) -> Variables:
     return _load(context, context.place, files.oracle("reference", seed))
 
 
+def load_second(context: CaseContext, seed: int) -> Variables:
+    """Loads the second oracle of a seed, which says what a perfect unlearner scores."""
+    return _load(context, context.place, files.oracle("second", seed))
+
+
 def load_teacher(context: CaseContext, number: int) -> Variables:
     """Loads a model retrained without the case's forget set that judges nobody."""
     return _load(context, context.place, files.teacher(number))

@@ -34,6 +34,26 @@ def gradients_of(steps: Sequence[Step], data: Dataset) -> int | None:
     return total
 
 
+def share_of_retraining(
+    steps: Sequence[Step], retain: int, recipe: Recipe, data: Dataset
+) -> float | None:
+    """Counts the gradients that steps take, over those of training on R from scratch.
+
+    Args:
+      steps: of a method, on tasks whose sizes are known.
+      retain: the size of R.
+      recipe: the recipe of training.
+      data: all of D.
+
+    Returns:
+      The share; None where an unlearner does not say its gradients.
+    """
+    gradients = gradients_of(steps, data)
+    if gradients is None:
+        return None
+    return gradients / retraining_gradients(recipe, retain)
+
+
 def retraining_gradients(recipe: Recipe, retain: int) -> int:
     """Counts the gradients that training from scratch takes, on so many examples."""
     return gradients_a_step(recipe) * recipe.epochs * retain

@@ -13,6 +13,7 @@ from rumjax.lab.experiment import Case, Run, unknown_of
 from rumjax.lab.files import STAGES
 from rumjax.lab.methods import Method
 from rumjax.lab.sections import Forget
+from rumjax.lab.suiting import budget_of
 from rumjax.lab.workdir import WorkDirectory
 
 
@@ -211,7 +212,10 @@ def searched_by(run: Run, case: Case, method: Method) -> dict[str, Any]:
     if tuning is None or not tuning.adopt:
         return {}
     given = run.config.section("tuning")
-    options = {key: given[key] for key in ("seeds", "settings", "criterion") if key in given}
+    kept = ("seeds", "settings", "criterion")
+    options: dict[str, Any] = {key: given[key] for key in kept if key in given}
+    if budget_of(method, run) is not None:
+        options["budget"] = budget_of(method, run)
     methods = {other.name: other for other in case.methods}
     if method.name in tuning.select:
         select = tuning.select[method.name]

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +19,11 @@ PATIENCE = 100
 
 
 def settings(
-    grid: Mapping[str, Any], order: Sequence[str], *, draw: int | None = None
+    grid: Mapping[str, Any],
+    order: Sequence[str],
+    *,
+    draw: int | None = None,
+    allows: Callable[[Setting], bool] = lambda setting: True,
 ) -> Iterator[Setting]:
     """Yields the settings of a grid, as options by part of the forget set.
 
@@ -29,6 +33,7 @@ def settings(
       grid: values to try by option, or by part and option; see `rumjax.lab.sections.Tuning`.
       order: the method's parts.
       draw: how many to draw at random, without repetition, the same ones each time; None for all.
+      allows: says which settings may be tried; the others are neither yielded nor counted.
 
     Raises:
       InvalidInputError: the grid holds a range, which has no end of values, and `draw` is None.
@@ -51,7 +56,8 @@ def settings(
             raise InvalidInputError(
                 f"tuning: {ranges[0]} is a range; say with tuning.settings how many to draw"
             )
-        yield from map(setting, itertools.product(*(values for _, _, values in axes)))
+        whole = map(setting, itertools.product(*(values for _, _, values in axes)))
+        yield from filter(allows, whole)
         return
 
     # Draws come from a seed of the grid's own; a narrow range may have too few different values.
@@ -60,7 +66,7 @@ def settings(
     seen: set[str] = set()
     for _ in range(PATIENCE * count):
         drawn = setting([draw_from(values, random) for _, _, values in axes])
-        if fingerprint(drawn) not in seen:
+        if fingerprint(drawn) not in seen and allows(drawn):
             seen.add(fingerprint(drawn))
             yield drawn
         if len(seen) == count:

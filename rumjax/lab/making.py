@@ -9,11 +9,10 @@ from rumjax import ensemble
 from rumjax.errors import DivergenceError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import progress
-from rumjax.lab.building import refinement
+from rumjax.lab.building import steps_on
 from rumjax.lab.context import CaseContext, Context
 from rumjax.lab.methods import Method
 from rumjax.lab.results import read_forget_set
-from rumjax.refine import rum
 from rumjax.types import Key, Scores, Variables
 from rumjax.unlearn import Step
 
@@ -123,13 +122,8 @@ def steps_of(
     seed: int,
 ) -> tuple[Step, ...]:
     """Returns a method's steps on what a case adds to the forget set of the case before, if any."""
-    return rum(
-        np.setdiff1d(forget_set.forget, already_forgotten(context)),
-        forget_set.retain,
-        refine=refinement(method, scores, context.labels, seed),
-        select=method.select,
-        order=method.order,
-    )
+    forget = np.setdiff1d(forget_set.forget, already_forgotten(context))
+    return steps_on(method, forget, forget_set.retain, scores, context.labels, seed)
 
 
 def already_forgotten(context: CaseContext) -> np.ndarray:

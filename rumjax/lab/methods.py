@@ -77,6 +77,25 @@ def rum(
     return _method("rum", refine, select, parts, order)
 
 
+def within(
+    method: Options, *, budget: float | None = None, retain_share: float | None = None
+) -> dict[str, Any]:
+    """Writes a method that has a budget of its own, or retains less.
+
+    Args:
+      method: as `vanilla` and its siblings write it.
+      budget: of the gradients of retraining, what it may take at most, in place of the run's.
+      retain_share: of R and of later parts, what each step draws at random, so that a pass over it
+        takes less than an epoch.
+
+    Examples:
+      >>> within(vanilla({"algorithm": "finetune", "epochs": 1}), budget=0.05)["budget"]
+      0.05
+    """
+    given = {"budget": budget, "retain_share": retain_share}
+    return {**method, **{key: value for key, value in given.items() if value is not None}}
+
+
 def _one_algorithm(unlearners: Sequence[Options], parts: Sequence[str]) -> dict[str, Options]:
     if len(unlearners) == 1:
         unlearners = [*unlearners] * len(parts)
@@ -139,6 +158,10 @@ class Method:
     order: tuple[str, ...]
     options: Any
     """the JSON-like configuration it was made from, defaults included"""
+    retain_share: float = 1.0
+    """of what a step retains, what it draws at random"""
+    budget: float | None = None
+    """of the gradients of retraining, what it may take; None for the run's budget"""
 
     @property
     def epochs(self) -> int:

@@ -16,7 +16,7 @@ from rumjax.descent import Sgd
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files
 from rumjax.lab.answers import keeper, reader
-from rumjax.lab.building import refinement
+from rumjax.lab.building import steps_on
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import settings
 from rumjax.lab.informing import blank
@@ -25,7 +25,6 @@ from rumjax.lab.stages.forget_sets import choose_set
 from rumjax.lab.stages.originals import watcher
 from rumjax.lab.stages.tuning import searched_methods, with_setting
 from rumjax.listings import read_listed
-from rumjax.refine import rum
 from rumjax.scores import GRADIENT_PROXIES
 from rumjax.training import Recipe
 from rumjax.types import Dataset, Scores, Task, subset, task
@@ -114,8 +113,7 @@ def steps_of(
 ) -> tuple[Step, ...]:
     """Returns a method's steps on a task of the right sizes."""
     labels = np.asarray(run.data.train.labels)
-    refine = refinement(method, scores_of(run), labels, seed)
-    steps = rum(forget, retain, refine=refine, select=method.select, order=method.order)
+    steps = steps_on(method, forget, retain, scores_of(run), labels, seed)
     return blank(steps, run.size + len(run.data.test.labels), run.data.num_classes)
 
 

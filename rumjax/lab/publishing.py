@@ -1,16 +1,21 @@
-"""Writes the memorization scores of a run as one small file."""
+"""Writes the memorization scores of a run, or its models, as one small file."""
 
 import pathlib
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from rumjax import scores
+from rumjax.benchmarks import packs
 from rumjax.data import idx
 from rumjax.errors import InvalidInputError, WorkDirectoryError
 from rumjax.lab import dependencies, files
 from rumjax.lab.bank import ModelBank
+from rumjax.lab.context import context_of, load_oracle, load_original, load_second
 from rumjax.lab.experiment import Run
+from rumjax.lab.results import read_forget_set, read_row
+from rumjax.lab.stages import scores as scores_stage
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Scores
 
@@ -89,3 +94,59 @@ def bank_accuracies(work: WorkDirectory, models: int) -> dict[str, float]:
         name: round(float(np.mean(accuracies)), 4)
         for name, accuracies in zip(names, (seen, unseen, test), strict=True)
     }
+
+
+PACKED = ("data", "model", "training", "attack")
+"""The sections of a configuration that a pack holds."""
+MEASURES = ("tow", "tow_mia", "mia_gap", "forget_accuracy", "retain_accuracy", "test_accuracy")
+
+
+def publish_pack(run: Run, work: WorkDirectory, out: pathlib.Path) -> dict[str, Any]:
+    """Writes the models of a finished run, and what they are to forget, as a pack.
+
+    Returns:
+      What the file says about them.
+
+    Raises:
+      InvalidInputError: a run of several cases, or a file that cannot be written.
+      WorkDirectoryError: the run is not finished, or a file is damaged.
+    """
+    if len(run.cases) != 1:
+        raise InvalidInputError(f"--pack: wanted a run of one forget set, got {len(run.cases)}")
+    work.claim(dependencies.configurations(run), dependencies.patterns(run))
+    context = context_of(run, work, Console(quiet=True))
+    (case,) = context.cases
+    forget_set = read_forget_set(case.place)
+    names = [*files.ORACLES.values(), *(method.name for method in run.cases[0].methods)]
+    if forget_set is None or not all(
+        case.place.has(files.row(name, seed)) for name in names for seed in run.seeds
+    ):
+        raise WorkDirectoryError(f"{work.path} is not finished; run it to its report first")
+
+    # Results of the run, the models themselves in float16.
+    rows = []
+    for name in names:
+        for seed in run.seeds:
+            row = read_row(case.place, name, seed)
+            kept = {key: row[key] for key in (*MEASURES, "rge") if row.get(key) is not None}
+            rows.append({"name": name, "seed": seed, **kept})
+    about = {
+        "name": run.name,
+        "seeds": list(run.seeds),
+        "rows": rows,
+        "budget": run.config.budget,
+        **{section: run.config.section(section) for section in PACKED},
+    }
+    loaded = {
+        "original": [load_original(case, seed) for seed in run.seeds],
+        "oracle": [load_oracle(case, seed) for seed in run.seeds],
+        "second": [load_second(case, seed) for seed in run.seeds],
+    }
+    memorization = scores_stage.read(case)["memorization"].values
+    try:
+        packs.save(out, about, run.data, forget_set.parts, memorization, loaded)
+    except OSError as error:
+        raise InvalidInputError(
+            f"{out} cannot be written ({error.strerror}); choose another OUT.safetensors"
+        ) from error
+    return {**about, "rows": len(rows), "bytes": out.stat().st_size}

@@ -55,6 +55,7 @@ class Data:
     test_split: str = option("the name of the test split in TFDS", default="test")
     image_size: int | None = option("height and width to resize to", default=None)
     limit: int | None = option("keeps only so many examples of each split", default=None)
+    label_noise: float = option("of D, the share whose labels are replaced", default=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +184,8 @@ class MethodForm:
     parts: Sequence[str] = option("the names of the parts, by ascending score")
     select: Mapping[str, Unlearner] = option("the unlearner of each part")
     order: Sequence[str] = option("the parts in the order of unlearning")
+    retain_share: float = option("of what a step retains, what it draws at random", default=1.0)
+    budget: float | None = option("of its own, in place of the run's", default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +264,9 @@ class Sections:
     forgotten: str | None = option(
         "a file of examples that no model may be trained on, as forget.path", default=None
     )
+    budget: float | None = option(
+        "of the gradients that retraining takes, what a method may take at most", default=None
+    )
     reserve: int | None = option(
         "examples of D that coins put in or leave out before training, to audit by", default=None
     )
@@ -284,7 +290,7 @@ SECTIONS = {field.name: field.metadata["about"] for field in dataclasses.fields(
 """Every section, and what it is about."""
 OPTIONAL = (
     *("cases", "study", "tuning", "scores", "audit", "measures"),
-    *("original", "forgetting", "forgotten", "reserve", "sisa"),
+    *("original", "forgetting", "forgotten", "budget", "reserve", "sisa"),
 )
 REQUIRED = tuple(name for name in SECTIONS if name not in OPTIONAL)
 

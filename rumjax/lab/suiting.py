@@ -7,7 +7,9 @@ import jax
 import numpy as np
 
 from rumjax.errors import InvalidInputError
+from rumjax.lab.costs import share_of_retraining
 from rumjax.lab.experiment import Run
+from rumjax.lab.methods import Method
 from rumjax.types import Dataset, Key, Splits, Task, Unlearner, task
 from rumjax.unlearn import Step
 from rumjax.unlearn.steps import check_whole_classes, unknown_facts
@@ -41,6 +43,52 @@ def check_classes(what: str, steps: Sequence[Step], parts: Splits) -> None:
                 f"class, and there are none of {parts.class_names[missing[0]]}; hold out more by "
                 "data.validation_fraction, or use another algorithm"
             )
+
+
+def check_cost(what: str, method: Method, steps: Sequence[Step], retain: int, run: Run) -> None:
+    """Checks that a method keeps to its budget, if it has one.
+
+    Args:
+      what: the name used in messages.
+      method: its budget is its own, or the run's.
+      steps: the method's, on sets whose sizes are known.
+      retain: the size of R, on which one would retrain.
+      run: its recipe and its data.
+
+    Raises:
+      InvalidInputError: it takes more, or nobody knows how much.
+    """
+    if not keeps_to_budget(what, method, steps, retain, run):
+        share = share_of_retraining(steps, retain, run.recipe, run.data.train)
+        raise InvalidInputError(
+            f"{what}: it takes {share:.3g} of the gradients of retraining, and the budget is "
+            f"{budget_of(method, run):.3g}; give it fewer epochs, or raise budget"
+        )
+
+
+def budget_of(method: Method, run: Run) -> float | None:
+    """Returns the share of retraining that a method may take: its own, or else the run's."""
+    return run.config.budget if method.budget is None else method.budget
+
+
+def keeps_to_budget(
+    what: str, method: Method, steps: Sequence[Step], retain: int, run: Run
+) -> bool:
+    """Says whether a method takes no more gradients than its budget allows.
+
+    Raises:
+      InvalidInputError: there is a budget, and nobody knows how many the method takes.
+    """
+    budget = budget_of(method, run)
+    if budget is None:
+        return True
+    share = share_of_retraining(steps, retain, run.recipe, run.data.train)
+    if share is None:
+        raise InvalidInputError(
+            f"{what}: the gradients of an unlearner of your own are not known, so that no budget "
+            "can be kept; give it a method gradients(forget, retain, data), or leave out budget"
+        )
+    return share <= budget
 
 
 def check_starts(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from rumjax import data
 from rumjax.errors import InvalidInputError
@@ -231,3 +232,27 @@ def test_a_folder_called_by_a_number_is_found(saved, tmp_path, monkeypatch):
     saved().rename(tmp_path / "2024")
     monkeypatch.chdir(tmp_path)
     assert data.load("npz", data_dir=2024).num_classes == 4
+
+
+def test_label_noise_is_in_d_alone_and_a_matter_of_the_seed():
+    plain, noisy, again, other = (
+        data.load("fashion_mnist_mini", label_noise=share, seed=seed)
+        for share, seed in ((0.0, 0), (0.1, 0), (0.1, 0), (0.1, 1))
+    )
+    np.testing.assert_array_equal(noisy.train.images, plain.train.images)
+    for part in ("validation", "test"):
+        np.testing.assert_array_equal(getattr(noisy, part).labels, getattr(plain, part).labels)
+    changed = np.flatnonzero(noisy.train.labels != plain.train.labels)
+    assert len(changed) == 600
+    np.testing.assert_array_equal(noisy.train.labels, again.train.labels)
+    assert not np.array_equal(noisy.train.labels, other.train.labels)
+
+    # Wrong labels are as good as uniform among the others.
+    shifts = (noisy.train.labels - plain.train.labels)[changed] % 10
+    assert scipy.stats.chisquare(np.bincount(shifts, minlength=10)[1:]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, np.nan, "much"])
+def test_a_share_of_wrong_labels_is_a_number_up_to_1(share):
+    with pytest.raises(InvalidInputError, match="label_noise"):
+        data.load("fashion_mnist_mini", label_noise=share)

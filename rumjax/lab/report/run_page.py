@@ -115,6 +115,9 @@ def facts(reported: Reported, forget_set: ForgetSet | None) -> dict[str, str]:
         "Training": _options(reported.training) + elsewhere(reported),
         "Seeds": _seeds(reported.seeds),
     }
+    budget = reported.written.get("budget")
+    if budget is not None:
+        lines["Budget"] = f"{budget:.3g} of the gradients of retraining, for every method"
 
     # What was to be forgotten, and where its scores are from.
     if forget_set is not None:

@@ -18,7 +18,7 @@ from rumjax.forget_sets import ForgetSet
 from rumjax.lab import bank, files, making, progress
 from rumjax.lab.answers import lost, reader, to_arrays
 from rumjax.lab.bank import ModelBank
-from rumjax.lab.building import refinement
+from rumjax.lab.building import steps_on
 from rumjax.lab.context import CaseContext, load_of_bank, stage_key
 from rumjax.lab.dependencies import bank_header
 from rumjax.lab.informing import Informant
@@ -28,7 +28,6 @@ from rumjax.lab.methods import Method
 from rumjax.lab.sections import Audit
 from rumjax.lab.stages import forget_sets, scores
 from rumjax.lab.stages.single_models import is_measured
-from rumjax.refine import rum
 from rumjax.types import Scores, Task, subset
 from rumjax.unlearn import Step
 
@@ -124,13 +123,8 @@ def steps_for(
     context: CaseContext, method: Method, scores: Mapping[str, Scores], assignment: Assignment
 ) -> tuple[Step, ...]:
     """Returns a method's steps on what a model of the bank is asked to forget."""
-    return rum(
-        assignment.forget,
-        assignment.retain,
-        refine=refinement(method, scores, context.labels, assignment.model),
-        select=method.select,
-        order=method.order,
-    )
+    forget, retain = assignment.forget, assignment.retain
+    return steps_on(method, forget, retain, scores, context.labels, assignment.model)
 
 
 # Making them

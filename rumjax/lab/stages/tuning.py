@@ -5,11 +5,12 @@ Settings of one algorithm are models of one compiled program, however many there
 """
 
 import csv
+import functools
 import io
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,13 +22,17 @@ from rumjax.lab.config import Config
 from rumjax.lab.context import CaseContext
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import Setting, fingerprint, settings
+from rumjax.lab.making import steps_of
 from rumjax.lab.methods import Method
 from rumjax.lab.report.tuning import options as varied_options
 from rumjax.lab.search import SEARCHES, Choice
 from rumjax.lab.sections import Selection, Tuning
 from rumjax.lab.stages import forget_sets, oracles, originals, scores
+from rumjax.lab.suiting import budget_of, keeps_to_budget
 from rumjax.lab.trials import Trials, file_of
 from rumjax.lab.values import is_number
+from rumjax.types import Scores
+from rumjax.unlearn import Step
 
 
 class Tuned(NamedTuple):
@@ -230,7 +235,10 @@ def best_setting(
     context: CaseContext, method: Method, grid: Mapping[str, Any], advance: progress.Advance
 ) -> Tuned:
     """Finds the setting of a grid that scores highest, the first of equals."""
-    drawn = settings(grid, method.order, draw=tuning_section(context).settings)
+    steps = functools.partial(steps_for_tuning, context)
+    retain = len(forget_sets.read(context).retain)
+    allows = within_budget(context.run, context.case, method, steps, retain)
+    drawn = settings(grid, method.order, draw=tuning_section(context).settings, allows=allows)
     methods = [with_setting(context.run, method, setting) for setting in drawn]
     by_setting = score(context, methods, advance)
     best = int(np.argmax(by_setting))
@@ -266,8 +274,20 @@ def best_selection(
         select = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
         return rebuilt(context.run, method, select, order)
 
+    retain = len(forget_sets.read(context).retain)
+
     def evaluate(choices: list[Choice]) -> list[float]:
-        return score(context, [method_of(choice) for choice in choices], advance)
+        # What exceeds the budget is not tried, and never the best.
+        methods = {choice: method_of(choice) for choice in choices}
+        tried = {
+            choice: method
+            for choice, method in methods.items()
+            if keeps_to_budget(
+                method.name, method, steps_for_tuning(context, method), retain, context.run
+            )
+        }
+        scores = dict(zip(tried, score(context, list(tried.values()), advance), strict=True))
+        return [scores.get(choice, -math.inf) for choice in choices]
 
     # A choice is a candidate for every part, and an order.
     if selection.orders == "configured":
@@ -279,6 +299,50 @@ def best_selection(
     find = SEARCHES[selection.search]
     best, highest = find(start, [*values, orders], evaluate, selection.budget)
     return Tuned(method_of(best) if math.isfinite(highest) else method, highest)
+
+
+def within_budget(
+    run: Run,
+    case: Case,
+    method: Method,
+    steps_of: Callable[[Method], Sequence[Step]],
+    retain: int,
+) -> Callable[[Setting], bool]:
+    """Returns what says whether a method keeps to the budget with a setting.
+
+    So must the methods that take the setting over.
+
+    Args:
+      run: its budget.
+      case: the case of the method.
+      method: the method.
+      steps_of: returns the steps of a method, on sets of the sizes that it is to have; none where
+        they are not known yet.
+      retain: the size of R.
+    """
+    like = {} if run.config.tuning is None else run.config.tuning.like
+    users = [method, *(other for other in case.methods if like.get(other.name) == method.name)]
+    users = [user for user in users if budget_of(user, run) is not None]
+    steps = [(user, steps_of(user)) for user in users]
+
+    def allows(setting: Setting) -> bool:
+        options = with_setting(run, method, setting).options if users else {}
+        for user, on_sets in steps:
+            select = rebuilt(run, user, taken_over(user, options)["select"], user.order).select
+            tried = [step._replace(unlearner=select[step.name]) for step in on_sets]
+            if tried and not keeps_to_budget(f"methods.{user.name}", user, tried, retain, run):
+                return False
+        return True
+
+    return allows
+
+
+def steps_for_tuning(context: CaseContext, method: Method) -> tuple[Step, ...]:
+    """Returns the steps of a method on the forget set, whose sizes no seed changes."""
+    zeros = Scores(np.zeros(context.size, np.float32))
+    example_scores = {**scores.read(context), "rescored": zeros}
+    seed = tuning_section(context).seeds[0]
+    return steps_of(context, method, example_scores, forget_sets.read(context), seed)
 
 
 def taken_over(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""When does it pay to refine a forget set: in which regime, and within which budget?
+
+Five algorithms run on the whole set (vanilla), on random parts in sequence (shuffle), and on parts
+by memorization (RUM^F), and RUM runs with the best algorithm for each part: all of them within 2 to
+50 % of the gradients of retraining, with as many settings tried. Forget sets hold 1, 5 or 10 % of
+D, of all levels of memorization or of the highest alone.
+
+    python -m rumjax.launch --config=budgets.py:fashion_mnist_mini,interpolating
+
+After the colon come a setting of difficulty.py and a regime: "underfit" trains as that setting
+does, "interpolating" twice as long, until the network fits D, and "noisy" three times as long, with
+a tenth of the labels replaced.
+"""
+
+import math
+
+from ml_collections import ConfigDict
+
+from rumjax.errors import check_choice
+from rumjax.lab.methods import LEVELS, rum, rum_f, shuffle, vanilla, within
+from rumjax.lab.settings import first, setting
+
+REGIMES = {
+    "underfit": {"longer": 1},
+    "interpolating": {"longer": 2},
+    "noisy": {"longer": 3, "label_noise": 0.1},
+}
+BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.33, 0.5)
+"""Of the gradients of retraining."""
+SIZES = (0.01, 0.05, 0.1)
+"""Of D."""
+EXAMPLES = {"fashion_mnist_mini": 6_000, "fashion_mnist": 54_000, "cifar10": 45_000}
+"""In D."""
+SETTINGS = 8
+"""Settings that are tried of each method."""
+SPACES = {
+    "finetune": {"learning_rate": ("log", 0.02, 0.4)},
+    "l1_sparse": {"learning_rate": ("log", 0.02, 0.4), "penalty": ("log", 1e-6, 1e-4)},
+    "neggrad_plus": {"learning_rate": ("log", 0.005, 0.1), "beta": ("uniform", 0.8, 0.99)},
+    "salun": {"learning_rate": ("log", 0.02, 0.4), "mask_fraction": ("uniform", 0.3, 0.9)},
+    "scrub": {"learning_rate": ("log", 1e-3, 0.03)},
+}
+GRADIENTS = {"neggrad_plus": 2}
+"""Of an example of R in an epoch, where they are not one."""
+OF_FORGET = {"salun": 1}
+"""Gradients of an example of S in an epoch, where they are any."""
+ONCE = {"salun": 1, "scrub": 1}
+"""Gradients of an example of S besides: of SalUn's mask, and SCRUB's max epoch."""
+LEAST = 2
+"""Epochs of a step: SCRUB descends in at least one more than it ascends in."""
+
+
+def get_config(name="fashion_mnist_mini,interpolating"):
+    named, _, regime = name.partition(",")
+    config = setting(named)
+    chosen = REGIMES[check_choice("regime", regime or "interpolating", REGIMES)]
+    for other in ("size", "spaces", "entanglement", "forget", "methods"):
+        config.pop(other, None)
+    config["name"] = f"budgets_{named}_{regime or 'interpolating'}"
+    config["seeds"] = 8
+    config["training"]["epochs"] *= chosen["longer"]
+    config["data"]["label_noise"] = chosen.get("label_noise", 0.0)
+
+    # Forget sets of several sizes, mixed or of the most memorized examples alone.
+    epochs, count = config["training"]["epochs"], EXAMPLES[named]
+    config["cases"] = {}
+    for size in SIZES:
+        forgotten = round(size * count)
+        sets = {
+            "mixed": {"by": "memorization", "size": forgotten // 3},
+            "high": {"by": "memorization", "size": forgotten, "levels": ("high",)},
+        }
+        for kind, forget in sets.items():
+            retained = count - forgotten
+            batch = config["training"]["batch_size"] / retained
+            methods = methods_of(epochs, forgotten / retained, batch)
+            config["cases"][f"{kind}_{100 * size:.0f}"] = {"forget": forget, "methods": methods}
+
+    # As many settings of every method; RUM is made of what RUM^F is tuned to.
+    config["tuning"] = {
+        "seeds": (100,),
+        "settings": SETTINGS,
+        "adopt": True,
+        "grids": SPACES,
+        "select": {
+            f"rum_{label(budget)}": {
+                "candidates": [f"{each}_rum_f_{label(budget)}" for each in SPACES],
+                "orders": "configured",
+                "budget": SETTINGS,
+            }
+            for budget in BUDGETS
+        },
+    }
+    return ConfigDict(config)
+
+
+def methods_of(epochs, forget, batch):
+    """All methods for a recipe of so many epochs, S and batches of such shares of R."""
+    methods = {}
+    for budget in BUDGETS:
+        shares = []
+        for name, space in SPACES.items():
+            for form, written, steps in (
+                ("vanilla", vanilla, 1),
+                ("shuffle", shuffle, 3),
+                ("rum_f", rum_f, 3),
+            ):
+                passes, share = plan(name, budget * epochs, forget, batch, steps)
+                options = {"algorithm": name, **first(space), "epochs": passes}
+                if name == "scrub":
+                    options["max_epochs"] = 1
+                method = within(written(options), budget=budget, retain_share=share)
+                methods[f"{name}_{form}_{label(budget)}"] = method
+                if form == "rum_f" and name not in GRADIENTS:
+                    shares.append(share)
+
+        # What a search may choose for the parts takes as many epochs as in RUM^F.
+        chosen = rum({part: {"algorithm": "original"} for part in LEVELS})
+        methods[f"rum_{label(budget)}"] = within(chosen, budget=budget, retain_share=min(shares))
+    return methods
+
+
+def plan(name, epochs, forget, batch, steps):
+    """The passes of each step, and the share of R in them, that take as many epochs in all."""
+    per_example = GRADIENTS.get(name, 1)
+    passes = max(LEAST, math.ceil(epochs / steps))
+    of_forget = forget * (passes * OF_FORGET.get(name, 0) + ONCE.get(name, 0))
+    if per_example > 1:  # whole batches of S beside those of R
+        of_forget += passes * steps * batch
+    # What is to be forgotten later is retained until then.
+    retained = per_example * passes * (steps + forget * (steps - 1) / 2)
+    share = math.floor(990 * (epochs - of_forget) / retained) / 1000
+    return passes, min(1.0, share)
+
+
+def label(budget):
+    return f"{100 * budget:.0f}"
