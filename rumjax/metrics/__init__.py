@@ -1,5 +1,6 @@
 """Measures of unlearned models: accuracy, tug of war, membership inference, intervals. NumPy."""
 
+from rumjax.metrics.comparisons import holm, paired_p_value
 from rumjax.metrics.divergence import (
     activation_distance,
     jensen_shannon,
@@ -41,6 +42,7 @@ __all__ = [
     "correctness",
     "disagreement",
     "entropy",
+    "holm",
     "jensen_shannon",
     "jonckheere",
     "least_p_value",
@@ -49,6 +51,7 @@ __all__ = [
     "membership_attack",
     "modified_entropy",
     "overlap",
+    "paired_p_value",
     "rank_correlation",
     "tug_of_war",
     "tug_of_war_mia",
