@@ -177,7 +177,7 @@ def of_case(
         seeds = len(run.config.tuning.seeds)
         watch = watcher(run.model, run.size, ("probabilities",))
         yield Group("tuning", f"{where}original", seeds, training, watch=watch)
-        if run.config.tuning.criterion == "oracle":
+        if run.config.tuning.needs_oracles:
             yield Group("tuning", f"{where}oracle", seeds, retraining)
         yield from trials(run, case, forget_set, where)
 

@@ -21,7 +21,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
 }
 """Kinds of study, and the options of each: which methods and cases it compares."""
 
-Criterion: TypeAlias = Literal["oracle", "validation"]
+Criterion: TypeAlias = Literal["oracle", "validation", "ulira"]
 Search: TypeAlias = Literal["ascent", "exhaustive"]
 Orders: TypeAlias = Literal["all", "configured"]
 
@@ -233,7 +233,11 @@ class Tuning:
     settings: int | None = option(
         "how many settings are drawn at random; None searches a grid whole", default=None
     )
-    criterion: Criterion = option("what settings are judged by", default="oracle")
+    criterion: Criterion = option(
+        'what settings are judged by: "oracle" is ToW; "ulira" has what that attack on the models '
+        'of all seeds gains in place of the accuracy on S; "validation" needs no oracles',
+        default="oracle",
+    )
     adopt: bool = option("whether the run uses the best settings", default=False)
     select: Mapping[str, Options] = option(
         "for methods of strategy rum, how their unlearners are selected",
@@ -251,6 +255,11 @@ class Tuning:
             raise InvalidInputError(
                 f"tuning.seeds: wanted one or more, all different, got {self.seeds}"
             )
+        if self.criterion == "ulira" and len(self.seeds) < LEAST_AUDITED:
+            raise InvalidInputError(
+                f'tuning.seeds: criterion "ulira" attacks the models of all seeds together, and '
+                f"wants at least {LEAST_AUDITED}, got {len(self.seeds)}"
+            )
         for name, grid in self.grids.items():
             if not isinstance(grid, Mapping):
                 raise InvalidInputError(
@@ -263,6 +272,11 @@ class Tuning:
             raise InvalidInputError(
                 f"tuning.settings: wanted at most {MOST_SETTINGS}, got {self.settings}"
             )
+
+    @property
+    def needs_oracles(self) -> bool:
+        """Says whether models of the tuning seeds are retrained."""
+        return self.criterion != "validation"
 
     def selection(self, method: str) -> Selection | None:
         """Returns how a method's unlearners are selected, or None where they are not.

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
 from rumjax import ensemble, metrics
+from rumjax.audits import FORGOTTEN, OUT, Population, balanced_accuracy, unlearning_lira
 from rumjax.audits.games import weighted_auc
 from rumjax.errors import InvalidInputError
 from rumjax.forget_sets import ForgetSet
@@ -20,7 +21,7 @@ from rumjax.lab.informing import Informant
 from rumjax.lab.making import Job, steps_of
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
-from rumjax.lab.sections import Tuning
+from rumjax.lab.sections import LEAST_AUDITED, Tuning
 from rumjax.types import Scores, Variables
 
 HELD_BYTES = 2**30
@@ -30,25 +31,78 @@ Sets = Mapping[str, np.ndarray]
 """Indices into what a model is asked about: "forget", "retain", "test" and maybe "validation"."""
 
 
+JudgeOne: TypeAlias = Callable[[Answers, Answers, Sets, Matching | None], float]
+"""Scores a model's answers beside those of a reference."""
+Judge: TypeAlias = Callable[
+    [Sequence[Answers], Sequence[Answers], Sets, Matching | None], list[float]
+]
+
+
 class Criterion(NamedTuple):
     """A criterion that settings are judged by."""
 
-    judge: Callable[[Answers, Answers, Sets, Matching | None], float]
-    """Scores a model's answers beside those of a reference, 0…1, higher is better."""
+    judge: Judge
+    """Scores the answers of models beside those of references, one for each seed, 0…1, higher is
+    better."""
     reference: Callable[[CaseContext, int], Variables]
     """Loads the reference of a seed."""
 
 
+def one_by_one(judge: JudgeOne) -> Judge:
+    """Returns what judges each seed by itself."""
+
+    def judge_all(
+        models: Sequence[Answers],
+        references: Sequence[Answers],
+        sets: Sets,
+        matching: Matching | None,
+    ) -> list[float]:
+        pairs = zip(models, references, strict=True)
+        return [judge(model, reference, sets, matching) for model, reference in pairs]
+
+    return judge_all
+
+
 def against_oracle(model: Answers, oracle: Answers, sets: Sets, matching: Matching | None) -> float:
     """Computes ToW against the oracle of the same seed: the paper's way, for which one retrains."""
+    return metrics.tug_of_war(accuracies(model, sets), accuracies(oracle, sets))
 
-    def accuracies(answers: Answers) -> metrics.Accuracies:
-        forget, retain, test = (
-            float(answers.correct[sets[name]].mean()) for name in ("forget", "retain", "test")
+
+def accuracies(answers: Answers, sets: Sets) -> metrics.Accuracies:
+    """Returns the accuracies on S, R and T."""
+    forget, retain, test = (
+        float(answers.correct[sets[name]].mean()) for name in ("forget", "retain", "test")
+    )
+    return metrics.Accuracies(forget, retain, test)
+
+
+def by_attack(
+    models: Sequence[Answers],
+    oracles: Sequence[Answers],
+    sets: Sets,
+    matching: Matching | None,
+) -> list[float]:
+    """Computes (1 − max(0, 2A − 1))·(1 − |Δa_R|)·(1 − |Δa_T|), the same for all seeds.
+
+    A is the accuracy of U-LiRA (Hayes et al., arXiv 2403.01218) in telling, example by example of
+    S, models that forgot it from oracles; Δa are differences between mean accuracies.
+
+    Returns:
+      The score once for each model; 0 where there are too few to attack.
+    """
+    if len(models) < LEAST_AUDITED // 2:
+        return [0.0] * len(models)
+    margins = np.stack([np.asarray(one.margins)[sets["forget"]] for one in (*models, *oracles)])
+    worlds = np.repeat([FORGOTTEN, OUT], [len(models), len(oracles)]).astype(np.int8)
+    population = Population(margins, np.broadcast_to(worlds[:, None], margins.shape))
+    score = 1 - max(0.0, 2 * balanced_accuracy(unlearning_lira(population)) - 1)
+    for name in ("retain", "test"):
+        ours, theirs = (
+            np.mean([np.asarray(one.correct)[sets[name]].mean() for one in those])
+            for those in (models, oracles)
         )
-        return metrics.Accuracies(forget, retain, test)
-
-    return metrics.tug_of_war(accuracies(model), accuracies(oracle))
+        score *= 1 - abs(float(ours) - float(theirs))
+    return [score] * len(models)
 
 
 def on_validation(
@@ -82,8 +136,9 @@ def told_apart(forget: np.ndarray, unseen: np.ndarray, matching: Matching | None
 
 
 CRITERIA = {
-    "oracle": Criterion(against_oracle, load_oracle),
-    "validation": Criterion(on_validation, load_original),
+    "oracle": Criterion(one_by_one(against_oracle), load_oracle),
+    "ulira": Criterion(by_attack, load_oracle),
+    "validation": Criterion(one_by_one(on_validation), load_original),
 }
 """The criteria that a section `tuning` may name."""
 
@@ -173,10 +228,7 @@ class Trials:
         )
         for method in alike:
             of_seeds = [next(results)[1] for _ in seeds]
-            judged = [
-                self.judge(seed, result) for seed, result in zip(seeds, of_seeds, strict=True)
-            ]
-            yield method, judged, of_seeds
+            yield method, self.judge(of_seeds), of_seeds
 
     def _write(
         self, method: Method, scores: list[float], results: Sequence[ensemble.Result]
@@ -220,18 +272,20 @@ class Trials:
         steps = self.informant.informed(steps, start, seed)
         return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start, method.name)
 
-    def judge(self, seed: int, result: ensemble.Result) -> float:
-        """Scores a model of a seed."""
-        if result.diverged is not None:
-            return 0.0
-        reference = self.reference(seed)
-        score = self.criterion.judge(result.read, reference, self.sets, self.matching)
-        if not np.isfinite(score):
-            raise InvalidInputError(
-                f"tuning.criterion: {self.tuning.criterion!r} is {score} on seed {seed}, so that "
-                "no setting is best; choose the other criterion"
-            )
-        return score
+    def judge(self, results: Sequence[ensemble.Result]) -> list[float]:
+        """Scores the models of all seeds; those that diverged score 0."""
+        pairs = zip(self.tuning.seeds, results, strict=True)
+        sound = {seed: result.read for seed, result in pairs if result.diverged is None}
+        references = [self.reference(seed) for seed in sound]
+        scores = self.criterion.judge(list(sound.values()), references, self.sets, self.matching)
+        by_seed = dict(zip(sound, scores, strict=True))
+        for seed, score in by_seed.items():
+            if not np.isfinite(score):
+                raise InvalidInputError(
+                    f"tuning.criterion: {self.tuning.criterion!r} is {score} on seed {seed}, so "
+                    "that no setting is best; choose another criterion"
+                )
+        return [by_seed.get(seed, 0.0) for seed in self.tuning.seeds]
 
 
 def file_of(tuning: Tuning, method: Method) -> str:

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from rumjax import evidence
 from rumjax.lab.answers import Answers
 from rumjax.lab.difficulty import Matching
-from rumjax.lab.trials import against_oracle, on_validation, told_apart
+from rumjax.lab.trials import against_oracle, by_attack, on_validation, told_apart
 from rumjax.metrics import Accuracies, tug_of_war
 
 
@@ -62,3 +62,36 @@ def test_with_their_difficulty_hard_examples_are_compared_with_hard_ones():
     assert told_apart(forget, unseen, matching) == pytest.approx(0.5, abs=0.05)
     assert told_apart(forget + 3, unseen, matching) > 0.9
     assert matching.weights.sum() == pytest.approx(1)
+
+
+def test_an_attack_on_models_like_oracles_finds_nothing_and_utility_still_counts():
+    random = np.random.default_rng(0)
+    sets = dict(zip(("forget", "retain", "test"), np.arange(90).reshape(3, 30), strict=True))
+    right = np.ones(90, bool)
+    base = random.normal(size=90)
+
+    def models(shift=0.0, correct=right):
+        shifts = np.zeros(90)
+        shifts[sets["forget"]] = shift
+        return [Answers(base + shifts + random.normal(size=90), correct) for _ in range(16)]
+
+    oracles = models()
+    alike, apart = (by_attack(models(shift), oracles, sets, None) for shift in (0.0, 20.0))
+    assert len(alike) == 16
+    assert len(set(alike)) == 1
+    assert alike[0] > 0.9
+    assert apart[0] == 0.0
+
+    # A tenth of T lost costs a tenth.
+    worse = right.copy()
+    worse[sets["test"][:3]] = False
+    random = np.random.default_rng(1)
+    sound = by_attack(models(), oracles, sets, None)[0]
+    random = np.random.default_rng(1)
+    assert by_attack(models(correct=worse), oracles, sets, None)[0] == pytest.approx(0.9 * sound)
+
+
+def test_of_few_models_that_did_not_diverge_nothing_is_told():
+    sets = {"forget": np.arange(2), "retain": np.arange(2), "test": np.arange(2)}
+    one = Answers(np.zeros(2), np.ones(2, bool))
+    assert by_attack([one] * 3, [one] * 3, sets, None) == [0.0] * 3

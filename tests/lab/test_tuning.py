@@ -180,6 +180,30 @@ def test_without_an_oracle_none_is_trained(place, tmp_path):
         assert all(0 <= piece["score"] <= 1 for piece in pieces(work, "fine"))
 
 
+@pytest.mark.thorough
+def test_an_attack_judges_the_models_of_all_seeds_together(place, tmp_path):
+    built = experiment.build(
+        config(
+            place,
+            {"fine": vanilla(FINETUNE)},
+            criterion="ulira",
+            seeds=tuple(range(100, 108)),
+            grids={"finetune": {"learning_rate": (1e-9, 0.1, 1e30)}},
+        )
+    )
+    with WorkDirectory(tmp_path / "run") as work:
+        pipeline.tune_experiment(built, work, console=Console(quiet=True), figures=False)
+        by_rate = {
+            piece["options"]["select"]["all"]["learning_rate"]: piece
+            for piece in pieces(work, "fine")
+        }
+        assert len(work.names("checkpoints/oracle_reference_seed10*")) == 8
+    assert by_rate[1e30]["scores"] == [0.0] * 8
+    for rate in (1e-9, 0.1):
+        (score,) = set(by_rate[rate]["scores"])
+        assert 0 < score <= 1
+
+
 def test_where_all_settings_diverge_a_method_keeps_its_own(place, tmp_path):
     methods = {"wild": vanilla(FINETUNE), "fine": vanilla(FINETUNE)}
     grids = {"wild": {"learning_rate": (1e30, 1e35)}, "fine": {"learning_rate": (1e30, 0.1)}}
@@ -207,6 +231,7 @@ def test_where_all_settings_diverge_a_method_keeps_its_own(place, tmp_path):
     ("change", "message"),
     [
         ({"criterion": "guess"}, "criterion"),
+        ({"criterion": "ulira"}, "at least 8, got 2"),
         ({"seeds": ()}, "tuning.seeds"),
         ({"settings": 0}, "tuning.settings"),
         ({"adopt": 1}, "tuning.adopt"),

@@ -109,7 +109,7 @@ def tune(context: CaseContext, only: Sequence[str] = (), *, figures: bool = True
     # Models of the tuning seeds are trained for this alone.
     seeds = config.tuning.seeds
     lacking = [originals.batch(context, seeds)]
-    if config.tuning.criterion == "oracle":
+    if config.tuning.needs_oracles:
         lacking.append(oracles.batch(context, "reference", seeds))
     jobs.make(*lacking, oracles.teachers(context))
 

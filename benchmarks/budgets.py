@@ -1,0 +1,121 @@
+"""When does it pay to refine a forget set: in three regimes, within six budgets.
+
+    python benchmarks/budgets.py --workdir=runs/budgets [--out=docs/studies/budgets]
+
+Makes the runs of `configs/budgets.py`, one regime after another, each in a directory of its own
+below the work directory; then RUM by a rule that is read off the first regime, in all of them. The
+same command goes on where it stopped. The page is written by `budgets_page.py`, as far as there are
+results.
+"""
+
+import argparse
+import os
+import pathlib
+
+import jax
+from budgets_numbers import Numbers
+from budgets_rule import choices_of, methods_by_rule, rules_of
+from rich.console import Console
+
+from rumjax.lab import devices, experiment, files, jobs, pipeline
+from rumjax.lab.context import context_of
+from rumjax.lab.report import studies
+from rumjax.lab.report.reported import case_of, whole
+from rumjax.lab.sections import Study
+from rumjax.lab.stages import tuning, unlearning
+from rumjax.lab.workdir import WorkDirectory
+from rumjax.launch import configuration
+
+REGIMES = ("interpolating", "underfit", "noisy")
+"""The first is the one that a rule is read off."""
+
+
+def cases_of(run, work, console):
+    """Returns the contexts of those cases of a run that are done, with the settings found."""
+    cases = [tuning.adopted(case) for case in context_of(run, work, console).cases]
+    return [case for case in cases if not unlearning.batch(case).names]
+
+
+def collect(run, cases, work, rules):
+    """Returns the study of a regime as far as it was run, and what tuning has scored."""
+    tuned = {}
+    reported = []
+    for case in cases:
+        name = case.case.folder.split("/")[-1]
+        pieces = {
+            method.name: case.place.read_json(files.tuned(method.name))
+            for method in case.case.methods
+        }
+        tuned[name] = {
+            method: -1.0 if piece["score"] is None else piece["score"]
+            for method, piece in pieces.items()
+            if piece is not None
+        }
+        by_rule = [] if rules is None else methods_by_rule(case, rules)
+        reported.append(case_of(run, case.with_methods([*case.case.methods, *by_rule]).case))
+    study = studies.collect(work, whole(run)._replace(study=Study("budgets")), reported)
+    return study, tuned
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/budgets"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/studies/budgets"))
+    parser.add_argument("--setting", default="fashion_mnist_mini", help="one of difficulty.py's")
+    parser.add_argument("--regimes", nargs="+", default=REGIMES, choices=REGIMES)
+    parser.add_argument("--page", action="store_true", help="only write the page of what is there")
+    parser.add_argument("--cpu_devices", type=int, default=os.cpu_count(), help="models at a time")
+    parser.add_argument("overrides", nargs="*", help="of the configuration: --config.seeds=2")
+    arguments, more = parser.parse_known_args()
+    overrides = [*arguments.overrides, *more]
+    devices.settle(arguments.cpu_devices)
+    console = Console()
+
+    # The runs.
+    runs = {
+        regime: experiment.build(
+            configuration(f"budgets.py:{arguments.setting},{regime}", overrides)
+        )
+        for regime in arguments.regimes
+    }
+    for regime, run in runs.items():
+        if not arguments.page:
+            with WorkDirectory(str(arguments.workdir / regime)) as work:
+                pipeline.run_experiment(run, work, console=console, figures=False)
+
+    # The rule of the first regime, in all of them.
+    rules, found, tuned, choices = None, {}, {}, {}
+    for regime, run in runs.items():
+        with WorkDirectory(str(arguments.workdir / regime), lock=not arguments.page) as work:
+            cases = cases_of(run, work, console)
+            if not cases:
+                continue
+            choices[regime] = [choice for case in cases for choice in choices_of(case)]
+            rules = rules or rules_of(choices[regime])
+            if not arguments.page:
+                jobs.make(
+                    *(
+                        unlearning.batch(case.with_methods(methods_by_rule(case, rules)))
+                        for case in cases
+                    )
+                )
+            found[regime], scores = collect(run, cases, work, rules)
+            tuned |= {(regime, name): of_case for name, of_case in scores.items()}
+
+    import budgets_page
+
+    budgets_page.write(
+        arguments.out,
+        Numbers(found, tuned),
+        rules,
+        choices,
+        runs,
+        machine=f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}",
+    )
+    print(f"{arguments.out}/study.md")
+
+
+if __name__ == "__main__":
+    main()
