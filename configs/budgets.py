@@ -17,7 +17,7 @@ import math
 from ml_collections import ConfigDict
 
 from rumjax.errors import check_choice
-from rumjax.lab.methods import LEVELS, rum, rum_f, shuffle, vanilla, within
+from rumjax.lab.methods import LEVELS, SHUFFLED, rum, rum_f, shuffle, vanilla, within
 from rumjax.lab.settings import first, setting
 
 REGIMES = {
@@ -34,10 +34,10 @@ EXAMPLES = {"fashion_mnist_mini": 6_000, "fashion_mnist": 54_000, "cifar10": 45_
 SETTINGS = 8
 """Settings that are tried of each method."""
 SPACES = {
-    "finetune": {"learning_rate": ("log", 0.02, 0.4)},
-    "l1_sparse": {"learning_rate": ("log", 0.02, 0.4), "penalty": ("log", 1e-6, 1e-4)},
+    "finetune": {"learning_rate": ("log", 0.02, 0.3)},
+    "l1_sparse": {"learning_rate": ("log", 0.02, 0.3), "penalty": ("log", 1e-6, 1e-4)},
     "neggrad_plus": {"learning_rate": ("log", 0.005, 0.1), "beta": ("uniform", 0.8, 0.99)},
-    "salun": {"learning_rate": ("log", 0.02, 0.4), "mask_fraction": ("uniform", 0.3, 0.9)},
+    "salun": {"learning_rate": ("log", 0.02, 0.3), "mask_fraction": ("uniform", 0.3, 0.9)},
     "scrub": {"learning_rate": ("log", 1e-3, 0.03)},
 }
 GRADIENTS = {"neggrad_plus": 2}
@@ -76,12 +76,18 @@ def get_config(name="fashion_mnist_mini,interpolating"):
             methods = methods_of(epochs, forgotten / retained, batch)
             config["cases"][f"{kind}_{100 * size:.0f}"] = {"forget": forget, "methods": methods}
 
-    # As many settings of every method; RUM is made of what RUM^F is tuned to.
+    # As many settings of every method, each part with numbers of its own; RUM is made of what RUM^F
+    # is tuned to.
     config["tuning"] = {
         "seeds": (100,),
         "settings": SETTINGS,
         "adopt": True,
-        "grids": SPACES,
+        "grids": {
+            f"{each}_{form}_{label(budget)}": dict.fromkeys(parts, space) if parts else space
+            for each, space in SPACES.items()
+            for form, parts in {"vanilla": (), "shuffle": SHUFFLED, "rum_f": LEVELS}.items()
+            for budget in BUDGETS
+        },
         "select": {
             f"rum_{label(budget)}": {
                 "candidates": [f"{each}_rum_f_{label(budget)}" for each in SPACES],

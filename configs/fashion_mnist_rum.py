@@ -10,7 +10,7 @@ are enough.
 
 from ml_collections import ConfigDict
 
-from rumjax.lab.methods import rum, rum_f, shuffle, vanilla, within
+from rumjax.lab.methods import LEVELS, SHUFFLED, rum, rum_f, shuffle, vanilla, within
 
 
 def finetune(learning_rate, epochs):
@@ -67,16 +67,21 @@ def get_config():
             }
         ),
     }
-    # What `python -m rumjax.tune` searched: as many settings of every method.
+    # What `python -m rumjax.tune` searched: as many settings of every method, and numbers of their
+    # own for parts.
     spaces = {
-        "finetune": {"learning_rate": ("log", 0.02, 0.4)},
+        "finetune": {"learning_rate": ("log", 0.02, 0.3)},
         "neggrad_plus": {"learning_rate": ("log", 0.005, 0.1), "beta": ("uniform", 0.8, 1.0)},
-        "salun": {"learning_rate": ("log", 0.02, 0.4), "mask_fraction": ("uniform", 0.2, 1.0)},
+        "salun": {"learning_rate": ("log", 0.02, 0.3), "mask_fraction": ("uniform", 0.2, 1.0)},
     }
     config.tuning = {
         "seeds": (100, 101),
         "settings": 16,
-        "grids": spaces,
+        "grids": {
+            f"{name}_{form}": dict.fromkeys(parts, space) if parts else space
+            for name, space in spaces.items()
+            for form, parts in {"vanilla": (), "shuffle": SHUFFLED, "rum_f": LEVELS}.items()
+        },
         "select": {
             "mixed_rum": {
                 "candidates": [f"{name}_rum_f" for name in spaces],

@@ -38,7 +38,7 @@ def write_data(path, side, channels, classes):
     np.savez(path, **arrays)
 
 
-STUDIES = ("algorithms", "difficulty", "refinement", "proxies", "requests")
+STUDIES = ("algorithms", "budgets", "difficulty", "refinement", "proxies", "requests")
 PAPER = [path.name for path in CONFIGS if path.stem.removesuffix("_rum") in settings.SETTINGS]
 """configurations of one form, whose networks a study of difficulty has too"""
 TRACED = [path.name for path in CONFIGS if path.stem not in STUDIES and path.name not in PAPER]
@@ -54,7 +54,7 @@ def with_images(config, path, *shape):
     return {**config, "data": {"name": "npz", "data_dir": str(path)}}
 
 
-CASES, METHODS = {"requests": 3, "algorithms": 1}, {"difficulty": 3, "algorithms": 2}
+CASES, METHODS = {"requests": 3, "algorithms": 1, "budgets": 1}, {"difficulty": 3, "algorithms": 2}
 """of studies in which more of the same would follow"""
 
 
@@ -70,7 +70,8 @@ def shrunk(config):
 
     def brief(method):
         select = {part: small(given) for part, given in method["select"].items()}
-        return {**method, "select": select}
+        rest = {key: value for key, value in method.items() if key != "budget"}
+        return {**rest, "select": select}
 
     def one(grid):
         if isinstance(next(iter(grid.values())), dict):
@@ -80,7 +81,15 @@ def shrunk(config):
     def fewer(section, size):
         return {**section, "forget": {**section["forget"], "size": size}}
 
-    kind = config.get("study", {}).get("kind", config["name"])
+    kind = config.get("study", {}).get("kind", config["name"].split("_")[0])
+    if kind == "budgets":  # the methods of one case within one budget, of one algorithm
+        cases = {name: {"forget": case["forget"]} for name, case in config["cases"].items()}
+        methods = {
+            name: method
+            for name, method in config["cases"]["mixed_5"]["methods"].items()
+            if name.startswith(("finetune", "rum")) and name.endswith("_50")
+        }
+        config = {**config, "cases": cases, "methods": methods}
     sized = [
         item for item in config.get("cases", {}).items() if "size" in item[1].get("forget", {})
     ]
@@ -122,6 +131,7 @@ def shrunk(config):
         **({"cases": cases} if cases else fewer(config, 3)),
         **({"study": study} if study else {}),
         "tuning": tuning,
+        "budget": None,
         "seeds": 1,
         "model": {"name": f"{__name__}:Linear"},
         "training": training,
