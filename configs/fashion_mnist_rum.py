@@ -50,20 +50,33 @@ def get_config():
     # Chosen by the search at the end, whose seeds are not reported here. Parts in sequence take as
     # many epochs in all as one step on all of S.
     config.methods = {
-        "finetune_vanilla": vanilla(finetune(0.2, 6)),
-        "finetune_shuffle": shuffle(finetune(0.1, 2)),
-        "finetune_rum_f": rum_f(finetune(0.1, 2)),
-        "neggrad_plus_vanilla": vanilla(neggrad_plus(0.01, 3, 0.92)),
-        "neggrad_plus_shuffle": shuffle(neggrad_plus(0.01, 1, 0.99)),
-        "neggrad_plus_rum_f": rum_f(neggrad_plus(0.01, 1, 0.99)),
-        "salun_vanilla": within(vanilla(salun(0.1, 6, 0.3)), retain_share=0.97),  # for its mask
-        "salun_shuffle": shuffle(salun(0.05, 2, 0.5)),
-        "salun_rum_f": rum_f(salun(0.05, 2, 0.5)),
+        "finetune_vanilla": vanilla(finetune(0.157, 6)),
+        "finetune_shuffle": shuffle(finetune(0.045, 2), finetune(0.204, 2), finetune(0.0228, 2)),
+        "finetune_rum_f": rum_f(finetune(0.253, 2), finetune(0.0203, 2), finetune(0.0921, 2)),
+        "neggrad_plus_vanilla": vanilla(neggrad_plus(0.00749, 3, 0.856)),
+        "neggrad_plus_shuffle": shuffle(
+            neggrad_plus(0.0255, 1, 0.922),
+            neggrad_plus(0.0417, 1, 0.897),
+            neggrad_plus(0.0071, 1, 0.87),
+        ),
+        "neggrad_plus_rum_f": rum_f(
+            neggrad_plus(0.0507, 1, 0.94),
+            neggrad_plus(0.0125, 1, 0.961),
+            neggrad_plus(0.00835, 1, 0.841),
+        ),
+        # The mask takes gradients too.
+        "salun_vanilla": within(vanilla(salun(0.063, 6, 0.916)), retain_share=0.97),
+        "salun_shuffle": shuffle(
+            salun(0.084, 2, 0.796), salun(0.254, 2, 0.674), salun(0.0337, 2, 0.583)
+        ),
+        "salun_rum_f": rum_f(
+            salun(0.0889, 2, 0.297), salun(0.223, 2, 0.707), salun(0.0342, 2, 0.366)
+        ),
         "mixed_rum": rum(
             {
-                "low": {"algorithm": "original"},
-                "medium": finetune(0.2, 2),
-                "high": salun(0.1, 2, 0.3),
+                "low": neggrad_plus(0.0507, 1, 0.94),
+                "medium": salun(0.223, 2, 0.707),
+                "high": salun(0.0342, 2, 0.366),
             }
         ),
     }

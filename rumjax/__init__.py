@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rumjax import data, errors, forget_sets, mesh, metrics, models, scores
+    from rumjax import benchmarks, data, errors, forget_sets, mesh, metrics, models, scores
     from rumjax.models import Model
     from rumjax.refine import at_random, by_class, by_score, rum, whole
     from rumjax.types import (
@@ -79,6 +79,7 @@ __all__ = [
     "assd",
     "at_random",
     "bad_teacher",
+    "benchmarks",
     "boundary_expand",
     "boundary_shrink",
     "by_class",
@@ -142,7 +143,7 @@ _HOMES = {
     ),
 }
 """The modules that define names; the others are modules themselves, or of `rumjax.unlearn`."""
-_MODULES = ("data", "errors", "forget_sets", "mesh", "metrics", "models", "scores")
+_MODULES = ("benchmarks", "data", "errors", "forget_sets", "mesh", "metrics", "models", "scores")
 
 
 def __getattr__(name: str) -> Any:

@@ -44,7 +44,7 @@ LIBRARY = {
     "relearn": "errors types checks models descent unlearn ensemble",
     "benchmarks": "errors types data models metrics unlearn refine forget_sets scores",
     "sisa": "errors archives types checks models descent training unlearn.steps ensemble",
-    "": "errors types mesh data models metrics unlearn refine forget_sets scores",
+    "": "errors types mesh data models metrics unlearn refine forget_sets scores benchmarks",
 }
 """the partial order of the library's rooms; "" is rumjax/__init__.py"""
 

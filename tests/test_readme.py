@@ -72,6 +72,12 @@ def test_the_example_of_a_checkpoint_writes_one_that_flax_reads(tmp_path, monkey
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.thorough
+def test_the_example_of_a_comparison_has_a_row_of_its_own(capsys):
+    exec(compile("import rumjax\n" + text_of("benchmarks.compare"), str(README), "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("mine ")
+
+
 def test_a_second_request_neither_forgets_nor_retains_the_first():
     assert "rumjax.task(second, 600, already_forgotten=first)" in README.read_text()
     first, second = np.arange(10), np.arange(10, 15)

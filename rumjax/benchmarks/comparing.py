@@ -62,7 +62,7 @@ def compare(
 
     It is held against the model that was retrained without S on the same seed, by the measures of
     Zhao et al. (NeurIPS 2024). The other rows are the run's own results; "original", which does
-    nothing, and "retrain again", a second retrained model, say what is bad and what is perfect.
+    nothing, and "retrain_second", another retrained model, say what is bad and what is perfect.
 
     Args:
       unlearner: made for `pack.model`; or a function of the pack that makes it, or that makes steps
