@@ -9,6 +9,7 @@ results.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 
@@ -27,7 +28,17 @@ from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 
 REGIMES = ("interpolating", "underfit", "noisy")
-"""The first is the one that a rule is read off."""
+"""The first is the one that a rule is read off, and that has forget sets of all sizes."""
+OF_OTHERS = ("mixed_5", "high_5")
+"""The forget sets of the other regimes."""
+
+
+def chosen(run, regime, everything):
+    """Returns a run of a regime with the forget sets that it is to have."""
+    if everything or regime == REGIMES[0]:
+        return run
+    cases = tuple(case for case in run.cases if case.folder.split("/")[-1] in OF_OTHERS)
+    return dataclasses.replace(run, cases=cases)
 
 
 def cases_of(run, work, console):
@@ -65,6 +76,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/studies/budgets"))
     parser.add_argument("--setting", default="fashion_mnist_mini", help="one of difficulty.py's")
     parser.add_argument("--regimes", nargs="+", default=REGIMES, choices=REGIMES)
+    parser.add_argument("--all", action="store_true", help="all forget sets in every regime")
     parser.add_argument("--page", action="store_true", help="only write the page of what is there")
     parser.add_argument("--cpu_devices", type=int, default=os.cpu_count(), help="models at a time")
     parser.add_argument("overrides", nargs="*", help="of the configuration: --config.seeds=2")
@@ -75,8 +87,10 @@ def main():
 
     # The runs.
     runs = {
-        regime: experiment.build(
-            configuration(f"budgets.py:{arguments.setting},{regime}", overrides)
+        regime: chosen(
+            experiment.build(configuration(f"budgets.py:{arguments.setting},{regime}", overrides)),
+            regime,
+            arguments.all,
         )
         for regime in arguments.regimes
     }

@@ -13,6 +13,7 @@ from rumjax.lab.report.studies.base import mean_of
 from rumjax.lab.report.tables import Calibration
 
 TITLES = {"tow": "ToW", "tow_mia": "ToW-MIA"}
+RING = {"marker": "o", "ms": 9, "mfc": "none", "mec": drawing.INK, "mew": 0.9}
 
 
 def draw_map(numbers, cells):
@@ -88,72 +89,27 @@ def lead_of(numbers, cell, winner, means, cells):
 
 def draw_fronts(numbers, measure):
     """Draws a measure against cost for every regime and set."""
-    regimes = list(numbers.studies)
-    sets = ordered_sets(max(numbers.studies.values(), key=lambda study: len(study.cases)))
+    rows = front_rows(numbers, measure)
+    places = list(dict.fromkeys((row["regime"], row["set"]) for row in rows))
+    columns = 3
     with drawing.style():
-        figure = Figure(
-            figsize=(3.4 * len(regimes) + 0.6, 2.3 * len(sets) + 0.8), layout="constrained"
-        )
-        panels = drawing.grid(figure, len(sets) * len(regimes), len(regimes))
-        data = []
-        for position, panel in enumerate(panels):
-            name, regime = sets[position // len(regimes)], regimes[position % len(regimes)]
-            study = numbers.studies[regime]
+        height = 2.3 * -(-len(places) // columns) + 0.8
+        figure = Figure(figsize=(3.4 * columns + 0.6, height), layout="constrained")
+        panels = drawing.grid(figure, len(places), columns)
+        for panel, (regime, name) in zip(panels, places, strict=True):
             panel.set_title(f"{regime}, {set_name(name)}", fontsize=9)
-            if name not in study.cases:
-                panel.set_axis_off()
-                continue
-            case = study.cases[name]
-            drawing.draw_mark(
-                panel, mean_of(case, Calibration.ORIGINAL, measure), FLOOR, horizontal=True
-            )
-            drawing.draw_mark(
-                panel, mean_of(case, Calibration.SECOND, measure), CEILING, horizontal=True
-            )
-            for form in FORMS:
-                points = []
-                for cell in numbers.cells:
-                    mean = numbers.mean_of_best(cell, form, measure)
-                    if (cell.regime, cell.set) != (regime, name) or mean is None:
-                        continue
-                    cost = mean_of(case, numbers.best(cell, form), "rge").value
-                    points.append((cost, mean.value))
-                    data.append(
-                        {
-                            "regime": regime,
-                            "set": name,
-                            "budget": cell.budget,
-                            "form": form,
-                            "method": numbers.best(cell, form),
-                            "rge": cost,
-                            measure: mean.value,
-                            "half_width": mean.half_width,
-                        }
-                    )
-                if points:
-                    costs, means = zip(*sorted(points), strict=True)
-                    panel.plot(costs, means, marker="o", ms=3.5, lw=1.2, color=COLORS[form])
-            draw_front(
-                panel,
-                [row for row in data if (row["regime"], row["set"]) == (regime, name)],
-                measure,
-            )
-            panel.set_xscale("log")
-            panel.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5], ["2", "5", "10", "20", "50"])
-            panel.minorticks_off()
-            panel.grid(axis="y")
-        for panel in panels[-len(regimes) :]:
+            here = [row for row in rows if (row["regime"], row["set"]) == (regime, name)]
+            draw_panel(panel, numbers.studies[regime].cases[name], here, measure)
+        for panel in panels[-columns:]:
             panel.set_xlabel("cost, % of retraining's gradients")
-        for panel in panels[:: len(regimes)]:
+        for panel in panels[::columns]:
             panel.set_ylabel(TITLES[measure])
         handles = [
             Line2D([], [], color=COLORS[form], marker="o", ms=3.5, label=drawing.label(title))
             for form, title in FORMS.items()
         ]
         handles += [
-            Line2D(
-                [], [], ls="", marker="o", ms=9, mfc="none", mec=drawing.INK, label="Pareto front"
-            ),
+            Line2D([], [], ls="", label="Pareto front", **RING),
             drawing.mark_handle("original", FLOOR),
             drawing.mark_handle("second oracle", CEILING),
         ]
@@ -163,8 +119,44 @@ def draw_fronts(numbers, measure):
             f"{TITLES[measure]} against cost",
             f"{TITLES[measure]} of the best algorithm of each form, means over the seeds; rings "
             "are those that no other is both cheaper and better than.",
-            drawing.render(figure, data),
+            drawing.render(figure, rows),
         )
+
+
+def front_rows(numbers, measure):
+    """Returns cost and measure of every form's best method in every cell."""
+    rows = []
+    for cell in numbers.cells:
+        for form in FORMS:
+            mean = numbers.mean_of_best(cell, form, measure)
+            if mean is None:
+                continue
+            method = numbers.best(cell, form)
+            rows.append(
+                {
+                    **cell._asdict(),
+                    "form": form,
+                    "method": method,
+                    "rge": mean_of(numbers.case(cell), method, "rge").value,
+                    measure: mean.value,
+                    "half_width": mean.half_width,
+                }
+            )
+    return rows
+
+
+def draw_panel(panel, case, rows, measure):
+    """Draws the forms of one forget set in one regime, from the cheapest on."""
+    for mark, look in ((Calibration.ORIGINAL, FLOOR), (Calibration.SECOND, CEILING)):
+        drawing.draw_mark(panel, mean_of(case, mark, measure), look, horizontal=True)
+    for form in FORMS:
+        points = sorted((row["rge"], row[measure]) for row in rows if row["form"] == form)
+        panel.plot(*np.transpose(points), marker="o", ms=3.5, lw=1.2, color=COLORS[form])
+    draw_front(panel, rows, measure)
+    panel.set_xscale("log")
+    panel.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5], ["2", "5", "10", "20", "50"])
+    panel.minorticks_off()
+    panel.grid(axis="y")
 
 
 def draw_front(panel, rows, measure):
@@ -173,4 +165,4 @@ def draw_front(panel, rows, measure):
     for row in sorted(rows, key=lambda row: (row["rge"], -row[measure])):
         if row[measure] > highest:
             highest = row[measure]
-            panel.plot(row["rge"], row[measure], "o", ms=9, mfc="none", mec=drawing.INK, mew=0.9)
+            panel.plot(row["rge"], row[measure], **RING)

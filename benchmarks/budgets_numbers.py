@@ -26,6 +26,14 @@ CONTRASTS = {
     "RUM − RUM^F": ("rum", "rum_f"),
 }
 """The forms that are held against each other."""
+FINDINGS = {
+    "RUM^F − vanilla": ("RUM^F is ahead of vanilla", 1),
+    "RUM^F − shuffle": ("RUM^F is ahead of shuffle", 1),
+    "shuffle − vanilla": ("Shuffle is behind vanilla", -1),
+    "RUM − vanilla": ("RUM is ahead of vanilla", 1),
+    "RUM − RUM^F": ("RUM is ahead of RUM^F", 1),
+}
+"""What the paper finds, and the sign that the difference then has."""
 SIGNIFICANCE = 0.05
 
 
@@ -226,3 +234,20 @@ def set_name(name):
     """Returns what a set is called in words."""
     kind, size = name.split("_")
     return f"{size} % {'of all levels' if kind == 'mixed' else 'of the most memorized'}"
+
+
+def verdict(found, sign):
+    """Says whether a difference is of the sign that a finding says."""
+    if not found.is_shown:
+        return "cannot be told"
+    return "holds" if np.sign(found.effect.value) == sign else "does not hold"
+
+
+def tally(cells, contrast, regime):
+    """Counts the cells of a regime where a difference is positive, negative, and all."""
+    found = [
+        one for (name, cell), one in cells.items() if (name, cell.regime) == (contrast, regime)
+    ]
+    ahead = sum(one.is_shown and one.effect.value > 0 for one in found)
+    behind = sum(one.is_shown and one.effect.value < 0 for one in found)
+    return ahead, behind, len(found)

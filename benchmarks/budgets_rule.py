@@ -120,3 +120,8 @@ def methods_by_rule(case, rules) -> list:
 def budget_of(method) -> int:
     """Returns the budget in a method's name, in percent."""
     return int(method.name.rsplit("_", 1)[1])
+
+
+def name_of(algorithm: str) -> str:
+    """Returns what an algorithm is called in words."""
+    return "nothing" if algorithm == "original" else algorithm

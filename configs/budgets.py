@@ -48,6 +48,10 @@ ONCE = {"salun": 1, "scrub": 1}
 """Gradients of an example of S besides: of SalUn's mask, and SCRUB's max epoch."""
 LEAST = 2
 """Epochs of a step: SCRUB descends in at least one more than it ascends in."""
+LEAST_SHARE = 0.01
+"""Of R, below which an algorithm does not fit a budget, as S alone takes it."""
+FORMS = {"vanilla": (vanilla, ()), "shuffle": (shuffle, SHUFFLED), "rum_f": (rum_f, LEVELS)}
+"""How methods are written, and the parts of those that have any."""
 
 
 def get_config(name="fashion_mnist_mini,interpolating"):
@@ -61,19 +65,25 @@ def get_config(name="fashion_mnist_mini,interpolating"):
     config["training"]["epochs"] *= chosen["longer"]
     config["data"]["label_noise"] = chosen.get("label_noise", 0.0)
 
-    # Forget sets of several sizes, mixed or of the most memorized examples alone.
+    # Some algorithms do not fit a small budget where S is large.
     epochs, count = config["training"]["epochs"], EXAMPLES[named]
+    batch_size = config["training"]["batch_size"]
+    fitting = {
+        budget: [name for name in SPACES if fits(name, budget * epochs, count, batch_size)]
+        for budget in BUDGETS
+    }
+
+    # Forget sets of several sizes, mixed or of the most memorized examples alone.
     config["cases"] = {}
     for size in SIZES:
         forgotten = round(size * count)
+        retained = count - forgotten
+        methods = methods_of(fitting, epochs, forgotten / retained, batch_size / retained)
         sets = {
             "mixed": {"by": "memorization", "size": forgotten // 3},
             "high": {"by": "memorization", "size": forgotten, "levels": ("high",)},
         }
         for kind, forget in sets.items():
-            retained = count - forgotten
-            batch = config["training"]["batch_size"] / retained
-            methods = methods_of(epochs, forgotten / retained, batch)
             config["cases"][f"{kind}_{100 * size:.0f}"] = {"forget": forget, "methods": methods}
 
     # As many settings of every method, each part with numbers of its own; RUM is made of what RUM^F
@@ -83,14 +93,14 @@ def get_config(name="fashion_mnist_mini,interpolating"):
         "settings": SETTINGS,
         "adopt": True,
         "grids": {
-            f"{each}_{form}_{label(budget)}": dict.fromkeys(parts, space) if parts else space
-            for each, space in SPACES.items()
-            for form, parts in {"vanilla": (), "shuffle": SHUFFLED, "rum_f": LEVELS}.items()
+            f"{each}_{form}_{label(budget)}": dict.fromkeys(parts, SPACES[each]) or SPACES[each]
             for budget in BUDGETS
+            for each in fitting[budget]
+            for form, (_, parts) in FORMS.items()
         },
         "select": {
             f"rum_{label(budget)}": {
-                "candidates": [f"{each}_rum_f_{label(budget)}" for each in SPACES],
+                "candidates": [f"{each}_rum_f_{label(budget)}" for each in fitting[budget]],
                 "orders": "configured",
                 "budget": SETTINGS,
             }
@@ -100,19 +110,25 @@ def get_config(name="fashion_mnist_mini,interpolating"):
     return ConfigDict(config)
 
 
-def methods_of(epochs, forget, batch):
+def fits(name, epochs, count, batch_size):
+    """Whether an algorithm has something left for R in every form, for S of all sizes."""
+    return all(
+        plan(name, epochs, size / (1 - size), batch_size / (count * (1 - size)), steps)[1]
+        >= LEAST_SHARE
+        for size in SIZES
+        for steps in (1, 3)
+    )
+
+
+def methods_of(fitting, epochs, forget, batch):
     """All methods for a recipe of so many epochs, S and batches of such shares of R."""
     methods = {}
     for budget in BUDGETS:
         shares = []
-        for name, space in SPACES.items():
-            for form, written, steps in (
-                ("vanilla", vanilla, 1),
-                ("shuffle", shuffle, 3),
-                ("rum_f", rum_f, 3),
-            ):
-                passes, share = plan(name, budget * epochs, forget, batch, steps)
-                options = {"algorithm": name, **first(space), "epochs": passes}
+        for name in fitting[budget]:
+            for form, (written, parts) in FORMS.items():
+                passes, share = plan(name, budget * epochs, forget, batch, len(parts) or 1)
+                options = {"algorithm": name, **first(SPACES[name]), "epochs": passes}
                 if name == "scrub":
                     options["max_epochs"] = 1
                 method = within(written(options), budget=budget, retain_share=share)
