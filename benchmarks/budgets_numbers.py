@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rumjax.lab.report.studies import Study
-from rumjax.lab.report.studies.base import by_seed
-from rumjax.lab.report.tables import Calibration
+from rumjax.lab.report.studies import Case, Study
+from rumjax.lab.report.studies.base import summary_of
+from rumjax.lab.report.tables import Calibration, has_diverged
 from rumjax.metrics import Interval, holm, mean_interval, paired_p_value
 
 FORMS = {"vanilla": "vanilla", "shuffle": "shuffle", "rum_f": "RUM^F", "rum": "RUM"}
@@ -85,7 +85,7 @@ class Numbers(NamedTuple):
         names = {name for scores in self.tuned.values() for name in scores}
         return sorted({int(name.rsplit("_", 1)[1]) for name in names})
 
-    def case(self, cell: Cell):
+    def case(self, cell: Cell) -> Case:
         """Returns the case of a cell."""
         return self.studies[cell.regime].cases[cell.set]
 
@@ -112,7 +112,7 @@ class Numbers(NamedTuple):
     def of_best(self, cell: Cell, form: str, measure: str = "tow") -> np.ndarray:
         """Returns a measure of a form's best method, by seed; empty where there is none."""
         method = self.best(cell, form)
-        return np.empty(0) if method is None else by_seed(self.case(cell), method, measure)
+        return np.empty(0) if method is None else of_seeds(self.case(cell), method, measure)
 
     def mean_of_best(self, cell: Cell, form: str, measure: str = "tow") -> Interval | None:
         """Returns the mean of a measure of a form's best method; None where there is none."""
@@ -120,24 +120,16 @@ class Numbers(NamedTuple):
         return mean_interval(values) if values.size else None
 
     def of_all(self, cell: Cell, form: str, measure: str = "tow") -> np.ndarray:
-        """Returns a measure by seed, its mean over the algorithms; those that diverged count 0.
-
-        So does tuning count them.
-        """
-        values = [
-            by_seed(self.case(cell), method, measure)
+        """Returns a measure by seed, its mean over the algorithms."""
+        return averaged(
+            of_seeds(self.case(cell), method, measure)
             for method in self.methods(cell, form).values()
-        ]
-        whole = [of_seeds for of_seeds in values if of_seeds.size]
-        if not whole:
-            return np.empty(0)
-        zeros = [np.zeros_like(whole[0])] * (len(values) - len(whole))
-        return np.mean([*whole, *zeros], axis=0)
+        )
 
     def of_algorithm(self, cell: Cell, form: str, algorithm: str, measure: str = "tow"):
         """Returns a measure of one algorithm in a form, by seed; empty where there is none."""
         method = self.methods(cell, form).get(algorithm)
-        return np.empty(0) if method is None else by_seed(self.case(cell), method, measure)
+        return np.empty(0) if method is None else of_seeds(self.case(cell), method, measure)
 
     def accuracy(self, regime: str, line: Calibration, measure: str, name: str = "high_5"):
         """Returns a mean accuracy of original models or oracles."""
@@ -212,6 +204,13 @@ def by_algorithm(numbers: Numbers, measure: str = "tow") -> dict[tuple[str, str,
                     for cell in cells
                 )
     return contrasts(differences)
+
+
+def of_seeds(case: Case, method: str, measure: str) -> np.ndarray:
+    """Returns a measure by seed; a model that diverged counts 0, as it does in tuning."""
+    summary = summary_of(case, method)
+    rows = () if summary is None else sorted(summary.rows, key=lambda row: row["seed"])
+    return np.array([0.0 if has_diverged(row) else row[measure] for row in rows])
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:

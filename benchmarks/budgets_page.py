@@ -89,8 +89,8 @@ def write(out, numbers, rules, choices, runs, *, machine):
         "Training": training_facts(runs),
         "Settings": f"{run.config.tuning.settings} of each method were tried in each cell, on seed "
         f"{', '.join(map(str, run.config.tuning.seeds))}, which is not reported; RUM chose for its "
-        "parts among what RUM^F of the five algorithms was tuned to, and doing nothing, in as many "
-        "trials",
+        "parts among what RUM^F of the five algorithms was tuned to, and doing nothing, in "
+        f"{run.config.tuning.selection(f'rum_{numbers.budgets[0]}').budget} trials",
         "Machine": f"{machine}; Python {platform.python_version()}, jax {jax.__version__}",
     }
     with WorkDirectory(str(out), lock=False) as work:

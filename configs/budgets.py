@@ -33,6 +33,8 @@ EXAMPLES = {"fashion_mnist_mini": 6_000, "fashion_mnist": 54_000, "cifar10": 45_
 """In D."""
 SETTINGS = 8
 """Settings that are tried of each method."""
+CHOICES = 16
+"""Choices of RUM that are tried: the best RUM^F, and each algorithm or nothing for each part."""
 SPACES = {
     "finetune": {"learning_rate": ("log", 0.02, 0.3)},
     "l1_sparse": {"learning_rate": ("log", 0.02, 0.3), "penalty": ("log", 1e-6, 1e-4)},
@@ -102,7 +104,7 @@ def get_config(name="fashion_mnist_mini,interpolating"):
             f"rum_{label(budget)}": {
                 "candidates": [f"{each}_rum_f_{label(budget)}" for each in fitting[budget]],
                 "orders": "configured",
-                "budget": SETTINGS,
+                "budget": CHOICES,
             }
             for budget in BUDGETS
         },

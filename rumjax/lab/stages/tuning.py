@@ -223,10 +223,12 @@ def search(
             best[method.name] = best_setting(context, method, grid, advance)
     tuned = {method.name: method for method in context.case.methods}
     tuned |= {name: method for name, (method, _) in best.items()}
+    scores = {name: score for name, (_, score) in best.items()}
     for method in methods:
         if selection := tuning.selection(method.name):
+            first = max(selection.candidates, key=lambda name: scores.get(name, -math.inf))
             best[method.name] = best_selection(
-                context, tuned[method.name], tuned, selection, advance
+                context, tuned[method.name], tuned, first, selection, advance
             )
     return best
 
@@ -250,21 +252,32 @@ def best_selection(
     context: CaseContext,
     method: Method,
     tuned: Mapping[str, Method],
+    first: str,
     selection: Selection,
     advance: progress.Advance,
 ) -> Tuned:
     """Finds the unlearners by part, and the order, with which a RUM scores highest.
 
     Candidates for a part are the unlearners that tuned methods have there, or on all of S if they
-    have no parts, and doing nothing. The search starts from the first candidate everywhere, in the
-    configured order.
+    have no parts, and doing nothing.
+
+    Args:
+      context: of a case.
+      method: whose unlearners are selected.
+      tuned: all methods, as tuning left them.
+      first: the candidate that the search starts from everywhere, in the configured order.
+      selection: what may be selected, and how it is searched.
+      advance: is told of every choice that is tried.
     """
+
     # Candidates are known by their fingerprints, and equal ones are one.
+    def unlearner(name: str, part: str) -> Mapping[str, Any]:
+        options: Mapping[str, Any] = taken_over(method, tuned[name].options)["select"][part]
+        return options
+
     pools = []
     for part in method.parts:
-        pool = [
-            taken_over(method, tuned[name].options)["select"][part] for name in selection.candidates
-        ]
+        pool = [unlearner(name, part) for name in selection.candidates]
         pool.append({"algorithm": "original"})
         pools.append({fingerprint(options): options for options in pool})
     by_name = {name: options for pool in pools for name, options in pool.items()}
@@ -295,7 +308,8 @@ def best_selection(
     else:
         orders = list(itertools.permutations(method.parts))
     values: list[list[Any]] = [list(pool) for pool in pools]
-    start = (*(names[0] for names in values), tuple(method.order))
+    firsts = [fingerprint(unlearner(first, part)) for part in method.parts]
+    start = (*firsts, tuple(method.order))
     find = SEARCHES[selection.search]
     best, highest = find(start, [*values, orders], evaluate, selection.budget)
     return Tuned(method_of(best) if math.isfinite(highest) else method, highest)
