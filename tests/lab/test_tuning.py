@@ -205,10 +205,17 @@ def test_an_attack_judges_the_models_of_all_seeds_together(place, tmp_path):
 
 
 def test_where_all_settings_diverge_a_method_keeps_its_own(place, tmp_path):
-    methods = {"wild": vanilla(FINETUNE), "fine": vanilla(FINETUNE)}
-    grids = {"wild": {"learning_rate": (1e30, 1e35)}, "fine": {"learning_rate": (1e30, 0.1)}}
+    methods = {
+        "wild": vanilla(FINETUNE),
+        "fine": vanilla(FINETUNE),
+        "chosen": rum(dict.fromkeys(("low", "medium", "high"), FINETUNE)),
+    }
+    searched = {
+        "grids": {"wild": {"learning_rate": (1e30, 1e35)}, "fine": {"learning_rate": (1e30, 0.1)}},
+        "select": {"chosen": {"candidates": ("wild", "fine"), "budget": 1}},
+    }
     built = experiment.build(
-        config(place, methods, adopt=True, criterion="validation", grids=grids, seeds=(7,))
+        config(place, methods, adopt=True, criterion="validation", seeds=(7,), **searched)
     )
     shown = io.StringIO()
     with WorkDirectory(tmp_path / "run") as work:
@@ -223,6 +230,9 @@ def test_where_all_settings_diverge_a_method_keeps_its_own(place, tmp_path):
     assert scores["tiny", "wild"] is None
     assert best["tiny"]["wild"] == built.methods[1].options
     assert best["tiny"]["fine"]["select"]["all"]["learning_rate"] == 0.1
+    # A search for RUM starts from the candidate that scored highest.
+    chosen = best["tiny"]["chosen"]["select"].values()
+    assert [part["learning_rate"] for part in chosen] == [0.1] * 3
     assert "wild" not in pasted
     assert "fine" in pasted
 
