@@ -1,4 +1,4 @@
-"""Arrays from files of NumPy: whoever wrote an .npz or .npy, it is read whole or refused."""
+"""Files that are whole or refused: arrays of NumPy's are read so, and any content written so."""
 
 import contextlib
 import os
@@ -156,3 +156,29 @@ def _check_members(file: IO[bytes], archive: Any) -> None:
     declared = int.from_bytes(file.read(2), "little")
     if declared not in (len(archive.files), 0xFFFF):
         raise ValueError("arrays are missing")
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file whole or not at all, even if the process is killed.
+
+    Args:
+      path: of the file, which is replaced if it is there.
+      content: all of it.
+
+    Raises:
+      OSError: it cannot be written.
+
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_whole(f"{folder}/mine.bin", b"all")
+      ...     [file.name for file in pathlib.Path(folder).iterdir()]
+      ['mine.bin']
+    """
+    target = pathlib.Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -42,7 +42,7 @@ LIBRARY = {
     "evidence": "errors metrics audits",
     "ensemble": "errors types platforms rows models checks training unlearn.base unlearn.steps",
     "relearn": "errors types checks models descent unlearn ensemble",
-    "benchmarks": "errors types data models metrics unlearn refine forget_sets scores",
+    "benchmarks": "errors archives types data models metrics unlearn refine forget_sets scores",
     "sisa": "errors archives types checks models descent training unlearn.steps ensemble",
     "": "errors types mesh data models metrics unlearn refine forget_sets scores benchmarks",
 }

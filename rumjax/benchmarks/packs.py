@@ -16,6 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from rumjax import data, models
+from rumjax.archives import write_whole
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.forget_sets import ForgetSet
 from rumjax.models import Model
@@ -165,7 +166,7 @@ def save(
         "data_sha256": fingerprint(splits),
         "parts": list(parts),
     }
-    safetensors.numpy.save_file(arrays, path, metadata={"pack": json.dumps(written)})
+    write_whole(path, safetensors.numpy.save(arrays, metadata={"pack": json.dumps(written)}))
 
 
 def fingerprint(splits: Splits) -> str:

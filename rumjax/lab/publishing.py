@@ -19,6 +19,10 @@ from rumjax.lab.stages import scores as scores_stage
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Scores
 
+PACKED = ("data", "model", "training", "attack")
+"""The sections of a configuration that a pack holds."""
+MEASURES = ("tow", "tow_mia", "mia_gap", "forget_accuracy", "retain_accuracy", "test_accuracy")
+
 
 def publish_scores(
     run: Run, work: WorkDirectory, out: pathlib.Path, folder: str | None = None
@@ -94,11 +98,6 @@ def bank_accuracies(work: WorkDirectory, models: int) -> dict[str, float]:
         name: round(float(np.mean(accuracies)), 4)
         for name, accuracies in zip(names, (seen, unseen, test), strict=True)
     }
-
-
-PACKED = ("data", "model", "training", "attack")
-"""The sections of a configuration that a pack holds."""
-MEASURES = ("tow", "tow_mia", "mia_gap", "forget_accuracy", "retain_accuracy", "test_accuracy")
 
 
 def publish_pack(run: Run, work: WorkDirectory, out: pathlib.Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Memorization scores from files, yours or those that come with rumjax. NumPy on the host."""
 
 import importlib.resources
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rumjax.archives import SINGLE, open_arrays
+from rumjax.archives import SINGLE, open_arrays, write_whole
 from rumjax.data.origins import HASH, NAME, ROW, Register, as_examples, hashed_images
 from rumjax.errors import InvalidInputError, check_choice
 from rumjax.listings import CLASS, COLUMNS
@@ -327,9 +328,9 @@ def publish(
             raise InvalidInputError(
                 f"scores to publish: wanted {name} of {len(images)} images, got {list(array.shape)}"
             )
-    # Opened here, since NumPy would add an ending to the name.
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays, about=np.array(json.dumps(dict(about))))
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays, about=np.array(json.dumps(dict(about))))
+    write_whole(path, file.getvalue())
 
 
 def places(wanted: np.ndarray, others: np.ndarray) -> np.ndarray:
