@@ -13,6 +13,7 @@ import dataclasses
 import os
 import pathlib
 
+import budgets_attack
 import jax
 from budgets_numbers import Numbers
 from budgets_rule import choices_of, methods_by_rule, rules_of
@@ -77,6 +78,7 @@ def main():
     parser.add_argument("--setting", default="fashion_mnist_mini", help="one of difficulty.py's")
     parser.add_argument("--regimes", nargs="+", default=REGIMES, choices=REGIMES)
     parser.add_argument("--all", action="store_true", help="all forget sets in every regime")
+    parser.add_argument("--models", type=int, default=16, help="that are attacked of each method")
     parser.add_argument("--page", action="store_true", help="only write the page of what is there")
     parser.add_argument("--cpu_devices", type=int, default=os.cpu_count(), help="models at a time")
     parser.add_argument("overrides", nargs="*", help="of the configuration: --config.seeds=2")
@@ -98,6 +100,15 @@ def main():
         if not arguments.page:
             with WorkDirectory(str(arguments.workdir / regime)) as work:
                 pipeline.run_experiment(run, work, console=console, figures=False)
+
+    # Another criterion in one cell of the first regime.
+    regime = arguments.regimes[0]
+    attacked = {}
+    if arguments.models and not arguments.page:
+        written = configuration(f"budgets.py:{arguments.setting},{regime}", overrides)
+        attacked = budgets_attack.search(
+            written, str(arguments.workdir / regime), console, arguments.models
+        )
 
     # The rule of the first regime, in all of them.
     rules, found, tuned, choices = None, {}, {}, {}
@@ -125,6 +136,7 @@ def main():
         Numbers(found, tuned),
         rules,
         choices,
+        attacked,
         runs,
         machine=f"{os.cpu_count()} cores, {jax.devices()[0].device_kind}",
     )

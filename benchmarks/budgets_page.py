@@ -6,6 +6,7 @@ All sentences are made from the numbers; what is true of one run need not be of 
 import platform
 from collections import Counter
 
+import budgets_attack
 import jax
 from budgets_figures import draw_fronts, draw_map
 from budgets_numbers import (
@@ -40,7 +41,7 @@ from rumjax.lab.workdir import WorkDirectory
 from rumjax.refine import LEVELS
 
 
-def write(out, numbers, rules, choices, runs, *, machine):
+def write(out, numbers, rules, choices, attacked, runs, *, machine):
     """Writes the page, its tables and its figures."""
     best, every = numbers.of_best, numbers.of_all
     cells = by_cell(numbers, best)
@@ -62,6 +63,7 @@ def write(out, numbers, rules, choices, runs, *, machine):
         *say_sets(numbers, sets),
         *say_choices(choices),
         *say_rule(rules, choices, ruled),
+        *budgets_attack.say(attacked, next(iter(runs))),
     ]
     page = Page(
         "When does refinement pay?",
@@ -76,6 +78,7 @@ def write(out, numbers, rules, choices, runs, *, machine):
             algorithms_table(numbers),
             choices_table(choices),
             costs_table(numbers),
+            *([budgets_attack.table(attacked)] if attacked else []),
         ],
         [
             draw_map(numbers, cells),

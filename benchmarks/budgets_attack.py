@@ -1,0 +1,144 @@
+"""Does it change who wins if settings are chosen by an attack rather than by ToW?
+
+In one cell of `budgets.py` the search is run again with `tuning.criterion = "ulira"`, on as many
+settings. Then U-LiRA attacks models of either search, and the two rankings of methods are compared.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from algorithms import ORACLES, all_margins, attack
+
+from rumjax.lab import experiment, jobs, pipeline
+from rumjax.lab.context import context_of
+from rumjax.lab.report import wording
+from rumjax.lab.report.exports import Table
+from rumjax.lab.report.reported import case_of
+from rumjax.lab.report.tables import Results, collect
+from rumjax.lab.stages import originals, tuning
+from rumjax.lab.workdir import WorkDirectory
+from rumjax.metrics import Interval, mean_interval, rank_correlation
+
+SET, BUDGET = "mixed_5", 20
+"""The cell: its forget set, and its budget in percent."""
+SEEDS = tuple(range(100, 108))
+"""On which the attack judges settings; it needs eight of them."""
+TITLES = {"oracle": "tuned by ToW", "ulira": "tuned by U-LiRA"}
+
+
+class Searched(NamedTuple):
+    """The methods of the cell, with the settings that one criterion finds best."""
+
+    results: Results
+    leaks: dict[str, Interval | None]
+    """U-LiRA's accuracy by method, None where most models diverged"""
+
+    def names(self) -> list[str]:
+        """Returns the methods that do something."""
+        return [one.line.name for one in self.results.methods]
+
+    def tow(self, name: str) -> Interval:
+        """Returns the mean ToW of a method; a model that diverged counts 0."""
+        rows = self.results.summary(name).rows
+        return mean_interval(np.array([row.get("tow", 0.0) for row in rows]))
+
+
+def search(written, folder, console, models):
+    """Runs the search by the attack, and attacks what it and that by ToW have found.
+
+    Args:
+      written: the configuration of a regime, all of whose runs are done.
+      folder: its directory.
+      console: where progress is shown.
+      models: how many of each method are attacked.
+
+    Returns:
+      What was found, by criterion.
+    """
+    found = {}
+    for criterion in TITLES:
+        run, larger = (
+            experiment.build(of_cell({**written, "seeds": seeds}, criterion))
+            for seeds in (written["seeds"], models)
+        )
+        with WorkDirectory(folder) as work:
+            pipeline.run_experiment(run, work, console=console, figures=False)
+        with WorkDirectory(folder) as work:
+            context = context_of(larger, work, console)
+            jobs.make(originals.batch(context))
+            (case,) = map(tuning.adopted, context.cases)
+            margins = all_margins(case)
+            oracles = margins.pop(ORACLES)
+            leaks = {name: attack(one, oracles) for name, one in margins.items()}
+            results, _ = collect(case.place, case_of(run, case.case))
+            found[criterion] = Searched(results, leaks)
+    return found
+
+
+def of_cell(written, criterion):
+    """Returns the configuration of the cell alone, with a search by some criterion.
+
+    The forget sets of the same directory that it does not have are left alone.
+    """
+    case, ending = written["cases"][SET], f"_{BUDGET}"
+    methods = {name: one for name, one in case["methods"].items() if name.endswith(ending)}
+    tuned = dict(written["tuning"])
+    for key in ("grids", "select"):
+        tuned[key] = {name: one for name, one in tuned[key].items() if name in methods}
+    name = SET
+    if criterion == "ulira":
+        tuned |= {"criterion": criterion, "seeds": SEEDS}
+        name = f"{SET}_{criterion}"
+    return {**written, "cases": {name: {**case, "methods": methods}}, "tuning": tuned}
+
+
+# What the page says of it
+
+
+def say(found, regime):
+    """Says which methods lead by which measure, and how far the rankings agree."""
+    for criterion, searched in found.items():
+        names = [name for name in searched.names() if searched.leaks[name] is not None]
+        tows = {name: searched.tow(name).value for name in names}
+        leaks = {name: searched.leaks[name].value for name in names}
+        best, safest = max(tows, key=tows.get), min(leaks, key=leaks.get)
+        agreement = rank_correlation(
+            np.array([tows[name] for name in names]),
+            -np.array([leaks[name] for name in names]),
+            kind="kendall",
+        )
+        place = 1 + sorted(leaks, key=leaks.get).index(best)
+        yield (
+            f"Attacked in the {regime} regime ({SET}, {BUDGET} %), {TITLES[criterion]}: "
+            f"{best} has the best ToW ({wording.interval(searched.tow(best))}), and is number "
+            f"{place} of {len(names)} by U-LiRA ({leaks[best]:.3f}); {safest} is the least told "
+            f"({leaks[safest]:.3f}, ToW {wording.interval(searched.tow(safest))}). Kendall's τ of "
+            f"both rankings is {wording.interval(agreement, bounds=True)}."
+        )
+
+
+def table(found):
+    """Shows every method with the settings of both searches."""
+    names = found["oracle"].names()
+    rows = [
+        (
+            name,
+            *(
+                value
+                for searched in found.values()
+                for value in (searched.tow(name), searched.leaks[name])
+            ),
+        )
+        for name in sorted(names, key=lambda name: -found["oracle"].tow(name).value)
+    ]
+    measures = ("ToW", "U-LiRA")
+    titles = [f"{measure}, {title}" for title in TITLES.values() for measure in measures]
+    return Table(
+        "attacked",
+        "Settings chosen by ToW, and by an attack",
+        ("Method", *titles),
+        rows,
+        "U-LiRA is the accuracy of telling models that forgot from oracles, of single images of S; "
+        ".5 is chance, and its intervals are a bootstrap's.",
+        bounded=frozenset(title for title in titles if title.startswith("U-LiRA")),
+    )
