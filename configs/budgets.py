@@ -8,8 +8,8 @@ D, of all levels of memorization or of the highest alone.
     python -m rumjax.launch --config=budgets.py:fashion_mnist_mini,interpolating
 
 After the colon come a setting of difficulty.py and a regime: "underfit" trains as that setting
-does, "interpolating" twice as long, until the network fits D, and "noisy" three times as long, with
-a tenth of the labels replaced.
+does, "interpolating" (the default) twice as long, until the network fits D, and "noisy" three times
+as long, with a tenth of the labels replaced.
 """
 
 import math
@@ -56,13 +56,13 @@ FORMS = {"vanilla": (vanilla, ()), "shuffle": (shuffle, SHUFFLED), "rum_f": (rum
 """How methods are written, and the parts of those that have any."""
 
 
-def get_config(name="fashion_mnist_mini,interpolating"):
+def get_config(name="fashion_mnist_mini"):
     named, _, regime = name.partition(",")
     config = setting(named)
     chosen = REGIMES[check_choice("regime", regime or "interpolating", REGIMES)]
     for other in ("size", "spaces", "entanglement", "forget", "methods"):
         config.pop(other, None)
-    config["name"] = f"budgets_{named}_{regime or 'interpolating'}"
+    config["name"] = f"{named}_budgets" + (f"_{regime}" if regime in REGIMES else "")
     config["seeds"] = 8
     config["training"]["epochs"] *= chosen["longer"]
     config["data"]["label_noise"] = chosen.get("label_noise", 0.0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-MOST_LISTED = 10
+MOST_LISTED = 16
 """Names that a message lists, at most."""
 LONGEST = 100
 """Characters of a value that a message shows, at most."""
@@ -49,7 +49,7 @@ def check_choice(what: str, name: str, choices: Collection[str]) -> str:
     """Returns `name` if it is one of `choices`.
 
     Raises:
-      InvalidInputError: it is not; suggests the nearest choice, and lists them all, or the ten
+      InvalidInputError: it is not; suggests the nearest choice, and lists them all, or the 16
         nearest of more.
 
     Examples:

@@ -81,7 +81,7 @@ def shrunk(config):
     def fewer(section, size):
         return {**section, "forget": {**section["forget"], "size": size}}
 
-    kind = config.get("study", {}).get("kind", config["name"].split("_")[0])
+    kind = config.get("study", {}).get("kind", config["name"].split("_")[-1])
     if kind == "budgets":  # the methods of one case within one budget, of one algorithm
         cases = {name: {"forget": case["forget"]} for name, case in config["cases"].items()}
         methods = {

@@ -281,6 +281,7 @@ def check_budgets(
     if method.name in tuning.like:
         return
     if grid := tuning.grid(method.name, method.algorithm):
+        check_grid_of(method, grid)
         allows = within_budget(run, case, method, steps_of, retain)
         drawn = settings(grid, method.order, draw=tuning.settings, allows=allows)
         if next(drawn, None) is None:
@@ -317,8 +318,7 @@ def check_tuning(run: Run) -> None:
             if not grid or method.name in tuning.like:
                 continue
             where = f"tuning.grids, for {method.name}"
-            check_grid(where, grid, method.order)
-            check_values(where, grid, method)
+            check_grid_of(method, grid)
             try:
                 for setting in settings(grid, method.order, draw=tuning.settings):
                     for part, unlearner in with_setting(run, method, setting).select.items():
@@ -336,6 +336,17 @@ def check_tuning(run: Run) -> None:
                 for candidate in selection.candidates:
                     check_choice(f"candidate in tuning.select.{name}", candidate, methods)
                 check_budget(f"tuning.select.{name}", selection, methods[name].parts)
+
+
+def check_grid_of(method: Method, grid: Mapping[str, Any]) -> None:
+    """Checks that a grid holds values that a method's unlearners take.
+
+    Raises:
+      InvalidInputError: it does not.
+    """
+    where = f"tuning.grids, for {method.name}"
+    check_grid(where, grid, method.order)
+    check_values(where, grid, method)
 
 
 def check_values(where: str, grid: Mapping[str, Any], method: Method) -> None:

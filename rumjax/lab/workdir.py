@@ -109,7 +109,8 @@ class WorkDirectory:
                     f"{changes}. Choose another --workdir, or make it anew with "
                     f"--recompute={stage}"
                 )
-        self.write_json(files.STAGE_RECORD, recorded | current)
+        if recorded | current != recorded:
+            self.write_json(files.STAGE_RECORD, recorded | current)
 
     def forget(self, *patterns: str, stages: Sequence[str]) -> None:
         """Deletes files and checkpoints by pattern, and what is recorded of stages.
