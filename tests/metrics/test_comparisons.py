@@ -35,7 +35,7 @@ def test_it_is_closed_testing_by_bonferroni(p_values):
 
 def test_false_discoveries_are_as_rare_as_it_says():
     random = np.random.default_rng(0)
-    runs = 500
+    runs = 200
     wrong = sum(
         holm(np.array([paired_p_value(random.normal(size=5)) for _ in range(10)])).min() < 0.05
         for _ in range(runs)
