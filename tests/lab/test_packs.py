@@ -1,6 +1,7 @@
 """Packs of a run's models: written by a command, loaded by name or file, compared with."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,11 +16,17 @@ from tests.runs import table
 
 
 @pytest.fixture(scope="module")
-def written(place, finished, tmp_path_factory):
-    """The pack of the finished run."""
+def copied(finished, tmp_path_factory):
+    """A copy of the finished run, which other tests want untouched."""
+    return shutil.copytree(finished, tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def written(place, copied, tmp_path_factory):
+    """The pack of the run."""
     path = tmp_path_factory.mktemp("packs") / "tiny.safetensors"
     config = f"--config={place / 'tiny.py'}"
-    assert publish.main([config, f"--workdir={finished}", "--pack", str(path)]) == 0
+    assert publish.main([config, f"--workdir={copied}", "--pack", str(path)]) == 0
     return path
 
 
@@ -28,8 +35,8 @@ def pack(written):
     return benchmarks.load_file(written)
 
 
-def test_it_holds_what_the_run_has_made(pack, finished):
-    with WorkDirectory(finished) as work:
+def test_it_holds_what_the_run_has_made(pack, copied):
+    with WorkDirectory(copied) as work:
         sets = work.read_arrays("forget_sets.npz")
         scores = work.read_arrays("scores.npz")
         like = pack.originals[0]
@@ -48,7 +55,7 @@ def test_it_holds_what_the_run_has_made(pack, finished):
     np.testing.assert_array_equal(pack.forget_set.forget, sets["forget"])
     np.testing.assert_array_equal(pack.forget_set.retain, sets["retain"])
     np.testing.assert_array_equal(pack.memorization.values, scores["memorization"])
-    rows = table(finished / "results.csv")
+    rows = table(copied / "results.csv")
     assert {row["name"] for row in pack.rows} == {row["name"] for row in rows}
     for row in pack.rows:
         (same,) = (each for each in rows if each["name"] == row["name"])
