@@ -122,6 +122,7 @@ def work(folder, engine, models, devices, size):
     config["data"] = {"name": "npz", "data_dir": str(path)}
     config["training"]["epochs"] = 4
     config["bank"]["models"] = models
+    config["budget"] = None  # the methods are of a longer training
     run = experiment.build(config)
 
     # Every worker opens the data and compiles for the first models.
