@@ -5,6 +5,8 @@ either the algorithm that tuning found best in it, on a seed that is not reporte
 question is what a form does for an algorithm, the mean over the algorithms.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -60,7 +62,8 @@ class Contrast(NamedTuple):
         return self.p_value < SIGNIFICANCE
 
 
-class Numbers(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Numbers:
     """The results of all regimes."""
 
     studies: Mapping[str, Study]
@@ -68,7 +71,7 @@ class Numbers(NamedTuple):
     tuned: Mapping[tuple[str, str], Mapping[str, float]]
     """the score of each method's best setting, by regime and set"""
 
-    @property
+    @functools.cached_property
     def cells(self) -> list[Cell]:
         """All cells that have results, by regime, set and budget."""
         return [
@@ -79,7 +82,7 @@ class Numbers(NamedTuple):
             if self.methods(Cell(regime, name, budget), "vanilla")
         ]
 
-    @property
+    @functools.cached_property
     def budgets(self) -> list[int]:
         """In percent, ascending."""
         names = {name for scores in self.tuned.values() for name in scores}
@@ -135,15 +138,6 @@ class Numbers(NamedTuple):
         """Returns a mean accuracy of original models or oracles."""
         summary = self.studies[regime].cases[name].results.calibration(line)
         return None if summary is None else summary.measures[measure]
-
-    def seeds(self) -> int:
-        """Counts the reported seeds."""
-        return max(
-            len(summary.rows)
-            for study in self.studies.values()
-            for case in study.cases.values()
-            for summary in case.results.methods
-        )
 
 
 Values = Callable[[Cell, str], np.ndarray]

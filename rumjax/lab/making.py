@@ -126,6 +126,15 @@ def steps_of(
     return steps_on(method, forget, forget_set.retain, scores, context.labels, seed)
 
 
+def sample_steps(
+    context: CaseContext, method: Method, scores: Mapping[str, Scores], forget_set: ForgetSet
+) -> tuple[Step, ...]:
+    """Returns a method's steps as far as all seeds have them in common: unlearners, and sizes."""
+    zeros = Scores(np.zeros(context.size, np.float32))
+    known = {**scores, "rescored": zeros}
+    return steps_of(context, method, known, forget_set, context.run.seeds[0])
+
+
 def already_forgotten(context: CaseContext) -> np.ndarray:
     """Returns the forget set of the case that this one goes on from; empty where there is none."""
     earlier = None if context.before is None else read_forget_set(context.before.place)

@@ -73,7 +73,8 @@ def test_a_method_that_takes_more_is_refused_before_anything_is_trained(place, m
 
 
 def test_a_method_may_take_as_much_as_the_budget(place):
-    build(place, {"near": vanilla({**FINETUNE, "epochs": 2})})
+    built = build(place, {"near": vanilla({**FINETUNE, "epochs": 2})})
+    assert built.methods[1].epochs == 2
 
 
 @pytest.mark.parametrize("budget", [0, -1, np.nan, np.inf, "much", True])

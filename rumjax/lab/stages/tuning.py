@@ -5,7 +5,6 @@ Settings of one algorithm are models of one compiled program, however many there
 """
 
 import csv
-import functools
 import io
 import itertools
 import json
@@ -22,7 +21,7 @@ from rumjax.lab.config import Config
 from rumjax.lab.context import CaseContext
 from rumjax.lab.experiment import Case, Run
 from rumjax.lab.grids import Setting, fingerprint, settings
-from rumjax.lab.making import steps_of
+from rumjax.lab.making import sample_steps
 from rumjax.lab.methods import Method
 from rumjax.lab.report.tuning import options as varied_options
 from rumjax.lab.search import SEARCHES, Choice
@@ -31,7 +30,6 @@ from rumjax.lab.stages import forget_sets, oracles, originals, scores
 from rumjax.lab.suiting import budget_of, keeps_to_budget
 from rumjax.lab.trials import Trials, file_of
 from rumjax.lab.values import is_number
-from rumjax.types import Scores
 from rumjax.unlearn import Step
 
 
@@ -216,11 +214,11 @@ def search(
     context: CaseContext, methods: Sequence[Method], advance: progress.Advance
 ) -> dict[str, Tuned]:
     """Finds the best of every method that has a grid, or whose unlearners are selected."""
-    tuning = tuning_section(context)
+    tuning, sizes = tuning_section(context), sizes_of(context)
     best: dict[str, Tuned] = {}
     for method in methods:
         if grid := tuning.grid(method.name, method.algorithm):
-            best[method.name] = best_setting(context, method, grid, advance)
+            best[method.name] = best_setting(context, method, grid, sizes, advance)
     tuned = {method.name: method for method in context.case.methods}
     tuned |= {name: method for name, (method, _) in best.items()}
     scores = {name: score for name, (_, score) in best.items()}
@@ -228,18 +226,39 @@ def search(
         if selection := tuning.selection(method.name):
             first = max(selection.candidates, key=lambda name: scores.get(name, -math.inf))
             best[method.name] = best_selection(
-                context, tuned[method.name], tuned, first, selection, advance
+                context, tuned[method.name], tuned, first, selection, sizes, advance
             )
     return best
 
 
+class Sizes(NamedTuple):
+    """What decides how many gradients the methods of a case take."""
+
+    steps_of: Callable[[Method], Sequence[Step]]
+    """of a method, on the case's forget set"""
+    retain: int
+    """the size of R"""
+
+
+def sizes_of(context: CaseContext) -> Sizes:
+    """Reads scores and the forget set once, for all methods of a case."""
+    example_scores, forget_set = scores.read(context), forget_sets.read(context)
+
+    def steps_of(method: Method) -> Sequence[Step]:
+        return sample_steps(context, method, example_scores, forget_set)
+
+    return Sizes(steps_of, len(forget_set.retain))
+
+
 def best_setting(
-    context: CaseContext, method: Method, grid: Mapping[str, Any], advance: progress.Advance
+    context: CaseContext,
+    method: Method,
+    grid: Mapping[str, Any],
+    sizes: Sizes,
+    advance: progress.Advance,
 ) -> Tuned:
     """Finds the setting of a grid that scores highest, the first of equals."""
-    steps = functools.partial(steps_for_tuning, context)
-    retain = len(forget_sets.read(context).retain)
-    allows = within_budget(context.run, context.case, method, steps, retain)
+    allows = within_budget(context.run, context.case, method, *sizes)
     drawn = settings(grid, method.order, draw=tuning_section(context).settings, allows=allows)
     methods = [with_setting(context.run, method, setting) for setting in drawn]
     by_setting = score(context, methods, advance)
@@ -254,6 +273,7 @@ def best_selection(
     tuned: Mapping[str, Method],
     first: str,
     selection: Selection,
+    sizes: Sizes,
     advance: progress.Advance,
 ) -> Tuned:
     """Finds the unlearners by part, and the order, with which a RUM scores highest.
@@ -267,6 +287,7 @@ def best_selection(
       tuned: all methods, as tuning left them.
       first: the candidate that the search starts from everywhere, in the configured order.
       selection: what may be selected, and how it is searched.
+      sizes: what decides what a choice takes.
       advance: is told of every choice that is tried.
     """
 
@@ -287,18 +308,14 @@ def best_selection(
         select = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
         return rebuilt(context.run, method, select, order)
 
-    retain = len(forget_sets.read(context).retain)
+    def keeps(method: Method) -> bool:
+        steps = sizes.steps_of(method)
+        return keeps_to_budget(method.name, method, steps, sizes.retain, context.run)
 
     def evaluate(choices: list[Choice]) -> list[float]:
         # What exceeds the budget is not tried, and never the best.
         methods = {choice: method_of(choice) for choice in choices}
-        tried = {
-            choice: method
-            for choice, method in methods.items()
-            if keeps_to_budget(
-                method.name, method, steps_for_tuning(context, method), retain, context.run
-            )
-        }
+        tried = {choice: method for choice, method in methods.items() if keeps(method)}
         scores = dict(zip(tried, score(context, list(tried.values()), advance), strict=True))
         return [scores.get(choice, -math.inf) for choice in choices]
 
@@ -337,10 +354,12 @@ def within_budget(
     like = {} if run.config.tuning is None else run.config.tuning.like
     users = [method, *(other for other in case.methods if like.get(other.name) == method.name)]
     users = [user for user in users if budget_of(user, run) is not None]
+    if not users:
+        return lambda setting: True
     steps = [(user, steps_of(user)) for user in users]
 
     def allows(setting: Setting) -> bool:
-        options = with_setting(run, method, setting).options if users else {}
+        options = with_setting(run, method, setting).options
         for user, on_sets in steps:
             select = rebuilt(run, user, taken_over(user, options)["select"], user.order).select
             tried = [step._replace(unlearner=select[step.name]) for step in on_sets]
@@ -349,14 +368,6 @@ def within_budget(
         return True
 
     return allows
-
-
-def steps_for_tuning(context: CaseContext, method: Method) -> tuple[Step, ...]:
-    """Returns the steps of a method on the forget set, whose sizes no seed changes."""
-    zeros = Scores(np.zeros(context.size, np.float32))
-    example_scores = {**scores.read(context), "rescored": zeros}
-    seed = tuning_section(context).seeds[0]
-    return steps_of(context, method, example_scores, forget_sets.read(context), seed)
 
 
 def taken_over(method: Method, other: Mapping[str, Any]) -> dict[str, Any]:

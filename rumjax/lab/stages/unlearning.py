@@ -16,7 +16,7 @@ from rumjax.lab.context import CaseContext, load_start, stage_key
 from rumjax.lab.costs import gradients_of
 from rumjax.lab.informing import Informant
 from rumjax.lab.jobs import Batch
-from rumjax.lab.making import Job, Made, steps_of
+from rumjax.lab.making import Job, Made, sample_steps, steps_of
 from rumjax.lab.measuring import look, measure, measure_oracle, own_measures
 from rumjax.lab.methods import Method
 from rumjax.lab.rescoring import scores_for
@@ -85,9 +85,7 @@ def check_method(
     Raises:
       InvalidInputError: they do not.
     """
-    zeros = Scores(np.zeros(context.size, np.float32))
-    first_seed = context.run.seeds[0]
-    steps = steps_of(context, method, {**scores, "rescored": zeros}, forget_set, first_seed)
+    steps = sample_steps(context, method, scores, forget_set)
     check_classes(f"methods.{method.name}", steps, context.run.data)
 
 
