@@ -117,6 +117,15 @@ def attacks(context):
     return found
 
 
+def parse(parser):
+    """Returns the arguments of a study, and its overrides, once the devices are settled."""
+    parser.add_argument("--cpu_devices", type=int, default=os.cpu_count(), help="models at a time")
+    parser.add_argument("overrides", nargs="*", help="of the configuration: --config.seeds=2")
+    arguments, more = parser.parse_known_args()
+    devices.settle(arguments.cpu_devices)
+    return arguments, [*arguments.overrides, *more]
+
+
 def name_of(case):
     return case.case.folder.split("/")[-1]
 
@@ -129,11 +138,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/studies/algorithms"))
     parser.add_argument("--config", default="algorithms.py", help="one like configs/algorithms.py")
     parser.add_argument("--models", type=int, default=64, help="that are attacked of each method")
-    parser.add_argument("--cpu_devices", type=int, default=os.cpu_count(), help="models at a time")
-    parser.add_argument("overrides", nargs="*", help="of the configuration: --config.seeds=2")
-    arguments, more = parser.parse_known_args()
-    overrides = [*arguments.overrides, *more]
-    devices.settle(arguments.cpu_devices)
+    arguments, overrides = parse(parser)
 
     # The run, and more of its original models.
     console = Console()

@@ -15,11 +15,12 @@ import pathlib
 
 import budgets_attack
 import jax
+from algorithms import name_of, parse
 from budgets_numbers import Numbers
 from budgets_rule import choices_of, methods_by_rule, rules_of
 from rich.console import Console
 
-from rumjax.lab import devices, experiment, files, jobs, pipeline
+from rumjax.lab import experiment, files, jobs, pipeline
 from rumjax.lab.context import context_of
 from rumjax.lab.report import studies
 from rumjax.lab.report.reported import case_of, whole
@@ -53,7 +54,7 @@ def collect(run, cases, work, rules):
     tuned = {}
     reported = []
     for case in cases:
-        name = case.case.folder.split("/")[-1]
+        name = name_of(case)
         pieces = {
             method.name: case.place.read_json(files.tuned(method.name))
             for method in case.case.methods
@@ -80,11 +81,7 @@ def main():
     parser.add_argument("--all", action="store_true", help="all forget sets in every regime")
     parser.add_argument("--models", type=int, default=16, help="that are attacked of each method")
     parser.add_argument("--page", action="store_true", help="only write the page of what is there")
-    parser.add_argument("--cpu_devices", type=int, default=os.cpu_count(), help="models at a time")
-    parser.add_argument("overrides", nargs="*", help="of the configuration: --config.seeds=2")
-    arguments, more = parser.parse_known_args()
-    overrides = [*arguments.overrides, *more]
-    devices.settle(arguments.cpu_devices)
+    arguments, overrides = parse(parser)
     console = Console()
 
     # The runs.

@@ -61,8 +61,9 @@ def search(written, folder, console, models):
             experiment.build(of_cell({**written, "seeds": seeds}, criterion))
             for seeds in (written["seeds"], models)
         )
-        with WorkDirectory(folder) as work:
-            pipeline.run_experiment(run, work, console=console, figures=False)
+        if criterion != "oracle":  # that search is done
+            with WorkDirectory(folder) as work:
+                pipeline.run_experiment(run, work, console=console, figures=False)
         with WorkDirectory(folder) as work:
             context = context_of(larger, work, console)
             jobs.make(originals.batch(context))
