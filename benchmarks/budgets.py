@@ -9,13 +9,13 @@ results.
 """
 
 import argparse
-import dataclasses
 import os
 import pathlib
 
 import budgets_attack
 import jax
 from algorithms import name_of, parse
+from budgets_cells import PLAN, of_cells
 from budgets_numbers import Numbers
 from budgets_rule import choices_of, methods_by_rule, rules_of
 from rich.console import Console
@@ -29,24 +29,17 @@ from rumjax.lab.stages import tuning, unlearning
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.launch import configuration
 
-REGIMES = ("interpolating", "underfit", "noisy")
-"""The first is the one that a rule is read off, and that has forget sets of all sizes."""
-OF_OTHERS = ("mixed_5", "high_5")
-"""The forget sets of the other regimes."""
-
-
-def chosen(run, regime, everything):
-    """Returns a run of a regime with the forget sets that it is to have."""
-    if everything or regime == REGIMES[0]:
-        return run
-    cases = tuple(case for case in run.cases if case.folder.split("/")[-1] in OF_OTHERS)
-    return dataclasses.replace(run, cases=cases)
-
 
 def cases_of(run, work, console):
-    """Returns the contexts of those cases of a run that are done, with the settings found."""
-    cases = [tuning.adopted(case) for case in context_of(run, work, console).cases]
-    return [case for case in cases if not unlearning.batch(case).names]
+    """Returns the contexts of the cases of a run, with the methods that are done, as tuned."""
+    cases = []
+    for case in context_of(run, work, console).cases:
+        adopted = tuning.adopted(case)
+        lacking = {name for name, _ in unlearning.batch(adopted).names}
+        done = [method for method in adopted.case.methods if method.name not in lacking]
+        if done:
+            cases.append(adopted.with_methods(done))
+    return cases
 
 
 def collect(run, cases, work, rules):
@@ -77,21 +70,21 @@ def main():
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/budgets"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("docs/studies/budgets"))
     parser.add_argument("--setting", default="fashion_mnist_mini", help="one of difficulty.py's")
-    parser.add_argument("--regimes", nargs="+", default=REGIMES, choices=REGIMES)
-    parser.add_argument("--all", action="store_true", help="all forget sets in every regime")
+    parser.add_argument("--regimes", nargs="+", default=tuple(PLAN), choices=PLAN)
+    parser.add_argument("--all", action="store_true", help="all cells of the configuration")
     parser.add_argument("--models", type=int, default=16, help="that are attacked of each method")
     parser.add_argument("--page", action="store_true", help="only write the page of what is there")
     arguments, overrides = parse(parser)
     console = Console()
 
     # The runs.
-    runs = {
-        regime: chosen(
-            experiment.build(configuration(f"budgets.py:{arguments.setting},{regime}", overrides)),
-            regime,
-            arguments.all,
-        )
+    written = {
+        regime: configuration(f"budgets.py:{arguments.setting},{regime}", overrides)
         for regime in arguments.regimes
+    }
+    runs = {
+        regime: experiment.build(one if arguments.all else of_cells(one, PLAN[regime]))
+        for regime, one in written.items()
     }
     for regime, run in runs.items():
         if not arguments.page:
@@ -102,9 +95,8 @@ def main():
     regime = arguments.regimes[0]
     attacked = {}
     if arguments.models and not arguments.page:
-        written = configuration(f"budgets.py:{arguments.setting},{regime}", overrides)
         attacked = budgets_attack.search(
-            written, str(arguments.workdir / regime), console, arguments.models
+            written[regime], str(arguments.workdir / regime), console, arguments.models
         )
 
     # The rule of the first regime, in all of them.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from algorithms import ORACLES, all_margins, attack
+from budgets_cells import of_cells
 
 from rumjax.lab import experiment, jobs, pipeline
 from rumjax.lab.context import context_of
@@ -77,20 +78,12 @@ def search(written, folder, console, models):
 
 
 def of_cell(written, criterion):
-    """Returns the configuration of the cell alone, with a search by some criterion.
-
-    The forget sets of the same directory that it does not have are left alone.
-    """
-    case, ending = written["cases"][SET], f"_{BUDGET}"
-    methods = {name: one for name, one in case["methods"].items() if name.endswith(ending)}
-    tuned = dict(written["tuning"])
-    for key in ("grids", "select"):
-        tuned[key] = {name: one for name, one in tuned[key].items() if name in methods}
-    name = SET
-    if criterion == "ulira":
-        tuned |= {"criterion": criterion, "seeds": SEEDS}
-        name = f"{SET}_{criterion}"
-    return {**written, "cases": {name: {**case, "methods": methods}}, "tuning": tuned}
+    """Returns the configuration of the cell alone, with a search by some criterion."""
+    written = of_cells(written, {SET: (BUDGET,)})
+    if criterion == "oracle":
+        return written
+    tuned = {**written["tuning"], "criterion": criterion, "seeds": SEEDS}
+    return {**written, "cases": {f"{SET}_{criterion}": written["cases"][SET]}, "tuning": tuned}
 
 
 # What the page says of it

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from budgets_cells import budget_of
 
 from rumjax.lab.report.studies import Case, Study
 from rumjax.lab.report.studies.base import summary_of
@@ -85,8 +86,7 @@ class Numbers:
     @functools.cached_property
     def budgets(self) -> list[int]:
         """In percent, ascending."""
-        names = {name for scores in self.tuned.values() for name in scores}
-        return sorted({int(name.rsplit("_", 1)[1]) for name in names})
+        return sorted({budget_of(name) for scores in self.tuned.values() for name in scores})
 
     def case(self, cell: Cell) -> Case:
         """Returns the case of a cell."""

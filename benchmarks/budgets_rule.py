@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from budgets_cells import budget_of
 
 from rumjax.lab.stages import forget_sets, scores, tuning
 from rumjax.lab.stages.tuning import rebuilt
@@ -78,7 +79,7 @@ def choices_of(case) -> list[Choice]:
     return [
         Choice(
             case.case.folder.split("/")[-1],
-            budget_of(method),
+            budget_of(method.name),
             level,
             means[level],
             method.options["select"][level]["algorithm"],
@@ -104,7 +105,7 @@ def methods_by_rule(case, rules) -> list:
     for method in methods.values():
         if method.strategy != "rum":
             continue
-        budget, select = budget_of(method), {}
+        budget, select = budget_of(method.name), {}
         for level in LEVELS:
             algorithm = rules[is_low(budget)].algorithm(means[level])
             select[level] = {"algorithm": "original"}
@@ -115,11 +116,6 @@ def methods_by_rule(case, rules) -> list:
             rebuilt(case.run, dataclasses.replace(method, name=f"rule_{budget}"), select, LEVELS)
         )
     return made
-
-
-def budget_of(method) -> int:
-    """Returns the budget in a method's name, in percent."""
-    return int(method.name.rsplit("_", 1)[1])
 
 
 def name_of(algorithm: str) -> str:

@@ -66,6 +66,8 @@ def get_config(name="fashion_mnist_mini"):
     config["seeds"] = 8
     config["training"]["epochs"] *= chosen["longer"]
     config["data"]["label_noise"] = chosen.get("label_noise", 0.0)
+    # Hundreds of models are attacked in a case, and fitting an attack would take longer than most.
+    config["attack"] = {"samples": 300}
 
     # Some algorithms do not fit a small budget where S is large.
     epochs, count = config["training"]["epochs"], EXAMPLES[named]

@@ -115,7 +115,7 @@ def load_file(path: str | os.PathLike[str]) -> Pack:
     )
 
     # Models have the form of the network's.
-    like = jax.eval_shape(model.init, jax.random.key(0), splits.train.images[:1])
+    like = model.signature(splits.train.images).variables
     found = {
         kind: tuple(variables_of(arrays, f"{kind}/{seed}", like) for seed in about["seeds"])
         for kind in KINDS

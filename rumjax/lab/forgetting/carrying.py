@@ -5,8 +5,6 @@ The rest of the story is the same for both: here is all that differs, and how th
 
 from typing import Any, Protocol, TypeAlias
 
-import jax
-
 from rumjax import sisa
 from rumjax.lab import files, jobs
 from rumjax.lab.context import Context, load_original
@@ -103,8 +101,7 @@ def load(run: Run, place: WorkDirectory, name: str) -> Model:
     """
     if run.config.sisa is not None:
         return exact.load(run, place, name)
-    like = jax.eval_shape(run.model.init, jax.random.key(0), run.data.train.images[:1])
-    return place.load_model(name, like)
+    return place.load_model(name, run.model.signature(run.data.train.images).variables)
 
 
 def is_there(place: WorkDirectory, name: str) -> bool:
