@@ -158,11 +158,18 @@ def with_noise(data: Dataset, share: float, num_classes: int, seed: int) -> Data
       num_classes: K.
       seed: of the examples and their labels.
 
+    Raises:
+      InvalidInputError: there is no other class to draw labels from.
+
     Examples:
       >>> data = Dataset(np.zeros((10, 4, 4, 1), np.uint8), np.zeros(10, np.int32))
       >>> int(np.sum(with_noise(data, 0.3, 5, seed=0).labels > 0))
       3
     """
+    if not share:
+        return data
+    if num_classes < 2:
+        raise InvalidInputError("data: label_noise: there is one class, and no other label to draw")
     random = np.random.default_rng((seed, 1))
     chosen = random.permutation(len(data.labels))[: round(share * len(data.labels))]
     labels = np.array(data.labels)

@@ -256,3 +256,10 @@ def test_label_noise_is_in_d_alone_and_a_matter_of_the_seed():
 def test_a_share_of_wrong_labels_is_a_number_up_to_1(share):
     with pytest.raises(InvalidInputError, match="label_noise"):
         data.load("fashion_mnist_mini", label_noise=share)
+
+
+def test_labels_of_one_class_cannot_be_replaced(saved):
+    path = saved(train_labels=np.zeros(40, int), test_labels=np.zeros(8, int))
+    assert data.load("npz", data_dir=path).num_classes == 1
+    with pytest.raises(InvalidInputError, match="one class"):
+        data.load("npz", data_dir=path, label_noise=0.1)
