@@ -189,7 +189,9 @@ def by_algorithm(numbers: Numbers, measure: str = "tow") -> dict[tuple[str, str,
     for name, (one, other) in list(CONTRASTS.items())[:3]:
         for regime in numbers.studies:
             cells = [cell for cell in numbers.cells if cell.regime == regime]
-            for algorithm in numbers.methods(cells[0], "vanilla") if cells else ():
+            # Some algorithms fit the larger budgets alone.
+            algorithms = {each: None for cell in cells for each in numbers.methods(cell, "vanilla")}
+            for algorithm in algorithms:
                 differences[name, regime, algorithm] = averaged(
                     apart(
                         numbers.of_algorithm(cell, one, algorithm, measure),

@@ -90,6 +90,7 @@ def write(out, numbers, rules, choices, attacked, runs, *, machine):
     run = next(iter(runs.values()))
     facts = run_page.facts(whole(run), None) | {
         "Training": training_facts(runs),
+        "Cells": cell_facts(numbers),
         "Settings": f"{run.config.tuning.settings} of each method were tried in each cell, on seed "
         f"{', '.join(map(str, run.config.tuning.seeds))}, which is not reported; RUM chose for its "
         "parts among what RUM^F of the five algorithms was tuned to, and doing nothing, in "
@@ -116,6 +117,16 @@ def training_facts(runs):
     training.pop("epochs")
     same = ", ".join(f"{key} {value}" for key, value in training.items())
     return f"{'; '.join(words)}; {same}"
+
+
+def cell_facts(numbers):
+    """Lists the budgets within which forms are compared, by regime and forget set."""
+    budgets = {}
+    for cell in numbers.cells:
+        budgets.setdefault((cell.regime, set_name(cell.set)), []).append(str(cell.budget))
+    return "; ".join(
+        f"{regime}, {named}: {', '.join(within)} %" for (regime, named), within in budgets.items()
+    )
 
 
 # Sentences

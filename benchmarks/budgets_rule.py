@@ -19,6 +19,8 @@ from rumjax.refine import LEVELS, by_score
 
 BOUNDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
 """The memorization values that may divide bands."""
+NOTHING = "original"
+"""The algorithm that leaves a part as it is."""
 LOW_BUDGET = 10
 """Percent; up to here, and above, budgets have rules of their own."""
 
@@ -56,7 +58,7 @@ def read_off(choices: Sequence[Choice]) -> Rule:
             bands[sum(choice.memorization >= bound for bound in bounds)][choice.algorithm] += 1
         agreeing = sum(max(band.values(), default=0) for band in bands)
         if best is None or agreeing > best[0]:
-            likeliest = [band.most_common(1)[0][0] if band else "original" for band in bands]
+            likeliest = [band.most_common(1)[0][0] if band else NOTHING for band in bands]
             best = agreeing, Rule(bounds, tuple(likeliest), agreeing / len(choices))
     return best[1]
 
@@ -98,26 +100,31 @@ def part_means(case) -> dict[str, float]:
 
 
 def methods_by_rule(case, rules) -> list:
-    """Makes RUM by the rule for every budget, of what RUM^F of each algorithm is tuned to."""
+    """Makes RUM by the rule for every budget, of what RUM^F of each algorithm is tuned to.
+
+    Budgets that an algorithm of the rule does not fit are left out.
+    """
     means = part_means(case)
     methods = {method.name: method for method in tuning.adopted(case).case.methods}
     made = []
     for method in methods.values():
         if method.strategy != "rum":
             continue
-        budget, select = budget_of(method.name), {}
-        for level in LEVELS:
-            algorithm = rules[is_low(budget)].algorithm(means[level])
-            select[level] = {"algorithm": "original"}
-            if algorithm != "original":
-                tuned = methods[f"{algorithm}_rum_f_{budget}"]
-                select[level] = tuned.options["select"][level]
-        made.append(
-            rebuilt(case.run, dataclasses.replace(method, name=f"rule_{budget}"), select, LEVELS)
-        )
+        budget = budget_of(method.name)
+        rule = rules[is_low(budget)]
+        algorithms = {level: rule.algorithm(means[level]) for level in LEVELS}
+        tuned = {level: methods.get(f"{each}_rum_f_{budget}") for level, each in algorithms.items()}
+        if any(tuned[level] is None and each != NOTHING for level, each in algorithms.items()):
+            continue
+        select = {
+            level: {"algorithm": NOTHING} if one is None else one.options["select"][level]
+            for level, one in tuned.items()
+        }
+        named = dataclasses.replace(method, name=f"rule_{budget}")
+        made.append(rebuilt(case.run, named, select, LEVELS))
     return made
 
 
 def name_of(algorithm: str) -> str:
     """Returns what an algorithm is called in words."""
-    return "nothing" if algorithm == "original" else algorithm
+    return "nothing" if algorithm == NOTHING else algorithm

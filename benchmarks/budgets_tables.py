@@ -139,8 +139,8 @@ def algorithms_table(numbers):
         "What refinement does for each algorithm",
         ("Regime", "Algorithm", *contrasts_, "Beyond chance"),
         rows,
-        "Paired differences of ToW, means over the cells of a regime. The last column is corrected "
-        "by Holm for all of this table.",
+        "Paired differences of ToW, means over the cells of a regime whose budget an algorithm "
+        "fits. The last column is corrected by Holm for all of this table.",
     )
 
 
