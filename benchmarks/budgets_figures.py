@@ -14,6 +14,8 @@ from rumjax.lab.report.tables import Calibration
 
 TITLES = {"tow": "ToW", "tow_mia": "ToW-MIA"}
 RING = {"marker": "o", "ms": 9, "mfc": "none", "mec": drawing.INK, "mew": 0.9}
+SAME_COST = 0.1
+"""By how much costs may differ that count as the same; methods of one budget never take it all."""
 
 
 def draw_map(numbers, cells):
@@ -118,7 +120,8 @@ def draw_fronts(numbers, measure):
             f"budgets_{measure}",
             f"{TITLES[measure]} against cost",
             f"{TITLES[measure]} of the best algorithm of each form, means over the seeds; rings "
-            "are those that no other is both cheaper and better than.",
+            f"are those that none is better than at the same cost, within {SAME_COST:.0%}, or "
+            "less.",
             drawing.render(figure, rows),
         )
 
@@ -160,9 +163,8 @@ def draw_panel(panel, case, rows, measure):
 
 
 def draw_front(panel, rows, measure):
-    """Rings the points that no other is both cheaper and better than."""
-    highest = -np.inf
-    for row in sorted(rows, key=lambda row: (row["rge"], -row[measure])):
-        if row[measure] > highest:
-            highest = row[measure]
+    """Rings the points that no other is better than at the same cost or less."""
+    for row in rows:
+        as_cheap = [other for other in rows if other["rge"] <= row["rge"] * (1 + SAME_COST)]
+        if row[measure] == max(other[measure] for other in as_cheap):
             panel.plot(row["rge"], row[measure], **RING)

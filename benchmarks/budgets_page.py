@@ -95,6 +95,8 @@ def write(out, numbers, rules, choices, attacked, runs, *, machine):
         f"{', '.join(map(str, run.config.tuning.seeds))}, which is not reported; RUM chose for its "
         "parts among what RUM^F of the five algorithms was tuned to, and doing nothing, in "
         f"{run.config.tuning.selection(f'rum_{numbers.budgets[0]}').budget} trials",
+        "Intervals": "of the seeds that models are trained from; what another tuning would find is "
+        "not in them",
         "Machine": f"{machine}; Python {platform.python_version()}, jax {jax.__version__}",
     }
     with WorkDirectory(str(out), lock=False) as work:
