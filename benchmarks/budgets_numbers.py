@@ -95,9 +95,10 @@ class Numbers:
     def methods(self, cell: Cell, form: str) -> dict[str, str]:
         """Returns the methods of a form that have results, by algorithm; RUM is by itself."""
         names = [summary.line.name for summary in self.case(cell).results.methods]
+        names = [name for name in names if budget_of(name) == cell.budget]
         if form in ("rum", RULE):
-            name = f"{form}_{cell.budget}"
-            return {form: name} if name in names else {}
+            own = [name for name in names if name.startswith(f"{form}_")]
+            return {form: own[0]} if own else {}
         ending = f"_{form}_{cell.budget}"
         return {name.removesuffix(ending): name for name in names if name.endswith(ending)}
 

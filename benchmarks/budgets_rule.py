@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from budgets_cells import budget_of
 
+from rumjax.lab.grids import fingerprint
 from rumjax.lab.stages import forget_sets, scores, tuning
 from rumjax.lab.stages.tuning import rebuilt
 from rumjax.refine import LEVELS, by_score
@@ -120,7 +121,9 @@ def methods_by_rule(case, rules) -> list:
             level: {"algorithm": NOTHING} if one is None else one.options["select"][level]
             for level, one in tuned.items()
         }
-        named = dataclasses.replace(method, name=f"rule_{budget}")
+        # Results of another rule are not those of this one.
+        name = f"rule_{fingerprint(select)}_{budget}"
+        named = dataclasses.replace(method, name=name)
         made.append(rebuilt(case.run, named, select, LEVELS))
     return made
 
