@@ -141,9 +141,12 @@ def load_of_bank(context: Context, model: int) -> Variables:
     return _load(context, context.work, files.bank_model(model))
 
 
-def load_unlearned(context: CaseContext, method: Method, seed: int) -> Variables:
-    """Loads what a method has made of a seed's model, where a case keeps that."""
-    return _load(context, context.place, files.unlearned(method.name, seed))
+def load_start(context: CaseContext, method: Method, seed: int) -> Variables:
+    """Loads what a method starts from: θo, or its own result of the case before."""
+    before = context.before
+    if before is None:
+        return load_original(context, seed)
+    return _load(context, before.place, files.unlearned(method.name, seed))
 
 
 def _load(context: Context, place: WorkDirectory, name: str) -> Variables:

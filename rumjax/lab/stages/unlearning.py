@@ -12,7 +12,7 @@ from rumjax import metrics
 from rumjax.errors import DivergenceError
 from rumjax.forget_sets import ForgetSet
 from rumjax.lab import files, making, progress
-from rumjax.lab.context import CaseContext, load_original, load_unlearned, stage_key
+from rumjax.lab.context import CaseContext, load_original, load_start, stage_key
 from rumjax.lab.costs import gradients_of
 from rumjax.lab.informing import Informant
 from rumjax.lab.jobs import Batch
@@ -24,7 +24,7 @@ from rumjax.lab.results import Label, has_diverged, read_row, write_row
 from rumjax.lab.stages import forget_sets, scores
 from rumjax.lab.stages.single_models import Observer, is_measured
 from rumjax.lab.suiting import check_classes
-from rumjax.types import Scores, Variables
+from rumjax.types import Scores
 
 
 def batch(context: CaseContext, *, after: Sequence[Batch] = ()) -> Batch:
@@ -132,7 +132,9 @@ class _Stage:
 
     def job(self, method: Method, seed: int) -> Job:
         """Returns the job of a method on a seed; scores of the model's own are made for it."""
-        start = self.start(method, seed)
+        # Methods of the first case share the original model.
+        first = self.context.before is None
+        start = self.original(seed) if first else load_start(self.context, method, seed)
         begin = time.perf_counter()
         scores = scores_for(self.context, method, self.scores, start, seed)
         self.rescoring_seconds[method.name, seed] = time.perf_counter() - begin
@@ -140,12 +142,6 @@ class _Stage:
         who = (method.name if self.context.before else files.ORIGINAL), seed
         steps = self.informant.informed(steps, start, who)
         return Job(seed, stage_key(seed, f"unlearn/{method.name}"), steps, start)
-
-    def start(self, method: Method, seed: int) -> Variables:
-        """Loads what a method starts from: θo, or its own result of the case before."""
-        if self.context.before is None:
-            return self.original(seed)
-        return load_unlearned(self.context.before, method, seed)
 
     def write(self, method: Method, made: Made) -> None:
         """Measures a model, and writes its row."""
