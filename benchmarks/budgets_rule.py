@@ -14,7 +14,7 @@ import numpy as np
 from budgets_cells import budget_of
 
 from rumjax.lab.grids import fingerprint
-from rumjax.lab.stages import forget_sets, scores, tuning
+from rumjax.lab.stages import forget_sets, scores
 from rumjax.lab.stages.tuning import rebuilt
 from rumjax.refine import LEVELS, by_score
 
@@ -77,7 +77,7 @@ def rules_of(choices: Sequence[Choice]) -> dict[bool, Rule]:
 
 
 def choices_of(case) -> list[Choice]:
-    """Lists what the search has chosen in a case, for every budget and part."""
+    """Lists what the search has chosen in a case with what was found, for every budget and part."""
     means = part_means(case)
     return [
         Choice(
@@ -87,7 +87,7 @@ def choices_of(case) -> list[Choice]:
             means[level],
             method.options["select"][level]["algorithm"],
         )
-        for method in tuning.adopted(case).case.methods
+        for method in case.case.methods
         if method.strategy == "rum"
         for level in LEVELS
     ]
@@ -103,10 +103,11 @@ def part_means(case) -> dict[str, float]:
 def methods_by_rule(case, rules) -> list:
     """Makes RUM by the rule for every budget, of what RUM^F of each algorithm is tuned to.
 
-    Budgets that an algorithm of the rule does not fit are left out.
+    The case has what was found already. Budgets that an algorithm of the rule does not fit are left
+    out.
     """
     means = part_means(case)
-    methods = {method.name: method for method in tuning.adopted(case).case.methods}
+    methods = {method.name: method for method in case.case.methods}
     made = []
     for method in methods.values():
         if method.strategy != "rum":
