@@ -79,7 +79,7 @@ class Influence(OneShot):
     def gradients(self, forget: int, retain: int, data: Dataset) -> int:
         """Counts both mean gradients, and products with those of the Fisher there and back."""
         used = min(self.fisher_examples, retain)
-        like = jax.eval_shape(self.model.init, jax.random.key(0), data.images[:1])
+        like = self.model.signature(data.images).variables
         gram = gram_evaluations(self.model, like, data, used, micro_batch=self.micro_batch)
         return forget + retain + 2 * used + gram
 
