@@ -269,7 +269,7 @@ def test_a_state_of_nnx_gives_the_outputs_of_its_module(tmp_path):
     for model in (MODEL, bridged):
         checkpoint = read(tmp_path / "m", model)
         outputs, _ = model.apply(checkpoint.variables, images, train=False)
-        np.testing.assert_allclose(outputs.logits, module(images), atol=1e-5)
+        np.testing.assert_allclose(outputs.logits, module(images), rtol=1e-5, atol=1e-5)
 
 
 NAMES = st.text("abxyz_0", min_size=1, max_size=4)
