@@ -39,14 +39,25 @@ SETS = ("low", "medium", "high", "random")
 """The sets on which models are attacked."""
 
 
+def margins_file(case, name):
+    """Returns the directory and the name of the file that holds a method's margins."""
+    return case.place.below(ATTACKED), f"{name}_{len(case.run.seeds)}.npz"
+
+
+def is_attacked(case):
+    """Says whether the margins of all methods are there, so that none need be made."""
+    names = [ORACLES, *(method.name for method in case.case.methods)]
+    return all(place.has(file) for place, file in (margins_file(case, name) for name in names))
+
+
 def margins_of(case, name, jobs_of):
     """Makes models of all seeds, unless that was done; float32[seeds, |S|], their margins on S.
 
     Those of a model that diverged are not finite.
     """
-    place, forget = case.place.below(ATTACKED), read_forget_set(case.place).forget
-    file = f"{name}_{len(case.run.seeds)}.npz"
+    place, file = margins_file(case, name)
     if not place.has(file):
+        forget = read_forget_set(case.place).forget
         rows = {}
         for made in making.make(
             case, jobs_of(), lambda _: None, name, read=reader(case.run.model), diverging="noted"

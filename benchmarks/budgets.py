@@ -93,11 +93,10 @@ def main():
 
     # Another criterion in one cell of the first regime.
     regime = arguments.regimes[0]
-    attacked = {}
+    attack = written[regime], str(arguments.workdir / regime), console, arguments.models
     if arguments.models and not arguments.page:
-        attacked = budgets_attack.search(
-            written[regime], str(arguments.workdir / regime), console, arguments.models
-        )
+        budgets_attack.search(*attack)
+    attacked = budgets_attack.read(*attack) if arguments.models else {}
 
     # The rule of the first regime, in all of them.
     rules, found, tuned, choices = None, {}, {}, {}

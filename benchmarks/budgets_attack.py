@@ -7,7 +7,7 @@ settings. Then U-LiRA attacks models of either search, and the two rankings of m
 from typing import NamedTuple
 
 import numpy as np
-from algorithms import ORACLES, all_margins, attack
+from algorithms import ORACLES, all_margins, attack, is_attacked
 from budgets_cells import of_cells
 
 from rumjax.lab import experiment, jobs, pipeline
@@ -20,7 +20,7 @@ from rumjax.lab.stages import originals, tuning
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.metrics import Interval, mean_interval, rank_correlation
 
-SET, BUDGET = "mixed_5", 20
+SET, BUDGET = "mixed_5", 10
 """The cell: its forget set, and its budget in percent."""
 SEEDS = tuple(range(100, 108))
 """On which the attack judges settings; it needs eight of them."""
@@ -45,36 +45,46 @@ class Searched(NamedTuple):
 
 
 def search(written, folder, console, models):
-    """Runs the search by the attack, and attacks what it and that by ToW have found.
+    """Runs the search by the attack, and makes the models of both searches that are attacked.
 
     Args:
       written: the configuration of a regime, all of whose runs are done.
       folder: its directory.
       console: where progress is shown.
       models: how many of each method are attacked.
-
-    Returns:
-      What was found, by criterion.
     """
-    found = {}
+    with WorkDirectory(folder) as work:
+        run = experiment.build(of_cell(written, "ulira"))
+        pipeline.run_experiment(run, work, console=console, figures=False)
     for criterion in TITLES:
-        run, larger = (
-            experiment.build(of_cell({**written, "seeds": seeds}, criterion))
-            for seeds in (written["seeds"], models)
-        )
-        if criterion != "oracle":  # that search is done
-            with WorkDirectory(folder) as work:
-                pipeline.run_experiment(run, work, console=console, figures=False)
         with WorkDirectory(folder) as work:
-            context = context_of(larger, work, console)
+            context = context_of(attacked_run(written, criterion, models), work, console)
             jobs.make(originals.batch(context))
-            (case,) = map(tuning.adopted, context.cases)
-            margins = all_margins(case)
+            for case in context.cases:
+                all_margins(tuning.adopted(case))
+
+
+def read(written, folder, console, models):
+    """Returns what was found, by criterion; nothing unless all of it is there."""
+    found = {}
+    with WorkDirectory(folder, lock=False) as work:
+        for criterion in TITLES:
+            run = experiment.build(of_cell(written, criterion))
+            context = context_of(attacked_run(written, criterion, models), work, console)
+            (case,) = context.cases
+            if not is_attacked(case):
+                return {}
+            margins = all_margins(tuning.adopted(case))
             oracles = margins.pop(ORACLES)
             leaks = {name: attack(one, oracles) for name, one in margins.items()}
             results, _ = collect(case.place, case_of(run, case.case))
             found[criterion] = Searched(results, leaks)
     return found
+
+
+def attacked_run(written, criterion, models):
+    """Returns the run of the cell with as many seeds as models are attacked."""
+    return experiment.build(of_cell({**written, "seeds": models}, criterion))
 
 
 def of_cell(written, criterion):

@@ -7,11 +7,12 @@ reported, and the best are run on the reported seeds.
 
     python -m rumjax.launch --config=difficulty.py:fashion_mnist_mini
 
-One of `rumjax.lab.settings.SETTINGS` follows the colon: fashion_mnist_mini, fashion_mnist, cifar10,
-cifar100, tiny_imagenet_resnet18 or tiny_imagenet_vgg16. Two CPU cores are enough for the first two.
-The others are the paper's; they take an accelerator, and the authors of this file did not run them
-in full. So do those of other networks: cifar10_vit_ti4, cifar10_vit_s4, cifar10_wrn28_2,
-cifar10_wrn28_10, cifar10_resnet9 and cifar10_resnet34.
+One of `rumjax.lab.settings.SETTINGS` follows the colon: fashion_mnist_mini, fashion_mnist,
+fashion_mnist_interpolating, cifar10, cifar100, tiny_imagenet_resnet18 or tiny_imagenet_vgg16. Two
+CPU cores are enough for the first two. The others take an accelerator, and the authors of this file
+did not run them in full: fashion_mnist_interpolating, whose network fits all of D, and the paper's.
+So do those of other networks: cifar10_vit_ti4, cifar10_vit_s4, cifar10_wrn28_2, cifar10_wrn28_10,
+cifar10_resnet9 and cifar10_resnet34.
 """
 
 from ml_collections import ConfigDict

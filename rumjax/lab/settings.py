@@ -136,6 +136,17 @@ SMALL: Setting = {
 }
 """Sections of settings for two CPU cores."""
 
+FASHION_MNIST: Setting = {
+    **SMALL,
+    "data": {"name": "fashion_mnist", "data_dir": None, "validation_fraction": 0.1},
+    "model": {"name": "cnn", "options": {"widths": (8, 16, 32)}},
+    "bank": {"models": 128, "fraction": 0.5, "seed": 0},
+    "attack": {"samples": 2000},
+    "spaces": MEDIUM_SPACES,
+    "size": 3000,
+    "tuning": {"seeds": (100,), "settings": None},
+}
+
 SETTINGS: dict[str, Setting] = {
     "fashion_mnist_mini": {
         **SMALL,
@@ -145,15 +156,13 @@ SETTINGS: dict[str, Setting] = {
         "size": 300,
         "tuning": {"seeds": (100, 101), "settings": None},
     },
-    "fashion_mnist": {
-        **SMALL,
-        "data": {"name": "fashion_mnist", "data_dir": None, "validation_fraction": 0.1},
-        "model": {"name": "cnn", "options": {"widths": (8, 16, 32)}},
-        "bank": {"models": 128, "fraction": 0.5, "seed": 0},
-        "attack": {"samples": 2000},
-        "spaces": MEDIUM_SPACES,
-        "size": 3000,
-        "tuning": {"seeds": (100,), "settings": None},
+    "fashion_mnist": FASHION_MNIST,
+    # Classifies .9986 of D and .9202 of T correctly (one seed). 620 000 parameters; 25 times as
+    # many operations as the network above in its 10 epochs.
+    "fashion_mnist_interpolating": {
+        **FASHION_MNIST,
+        "model": {"name": "cnn", "options": {"widths": (32, 64, 128), "hidden": 256}},
+        "training": {**SMALL["training"], "epochs": 20},
     },
     "cifar10": {
         **CIFAR10,
