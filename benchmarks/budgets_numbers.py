@@ -1,9 +1,8 @@
 """What `budgets.py` has measured: forms of unlearning compared seed by seed, in every cell.
 
 A cell is a regime, a forget set and a budget. In a cell, a form (vanilla, shuffle, RUM^F, RUM) is
-either the algorithm that tuning found best within that budget or a smaller one, on a seed that is
-not reported; or, where the question is what a form does for an algorithm, the mean over the
-algorithms as tuned for that budget.
+either the algorithm that tuning found best in it, on a seed that is not reported; or, where the
+question is what a form does for an algorithm, the mean over the algorithms.
 """
 
 import dataclasses
@@ -104,18 +103,12 @@ class Numbers:
         return {name.removesuffix(ending): name for name in names if name.endswith(ending)}
 
     def best(self, cell: Cell, form: str) -> str | None:
-        """Returns the method of a form that tuning scored highest; None before there are any.
-
-        Those of smaller budgets keep to the cell's too, and are the better ones where tuning had
-        bad luck.
-        """
+        """Returns the method of a form that tuning scored highest; None before there are any."""
+        scores, methods = self.tuned[cell.regime, cell.set], self.methods(cell, form)
         if form == RULE:
-            return self.methods(cell, form).get(RULE)
-        scores = self.tuned[cell.regime, cell.set]
-        within = [cell._replace(budget=each) for each in self.budgets if each <= cell.budget]
-        methods = [name for each in within for name in self.methods(each, form).values()]
+            return methods.get(RULE)
         return max(
-            (name for name in methods if name in scores),
+            (name for name in methods.values() if name in scores),
             key=lambda name: scores[name],
             default=None,
         )

@@ -100,7 +100,7 @@ def cells_table(numbers, cells):
             "Second oracle",
         ),
         rows,
-        "The best algorithm of each form, by tuning within this budget and smaller ones.",
+        "The best algorithm of each form, by tuning.",
         best=frozenset(best),
     )
 
