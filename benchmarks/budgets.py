@@ -42,7 +42,7 @@ def cases_of(run, work, console):
     return cases
 
 
-def collect(run, cases, work, rules):
+def collect(run, cases, work):
     """Returns the study of a regime as far as it was run, and what tuning has scored."""
     tuned = {}
     reported = []
@@ -57,8 +57,7 @@ def collect(run, cases, work, rules):
             for method, piece in pieces.items()
             if piece is not None
         }
-        by_rule = [] if rules is None else methods_by_rule(case, rules)
-        reported.append(case_of(run, case.with_methods([*case.case.methods, *by_rule]).case))
+        reported.append(case_of(run, case.case))
     study = studies.collect(work, whole(run)._replace(study=Study("budgets")), reported)
     return study, tuned
 
@@ -107,14 +106,13 @@ def main():
                 continue
             choices[regime] = [choice for case in cases for choice in choices_of(case)]
             rules = rules or rules_of(choices[regime])
+            cases = [
+                case.with_methods([*case.case.methods, *methods_by_rule(case, rules)])
+                for case in cases
+            ]
             if not arguments.page:
-                jobs.make(
-                    *(
-                        unlearning.batch(case.with_methods(methods_by_rule(case, rules)))
-                        for case in cases
-                    )
-                )
-            found[regime], scores = collect(run, cases, work, rules)
+                jobs.make(*map(unlearning.batch, cases))
+            found[regime], scores = collect(run, cases, work)
             tuned |= {(regime, name): of_case for name, of_case in scores.items()}
 
     import budgets_page
