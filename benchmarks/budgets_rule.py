@@ -15,7 +15,7 @@ from budgets_cells import budget_of
 
 from rumjax.lab.grids import fingerprint
 from rumjax.lab.stages import forget_sets, scores
-from rumjax.lab.stages.tuning import rebuilt
+from rumjax.lab.stages.tuning import NO_CHANGE, candidate_of, options_of, rebuilt
 from rumjax.refine import LEVELS, by_score
 
 BOUNDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
@@ -118,14 +118,13 @@ def methods_by_rule(case, rules) -> list:
         tuned = {level: methods.get(f"{each}_rum_f_{budget}") for level, each in algorithms.items()}
         if any(tuned[level] is None and each != NOTHING for level, each in algorithms.items()):
             continue
-        select = {
-            level: {"algorithm": NOTHING} if one is None else one.options["select"][level]
+        chosen = {
+            level: NO_CHANGE if one is None else candidate_of(one, level)
             for level, one in tuned.items()
         }
         # Results of another rule are not those of this one.
-        name = f"rule_{fingerprint(select)}_{budget}"
-        named = dataclasses.replace(method, name=name)
-        made.append(rebuilt(case.run, named, select, LEVELS))
+        named = dataclasses.replace(method, name=f"rule_{fingerprint(chosen)}_{budget}")
+        made.append(rebuilt(case.run, named, options_of(named, chosen, LEVELS)))
     return made
 
 

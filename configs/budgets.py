@@ -128,7 +128,6 @@ def methods_of(fitting, epochs, forget, batch):
     """All methods for a recipe of so many epochs, S and batches of such shares of R."""
     methods = {}
     for budget in BUDGETS:
-        shares = []
         for name in fitting[budget]:
             for form, (written, parts) in FORMS.items():
                 passes, share = plan(name, budget * epochs, forget, batch, len(parts) or 1)
@@ -137,12 +136,10 @@ def methods_of(fitting, epochs, forget, batch):
                     options["max_epochs"] = 1
                 method = within(written(options), budget=budget, retain_share=share)
                 methods[f"{name}_{form}_{label(budget)}"] = method
-                if form == "rum_f" and name not in GRADIENTS:
-                    shares.append(share)
 
-        # What a search may choose for the parts takes as many epochs as in RUM^F.
+        # What a search chooses for a part takes as many epochs as in RUM^F.
         chosen = rum({part: {"algorithm": "original"} for part in LEVELS})
-        methods[f"rum_{label(budget)}"] = within(chosen, budget=budget, retain_share=min(shares))
+        methods[f"rum_{label(budget)}"] = within(chosen, budget=budget)
     return methods
 
 

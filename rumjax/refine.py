@@ -16,7 +16,7 @@ four programs but four values of `refine`, `select` and `order`:
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -167,7 +167,7 @@ def rum(
     refine: Refine,
     select: Mapping[str, Unlearner[Any]] | Unlearner[Any],
     order: Sequence[str] | None = None,
-    retain_share: float = 1.0,
+    retain_share: float | Mapping[str, float] = 1.0,
     seed: int = 0,
 ) -> tuple[Step, ...]:
     """Returns the steps of RUM; at each of them, parts not yet unlearned still count as retained.
@@ -181,7 +181,8 @@ def rum(
       select: an unlearner for every part by name, or one for all.
       order: every part's name once, first to be unlearned first; by default as `refine` gave them.
       retain_share: of what a step retains, rounded up: so much is drawn at random for each step,
-        without replacement, so that a pass over it takes less than an epoch.
+        without replacement, so that a pass over it takes less than an epoch. One share for all
+        parts, or one for every part by name.
       seed: of these draws.
 
     Returns:
@@ -240,22 +241,42 @@ def rum(
         check_unlearner(f"select, {name}", unlearner)
 
     # At every step, R and the parts of later steps are retained, or some of them.
-    share = check_scalar("retain_share", retain_share, most=1.0)
-    if share == 0:
-        raise InvalidInputError("retain_share: wanted a share above 0, got 0")
+    shares = check_retain_share("retain_share", retain_share, tuple(parts))
     random = np.random.default_rng(check_count("seed", seed, least=0))
     steps = []
     for position, name in enumerate(order):
         later = [parts[other] for other in order[position + 1 :]]
         kept = np.sort(np.concatenate([retain, *later]))
-        if share < 1:
-            kept = np.sort(random.choice(kept, math.ceil(share * len(kept)), replace=False))
+        if shares[name] < 1:
+            count = math.ceil(shares[name] * len(kept))
+            kept = np.sort(random.choice(kept, count, replace=False))
         task = Task(
             forget=subset(parts[name], capacity=len(forget)),
             retain=subset(kept, capacity=len(forget) + len(retain)),
         )
         steps.append(Step(name, select[name], task))
     return tuple(steps)
+
+
+def check_retain_share(
+    where: str, retain_share: float | Mapping[str, float], parts: Collection[str]
+) -> dict[str, float]:
+    """Returns the share of what is retained that is drawn for every part; see `rum`.
+
+    Raises:
+      InvalidInputError: not above 0 or above 1; shares by name that are not of these parts.
+    """
+    if not isinstance(retain_share, Mapping):
+        retain_share = dict.fromkeys(parts, retain_share)
+    elif sorted(retain_share) != sorted(parts):
+        raise InvalidInputError(
+            f"{where}: names {', '.join(map(str, retain_share))}, but the parts are "
+            f"{', '.join(parts)}, each once"
+        )
+    shares = {part: check_scalar(where, share, most=1.0) for part, share in retain_share.items()}
+    if not all(shares.values()):
+        raise InvalidInputError(f"{where}: wanted a share above 0, got 0")
+    return shares
 
 
 def _refined(refine: Refine, forget: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -11,7 +11,7 @@ from rumjax.lab.methods import FLOOR, REFINEMENTS, Method
 from rumjax.lab.options import Options, accepted, call, call_with, names_of, typed
 from rumjax.lab.schema import MethodForm
 from rumjax.models import Model
-from rumjax.refine import Refine, at_random, by_class, by_score, rum, whole
+from rumjax.refine import Refine, at_random, by_class, by_score, check_retain_share, rum, whole
 from rumjax.registry import attempt, is_import_path, resolve
 from rumjax.types import Scores, Unlearner
 from rumjax.unlearn import ALGORITHMS, Step
@@ -60,18 +60,20 @@ def build_method(
         select=select,
         order=tuple(options["order"]),
         options={**options, "select": resolved},
-        retain_share=share_of(f"{where}.retain_share", options.get("retain_share", 1.0), most=1.0),
+        retain_share=check_retain_share(
+            f"{where}.retain_share", options.get("retain_share", 1.0), options["order"]
+        ),
         budget=None if budget is None else share_of(f"{where}.budget", budget),
     )
 
 
-def share_of(where: str, value: Any, *, most: float = np.inf) -> float:
-    """Returns a share, if it is a number above 0 and not above `most`.
+def share_of(where: str, value: Any) -> float:
+    """Returns a share, if it is a number above 0.
 
     Raises:
       InvalidInputError: it is not.
     """
-    share = check_scalar(where, value, most=most)
+    share = check_scalar(where, value)
     if share == 0:
         raise InvalidInputError(f"{where}: wanted a share above 0, got 0")
     return share

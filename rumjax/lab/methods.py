@@ -78,7 +78,10 @@ def rum(
 
 
 def within(
-    method: Options, *, budget: float | None = None, retain_share: float | None = None
+    method: Options,
+    *,
+    budget: float | None = None,
+    retain_share: float | Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Writes a method that has a budget of its own, or retains less.
 
@@ -86,7 +89,7 @@ def within(
       method: as `vanilla` and its siblings write it.
       budget: of the gradients of retraining, what it may take at most, in place of the run's.
       retain_share: of R and of later parts, what each step draws at random, so that a pass over it
-        takes less than an epoch.
+        takes less than an epoch; one share for all parts, or one for each.
 
     Examples:
       >>> within(vanilla({"algorithm": "finetune", "epochs": 1}), budget=0.05)["budget"]
@@ -158,8 +161,8 @@ class Method:
     order: tuple[str, ...]
     options: Any
     """the JSON-like configuration it was made from, defaults included"""
-    retain_share: float = 1.0
-    """of what a step retains, what it draws at random"""
+    retain_share: float | Mapping[str, float] = 1.0
+    """of what a step retains, what it draws at random; one share, or one for each part"""
     budget: float | None = None
     """of the gradients of retraining, what it may take; None for the run's budget"""
 

@@ -184,7 +184,9 @@ class MethodForm:
     parts: Sequence[str] = option("the names of the parts, by ascending score")
     select: Mapping[str, Unlearner] = option("the unlearner of each part")
     order: Sequence[str] = option("the parts in the order of unlearning")
-    retain_share: float = option("of what a step retains, what it draws at random", default=1.0)
+    retain_share: float | Mapping[str, float] = option(
+        "of what a step retains, what it draws at random; also by part", default=1.0
+    )
     budget: float | None = option("of its own, in place of the run's", default=None)
 
 

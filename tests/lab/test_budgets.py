@@ -1,6 +1,7 @@
 """The option `budget`: no method takes more of the gradients of retraining, tuned or not."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from rumjax.lab.building import steps_on
 from rumjax.lab.checking import check
 from rumjax.lab.costs import share_of_retraining
 from rumjax.lab.methods import rum, rum_f, shuffle, vanilla, within
+from rumjax.lab.stages.tuning import candidate_of, options_of, rebuilt
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.types import Scores
 from rumjax.unlearn import finetune
@@ -199,6 +201,55 @@ def drawn(step):
     assert len(set(kept)) == len(kept)
     assert not set(kept) & set(np.asarray(step.task.forget.indices[: int(step.task.forget.size)]))
     return tuple(kept)
+
+
+BY_PART = {"low": 0.5, "medium": 1.0, "high": 0.2}
+
+
+def test_each_part_may_have_a_share_of_its_own(place):
+    method = rum_f(FINETUNE, refine="max_confidence")
+    shared = within(method, retain_share=BY_PART)
+    built = build(place, {"even": method, "shared": shared}, None)
+    even, own = (on_random(each, 0) for each in built.methods[1:])
+    assert [int(one.task.retain.size) for one in own] == [55, 100, 18]
+    assert drawn(own[1]) == drawn(even[1])
+    assert all(set(drawn(one)) <= set(drawn(other)) for one, other in zip(own, even, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shares", "match"),
+    [
+        ({"low": 0.5, "high": 0.5}, "low, high, but the parts are low, medium, high, each once"),
+        ({**BY_PART, "other": 0.5}, "the parts are low, medium, high, each once"),
+        ({**BY_PART, "low": 0}, "wanted a share above 0"),
+        ({**BY_PART, "low": 1.5}, "retain_share"),
+        ({**BY_PART, "low": "half"}, "retain_share"),
+        ({}, "the parts are low, medium, high, each once"),
+    ],
+)
+def test_shares_by_part_are_of_the_method_s_parts(place, shares, match):
+    with pytest.raises(InvalidInputError, match=match):
+        build(place, {"fine": within(rum_f(FINETUNE), retain_share=shares)})
+
+
+def test_what_is_selected_for_a_part_comes_with_its_share(place):
+    candidates = {
+        "few": within(rum_f(FINETUNE), retain_share=0.4),
+        "by_part": within(rum_f(SCRUB), retain_share=BY_PART),
+        "whole": vanilla(FINETUNE),
+    }
+    built = build(place, {**candidates, "rum": rum_f(FINETUNE)}, None)
+    few, by_part, whole, chosen = built.methods[1:]
+    parts = {
+        "low": candidate_of(by_part, "low"),
+        "medium": candidate_of(few, "medium"),
+        "high": candidate_of(whole, "high"),
+    }
+    made = rebuilt(built, chosen, options_of(chosen, parts, ("high", "low", "medium")))
+    assert made.retain_share == {"low": 0.5, "medium": 0.4, "high": 1.0}
+    assert made.order == ("high", "low", "medium")
+    assert made.algorithm == "finetune>scrub>finetune"
+    assert rebuilt(built, chosen, json.loads(json.dumps(made.options))) == made
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -0.1, np.nan, "half"])

@@ -67,7 +67,7 @@ def adopted(context: CaseContext) -> CaseContext:
         own = options.get(method.name, method.options)
         if tuning.like.get(method.name) in options:
             own = taken_over(method, options[tuning.like[method.name]])
-        methods.append(rebuilt(context.run, method, own["select"], own["order"]))
+        methods.append(rebuilt(context.run, method, own))
     return context.with_methods(methods)
 
 
@@ -171,10 +171,7 @@ def make(context: CaseContext, names: Sequence[tuple[str, Any]], advance: progre
     """Tries settings of methods, which are pairs of a method's name and its options."""
     tuning = tuning_section(context)
     methods = {method.name: method for method in context.case.methods}
-    tried = [
-        rebuilt(context.run, methods[name], options["select"], options["order"])
-        for name, options in names
-    ]
+    tried = [rebuilt(context.run, methods[name], options) for name, options in names]
     trials = Trials(context, tuning, scores.read(context), forget_sets.read(context))
     trials.make(tried, advance)
 
@@ -267,6 +264,38 @@ def best_setting(
     return Tuned(methods[best] if math.isfinite(highest) else method, highest)
 
 
+class Candidate(NamedTuple):
+    """What a part of a forget set may get."""
+
+    unlearner: Mapping[str, Any]
+    """its options"""
+    retain_share: float
+    """see `rumjax.refine.rum`"""
+
+
+NO_CHANGE = Candidate({"algorithm": "original"}, 1.0)
+
+
+def candidate_of(method: Method, part: str) -> Candidate:
+    """Returns what a method does with a part, or with its first if it has none of that name."""
+    select, shares = method.options["select"], method.retain_share
+    named = part if part in select else next(iter(select))
+    share = shares[named] if isinstance(shares, Mapping) else shares
+    return Candidate(select[named], share)
+
+
+def options_of(
+    method: Method, chosen: Mapping[str, Candidate], order: Sequence[str]
+) -> dict[str, Any]:
+    """Returns a method's options with what is chosen for each part."""
+    return {
+        **method.options,
+        "select": {part: candidate.unlearner for part, candidate in chosen.items()},
+        "order": tuple(order),
+        "retain_share": {part: candidate.retain_share for part, candidate in chosen.items()},
+    }
+
+
 def best_selection(
     context: CaseContext,
     method: Method,
@@ -279,7 +308,8 @@ def best_selection(
     """Finds the unlearners by part, and the order, with which a RUM scores highest.
 
     Candidates for a part are the unlearners that tuned methods have there, or on all of S if they
-    have no parts, and doing nothing.
+    have no parts, and doing nothing. With them comes the share of R that they are given, unless the
+    method has one of its own.
 
     Args:
       context: of a case.
@@ -292,21 +322,22 @@ def best_selection(
     """
 
     # Candidates are known by their fingerprints, and equal ones are one.
-    def unlearner(name: str, part: str) -> Mapping[str, Any]:
-        options: Mapping[str, Any] = taken_over(method, tuned[name].options)["select"][part]
-        return options
+    def candidate(name: str, part: str) -> Candidate:
+        found = candidate_of(tuned[name], part)
+        if "retain_share" in method.options:
+            return found._replace(retain_share=candidate_of(method, part).retain_share)
+        return found
 
     pools = []
     for part in method.parts:
-        pool = [unlearner(name, part) for name in selection.candidates]
-        pool.append({"algorithm": "original"})
-        pools.append({fingerprint(options): options for options in pool})
-    by_name = {name: options for pool in pools for name, options in pool.items()}
+        pool = [*(candidate(name, part) for name in selection.candidates), NO_CHANGE]
+        pools.append({fingerprint(each): each for each in pool})
+    by_name = {name: each for pool in pools for name, each in pool.items()}
 
     def method_of(choice: Choice) -> Method:
         *names, order = choice
-        select = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
-        return rebuilt(context.run, method, select, order)
+        chosen = {part: by_name[name] for part, name in zip(method.parts, names, strict=True)}
+        return rebuilt(context.run, method, options_of(method, chosen, order))
 
     def keeps(method: Method) -> bool:
         steps = sizes.steps_of(method)
@@ -325,7 +356,7 @@ def best_selection(
     else:
         orders = list(itertools.permutations(method.parts))
     values: list[list[Any]] = [list(pool) for pool in pools]
-    firsts = [fingerprint(unlearner(first, part)) for part in method.parts]
+    firsts = [fingerprint(candidate(first, part)) for part in method.parts]
     start = (*firsts, tuple(method.order))
     find = SEARCHES[selection.search]
     best, highest = find(start, [*values, orders], evaluate, selection.budget)
@@ -361,7 +392,7 @@ def within_budget(
     def allows(setting: Setting) -> bool:
         options = with_setting(run, method, setting).options
         for user, on_sets in steps:
-            select = rebuilt(run, user, taken_over(user, options)["select"], user.order).select
+            select = rebuilt(run, user, taken_over(user, options)).select
             tried = [step._replace(unlearner=select[step.name]) for step in on_sets]
             if tried and not keeps_to_budget(f"methods.{user.name}", user, tried, retain, run):
                 return False
@@ -384,12 +415,16 @@ def with_setting(run: Run, method: Method, setting: Setting) -> Method:
     """Returns a method with other options by part."""
     given = method.options["select"]
     select = {part: {**options, **setting.get(part, {})} for part, options in given.items()}
-    return rebuilt(run, method, select, method.order)
+    return rebuilt(run, method, {"select": select})
 
 
-def rebuilt(run: Run, method: Method, select: Mapping[str, Any], order: Sequence[str]) -> Method:
-    """Returns a method with another unlearner for every part, in another order."""
-    options = {**method.options, "select": dict(select), "order": tuple(order)}
+CHOSEN = ("select", "order", "retain_share")
+"""The options of a method that tuning may change."""
+
+
+def rebuilt(run: Run, method: Method, chosen: Mapping[str, Any]) -> Method:
+    """Returns a method with what other options say of its unlearners, their order and shares."""
+    options = {**method.options, **{key: chosen[key] for key in CHOSEN if key in chosen}}
     defaults, own_scores = run.config.unlearner_defaults, run.config.own_scores
     classes = run.data.num_classes
     return build_method(method.name, options, defaults, run.model, classes, own_scores)
