@@ -22,6 +22,7 @@ from rumjax.audits import FORGOTTEN, OUT, Population
 from rumjax.lab import devices, experiment, jobs, making, pipeline, progress
 from rumjax.lab.answers import reader
 from rumjax.lab.context import context_of, load_original, stage_key
+from rumjax.lab.grids import fingerprint
 from rumjax.lab.informing import Informant
 from rumjax.lab.making import Job, steps_of
 from rumjax.lab.results import read_forget_set
@@ -40,8 +41,13 @@ SETS = ("low", "medium", "high", "random")
 
 
 def margins_file(case, name):
-    """Returns the directory and the name of the file that holds a method's margins."""
-    return case.place.below(ATTACKED), f"{name}_{len(case.run.seeds)}.npz"
+    """Returns the directory and the name of the file that holds a method's margins.
+
+    A method with other settings has another.
+    """
+    settings = [fingerprint(each.options) for each in case.case.methods if each.name == name]
+    words = "_".join([name, *settings, str(len(case.run.seeds))])
+    return case.place.below(ATTACKED), f"{words}.npz"
 
 
 def is_attacked(case):
@@ -104,7 +110,7 @@ def attack(unlearned, oracles):
 
     Models that diverged are left out; None if hardly any is left.
     """
-    sound = unlearned[np.isfinite(unlearned).all(axis=1)]
+    sound, oracles = (each[np.isfinite(each).all(axis=1)] for each in (unlearned, oracles))
     if len(sound) < len(unlearned) / 2:
         return None
     worlds = np.repeat([FORGOTTEN, OUT], [len(sound), len(oracles)]).astype(np.int8)

@@ -71,9 +71,11 @@ def main():
     parser.add_argument("--setting", default="fashion_mnist_mini", help="one of difficulty.py's")
     parser.add_argument("--regimes", nargs="+", default=tuple(PLAN), choices=PLAN)
     parser.add_argument("--all", action="store_true", help="all cells of the configuration")
-    parser.add_argument("--models", type=int, default=16, help="that are attacked of each method")
+    parser.add_argument("--models", type=int, default=16, help="attacked of each method, or 0")
     parser.add_argument("--page", action="store_true", help="only write the page of what is there")
     arguments, overrides = parse(parser)
+    if 0 < arguments.models < budgets_attack.FEWEST:
+        parser.error(f"--models: wanted 0, or at least {budgets_attack.FEWEST}")
     console = Console()
 
     # The runs.

@@ -1,7 +1,8 @@
 """Does it change who wins if settings are chosen by an attack rather than by ToW?
 
 In one cell of `budgets.py` the search is run again with `tuning.criterion = "ulira"`, on as many
-settings. Then U-LiRA attacks models of either search, and the two rankings of methods are compared.
+settings, but on the eight seeds that the attack needs. Then U-LiRA attacks models of either search,
+and the rankings of methods by both measures and by both searches are compared.
 """
 
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from algorithms import ORACLES, all_margins, attack, is_attacked
 from budgets_cells import of_cells
+from budgets_numbers import FORMS, set_name
 
 from rumjax.lab import experiment, jobs, pipeline
 from rumjax.lab.context import context_of
@@ -24,7 +26,9 @@ SET, BUDGET = "mixed_5", 10
 """The cell: its forget set, and its budget in percent."""
 SEEDS = tuple(range(100, 108))
 """On which the attack judges settings; it needs eight of them."""
-TITLES = {"oracle": "tuned by ToW", "ulira": "tuned by U-LiRA"}
+TITLES = {"oracle": "chosen by ToW on one seed", "ulira": "chosen by U-LiRA on eight seeds"}
+FEWEST = 8
+"""models of a method, below which U-LiRA can hardly be told from chance"""
 
 
 class Searched(NamedTuple):
@@ -100,25 +104,67 @@ def of_cell(written, criterion):
 
 
 def say(found, regime):
-    """Says which methods lead by which measure, and how far the rankings agree."""
+    """Says which methods lead by which measure and search, and how far the rankings agree."""
+    if not found:
+        return
+    yield (
+        f"In one cell ({regime} regime, {set_name(SET)}, {BUDGET} %) U-LiRA attacked single images "
+        "of S: it tells models that forgot from oracles with an accuracy of .5 where none can."
+    )
     for criterion, searched in found.items():
-        names = [name for name in searched.names() if searched.leaks[name] is not None]
-        tows = {name: searched.tow(name).value for name in names}
-        leaks = {name: searched.leaks[name].value for name in names}
-        best, safest = max(tows, key=tows.get), min(leaks, key=leaks.get)
-        agreement = rank_correlation(
-            np.array([tows[name] for name in names]),
-            -np.array([leaks[name] for name in names]),
-            kind="kendall",
-        )
+        tows, leaks = ranked(searched)
+        best, hardest = max(tows, key=tows.get), min(leaks, key=leaks.get)
         place = 1 + sorted(leaks, key=leaks.get).index(best)
-        yield (
-            f"Attacked in the {regime} regime ({SET}, {BUDGET} %), {TITLES[criterion]}: "
-            f"{best} has the best ToW ({wording.interval(searched.tow(best))}), and is number "
-            f"{place} of {len(names)} by U-LiRA ({leaks[best]:.3f}); {safest} is the least told "
-            f"({leaks[safest]:.3f}, ToW {wording.interval(searched.tow(safest))}). Kendall's τ of "
-            f"both rankings is {wording.interval(agreement, bounds=True)}."
+        forms = {
+            title: min((name for name in leaks if form_of(name) == form), key=leaks.get, default="")
+            for form, title in FORMS.items()
+        }
+        of_forms = ", ".join(
+            f"{title} {leaks[name]:.3f} ({name})" for title, name in forms.items() if name
         )
+        yield (
+            f"Settings {TITLES[criterion]}: {best} has the best ToW "
+            f"({wording.interval(searched.tow(best))}), and {place - 1} of {len(leaks)} methods "
+            f"are harder to tell from oracles ({leaks[best]:.3f}); the hardest is {hardest} "
+            f"({leaks[hardest]:.3f}, ToW {wording.interval(searched.tow(hardest))}). By form, the "
+            f"hardest are {of_forms}. Kendall's τ of the rankings by ToW and by U-LiRA is "
+            f"{tau(tows, opposite(leaks))}."
+        )
+    (tows, leaks), (other_tows, other_leaks) = map(ranked, found.values())
+    yield (
+        "Kendall's τ of the rankings by one search and by the other is "
+        f"{tau(tows, other_tows)} of ToW and {tau(opposite(leaks), opposite(other_leaks))} of "
+        "U-LiRA. The searches differ in their seeds too: not all of this is the criterion's."
+    )
+
+
+def ranked(searched):
+    """Returns ToW and U-LiRA's distance to chance by method, of those that can be attacked."""
+    names = [name for name in searched.names() if searched.leaks[name] is not None]
+    tows = {name: searched.tow(name).value for name in names}
+    # Models that are told by the wrong sign are told.
+    leaks = {name: 0.5 + abs(searched.leaks[name].value - 0.5) for name in names}
+    return tows, leaks
+
+
+def form_of(name):
+    """Returns the form of a method, a key of `FORMS`."""
+    return next(form for form in FORMS if form in name)
+
+
+def opposite(values):
+    return {name: -value for name, value in values.items()}
+
+
+def tau(one, other):
+    """Writes Kendall's τ of two rankings of the methods that both have."""
+    names = sorted(one.keys() & other.keys())
+    agreement = rank_correlation(
+        np.array([one[name] for name in names]),
+        np.array([other[name] for name in names]),
+        kind="kendall",
+    )
+    return wording.interval(agreement, bounds=True)
 
 
 def table(found):
@@ -143,6 +189,7 @@ def table(found):
         ("Method", *titles),
         rows,
         "U-LiRA is the accuracy of telling models that forgot from oracles, of single images of S; "
-        ".5 is chance, and its intervals are a bootstrap's.",
+        ".5 is chance, and its intervals are a bootstrap's. Models that diverged count 0 in ToW, "
+        "and are not attacked; a dash is where more than half did.",
         bounded=frozenset(title for title in titles if title.startswith("U-LiRA")),
     )

@@ -74,7 +74,8 @@ def draw_map(numbers, cells):
             "Which form wins where",
             "The form with the highest ToW in every cell, by the best algorithm of each. The "
             "number is its lead over vanilla; where vanilla wins, over the next. Strong colors are "
-            "leads beyond chance (paired t-test, Holm over the cells of a comparison).",
+            "leads beyond chance (paired t-test, Holm over the cells of a comparison). Which form "
+            "is highest is seen on the same seeds, so that leads are somewhat too large.",
             drawing.render(figure, data),
         )
 

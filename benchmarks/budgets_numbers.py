@@ -30,11 +30,11 @@ CONTRASTS = {
 }
 """The forms that are held against each other."""
 FINDINGS = {
-    "RUM^F − vanilla": ("RUM^F is ahead of vanilla", 1),
-    "RUM^F − shuffle": ("RUM^F is ahead of shuffle", 1),
-    "shuffle − vanilla": ("Shuffle is behind vanilla", -1),
-    "RUM − vanilla": ("RUM is ahead of vanilla", 1),
-    "RUM − RUM^F": ("RUM is ahead of RUM^F", 1),
+    "RUM^F − vanilla": ("RUM^F is ahead of vanilla in ToW", 1),
+    "RUM^F − shuffle": ("RUM^F is ahead of shuffle in ToW", 1),
+    "shuffle − vanilla": ("Shuffle is behind vanilla in ToW", -1),
+    "RUM − vanilla": ("RUM is ahead of vanilla in ToW", 1),
+    "RUM − RUM^F": ("RUM is ahead of RUM^F in ToW", 1),
 }
 """What the paper finds, and the sign that the difference then has."""
 SIGNIFICANCE = 0.05
@@ -229,7 +229,7 @@ def ordered_sets(study):
 def set_name(name):
     """Returns what a set is called in words."""
     kind, size = name.split("_")
-    return f"{size} % {'of all levels' if kind == 'mixed' else 'of the most memorized'}"
+    return f"{size} % of all levels" if kind == "mixed" else f"the {size} % most memorized"
 
 
 def verdict(found, sign):

@@ -36,7 +36,7 @@ from budgets_tables import (
 from rumjax.lab.report import pages, run_page, wording
 from rumjax.lab.report.pages import About, Page
 from rumjax.lab.report.reported import whole
-from rumjax.lab.report.tables import Calibration
+from rumjax.lab.report.tables import Calibration, has_diverged
 from rumjax.lab.workdir import WorkDirectory
 from rumjax.refine import LEVELS
 
@@ -58,6 +58,7 @@ def write(out, numbers, rules, choices, attacked, runs, *, machine):
     answers = [
         *say_regimes(numbers),
         *say_findings(numbers, regimes, cells),
+        *say_other_measure(numbers, regimes),
         *say_sources(numbers, regimes["best"]),
         *say_budgets(numbers, budgets),
         *say_sets(numbers, sets),
@@ -92,11 +93,13 @@ def write(out, numbers, rules, choices, attacked, runs, *, machine):
         "Training": training_facts(runs),
         "Cells": cell_facts(numbers),
         "Settings": f"{run.config.tuning.settings} of each method were tried in each cell, on seed "
-        f"{', '.join(map(str, run.config.tuning.seeds))}, which is not reported; RUM chose for its "
-        "parts among what RUM^F of the five algorithms was tuned to, and doing nothing, in "
+        f"{', '.join(map(str, run.config.tuning.seeds))}, which is not reported, and the same ones "
+        "in all cells; shuffle and RUM^F have numbers of their own for each of three parts, which "
+        "so many settings cover less well than vanilla's; RUM chose for its parts among what RUM^F "
+        "of the algorithms within its budget was tuned to, and doing nothing, in at most "
         f"{run.config.tuning.selection(f'rum_{numbers.budgets[0]}').budget} trials",
         "Intervals": "of the seeds that models are trained from; what another tuning would find is "
-        "not in them",
+        f"not in them; {diverged_of(numbers)}",
         "Machine": f"{machine}; Python {platform.python_version()}, jax {jax.__version__}",
     }
     with WorkDirectory(str(out), lock=False) as work:
@@ -119,6 +122,18 @@ def training_facts(runs):
     training.pop("epochs")
     same = ", ".join(f"{key} {value}" for key, value in training.items())
     return f"{'; '.join(words)}; {same}"
+
+
+def diverged_of(numbers):
+    """Says how many models diverged."""
+    rows = [
+        row
+        for study in numbers.studies.values()
+        for case in study.cases.values()
+        for method in case.results.methods
+        for row in method.rows
+    ]
+    return f"{sum(map(has_diverged, rows))} of {len(rows)} models diverged, and count as 0"
 
 
 def cell_facts(numbers):
@@ -171,6 +186,20 @@ def say_findings(numbers, regimes, cells):
             yield f"{finding}: {'; '.join(clauses)}."
 
 
+def say_other_measure(numbers, regimes):
+    """Says where forms are the other way round in ToW-MIA, by which nothing was chosen."""
+    for contrast in CONTRASTS:
+        for regime in numbers.studies:
+            by_tow, by_mia = (regimes[key].get((contrast, regime)) for key in ("best", "best_mia"))
+            if by_mia is None or by_tow.effect.value * by_mia.effect.value > 0:
+                continue
+            if by_mia.is_shown:
+                yield (
+                    f"The other way round by ToW-MIA, in the {regime} regime: {contrast} is "
+                    f"{sized(by_mia)} there. Settings and algorithms were chosen by ToW."
+                )
+
+
 def say_sources(numbers, regimes):
     """Divides RUM^F's difference from vanilla into what shuffle has too, and the rest."""
     for regime in numbers.studies:
@@ -179,9 +208,9 @@ def say_sources(numbers, regimes):
             continue
         total, refinement, sequence = (wording.interval(part.effect, signed=True) for part in parts)
         yield (
-            f"{regime.capitalize()}: of the {total} by which RUM^F differs from vanilla, going "
-            f"over S in three steps gives {sequence} (shuffle − vanilla), and that these are parts "
-            f"by memorization {refinement} (RUM^F − shuffle)."
+            f"{regime.capitalize()}: of the {total} by which RUM^F differs from vanilla, "
+            f"{sequence} is shared by shuffle, which goes over S in three steps too, and "
+            f"{refinement} is not. Each form has the algorithm that is best for it."
         )
 
 
@@ -242,7 +271,8 @@ def say_rule(rules, choices, ruled):
             f"above. It agrees with {rule.agreement:.0%} of them."
         )
     for (contrast, regime), found in ruled.items():
-        yield f"RUM by that rule, {regime}: {contrast} is {sized(found)} of ToW."
+        where = ", where it was read off" if regime == first else ""
+        yield f"RUM by that rule, {regime}{where}: {contrast} is {sized(found)} of ToW."
 
 
 def by_rule(numbers):
@@ -264,12 +294,14 @@ def sized(found):
 
 
 def listed(found, form):
-    """Lists differences; those beyond chance are marked."""
-    return ", ".join(
-        f"{form.format(key)} {wording.number(one.effect.value, signed=True)}"
-        + ("*" if one.is_shown else "")
+    """Lists differences, and which of them are beyond chance."""
+    words = {
+        form.format(key): wording.number(one.effect.value, signed=True)
         for key, one in found.items()
-    )
+    }
+    shown = [form.format(key) for key, one in found.items() if one.is_shown]
+    beyond = f" (beyond chance at {wording.listing(shown)})" if shown else ""
+    return ", ".join(f"{name} {size}" for name, size in words.items()) + beyond
 
 
 def first_set(numbers, regime, kind):

@@ -15,7 +15,8 @@ from budgets_cells import budget_of
 
 from rumjax.lab.grids import fingerprint
 from rumjax.lab.stages import forget_sets, scores
-from rumjax.lab.stages.tuning import NO_CHANGE, candidate_of, options_of, rebuilt
+from rumjax.lab.stages.tuning import NO_CHANGE, candidate_of, options_of, rebuilt, sizes_of
+from rumjax.lab.suiting import keeps_to_budget
 from rumjax.refine import LEVELS, by_score
 
 BOUNDS = tuple(np.round(np.arange(0.05, 1.0, 0.05), 2).tolist())
@@ -69,11 +70,9 @@ def is_low(budget: int) -> bool:
 
 
 def rules_of(choices: Sequence[Choice]) -> dict[bool, Rule]:
-    """Returns the rule of low budgets (True), and that of higher ones."""
-    return {
-        low: read_off([choice for choice in choices if is_low(choice.budget) is low])
-        for low in (True, False)
-    }
+    """Returns the rule of low budgets (True), and that of higher ones, if there are choices."""
+    bands = {low: [one for one in choices if is_low(one.budget) is low] for low in (True, False)}
+    return {low: read_off(chosen) for low, chosen in bands.items() if chosen}
 
 
 def choices_of(case) -> list[Choice]:
@@ -103,14 +102,14 @@ def part_means(case) -> dict[str, float]:
 def methods_by_rule(case, rules) -> list:
     """Makes RUM by the rule for every budget, of what RUM^F of each algorithm is tuned to.
 
-    The case has what was found already. Budgets that an algorithm of the rule does not fit are left
-    out.
+    The case has what was found already. Budgets that an algorithm of the rule, or all of them
+    together, do not fit are left out.
     """
-    means = part_means(case)
+    means, sizes = part_means(case), sizes_of(case)
     methods = {method.name: method for method in case.case.methods}
     made = []
     for method in methods.values():
-        if method.strategy != "rum":
+        if method.strategy != "rum" or is_low(budget_of(method.name)) not in rules:
             continue
         budget = budget_of(method.name)
         rule = rules[is_low(budget)]
@@ -124,7 +123,9 @@ def methods_by_rule(case, rules) -> list:
         }
         # Results of another rule are not those of this one.
         named = dataclasses.replace(method, name=f"rule_{fingerprint(chosen)}_{budget}")
-        made.append(rebuilt(case.run, named, options_of(named, chosen, LEVELS)))
+        ruled = rebuilt(case.run, named, options_of(named, chosen, LEVELS))
+        if keeps_to_budget(ruled.name, ruled, sizes.steps_of(ruled), sizes.retain, case.run):
+            made.append(ruled)
     return made
 
 

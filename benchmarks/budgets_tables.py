@@ -167,24 +167,33 @@ def choices_table(choices):
     )
 
 
+def most(costs):
+    return max(costs, default=None)
+
+
+def average(costs):
+    return sum(costs) / len(costs) if costs else None
+
+
 def costs_table(numbers):
-    """Shows the highest cost of every form within each budget."""
+    """Shows what the methods of every form took within each budget, the most and on average."""
     rows = []
     for budget in numbers.budgets:
-        most = {}
+        costs = {form: [] for form in (*FORMS, RULE)}
         for cell in numbers.cells:
             if cell.budget != budget:
                 continue
-            for form in (*FORMS, RULE):
+            for form, taken in costs.items():
                 for method in numbers.methods(cell, form).values():
                     cost = mean_of(numbers.case(cell), method, "rge")
                     if cost is not None:
-                        most[form] = max(most.get(form, 0.0), cost.value)
-        rows.append((budget, *(most.get(form) for form in (*FORMS, RULE))))
+                        taken.append(cost.value)
+        rows.append((budget, *(of(taken) for taken in costs.values() for of in (most, average))))
+    forms = (*FORMS.values(), "RUM by the rule")
     return Table(
         "costs",
-        "The most that a method has taken",
-        ("Budget %", *FORMS.values(), "RUM by the rule"),
+        "What methods have taken",
+        ("Budget %", *(f"{form}, {which}" for form in forms for which in ("most", "mean"))),
         rows,
-        "Gradients over those of retraining; none is above its budget.",
+        "Gradients over those of retraining. A part that a RUM leaves alone takes none.",
     )
