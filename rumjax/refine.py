@@ -263,8 +263,17 @@ def check_retain_share(
 ) -> dict[str, float]:
     """Returns the share of what is retained that is drawn for every part; see `rum`.
 
+    Args:
+      where: what it is called in messages.
+      retain_share: one share for all parts, or one for every part by name.
+      parts: their names.
+
     Raises:
       InvalidInputError: not above 0 or above 1; shares by name that are not of these parts.
+
+    Examples:
+      >>> check_retain_share("retain_share", 0.5, ["low", "high"])
+      {'low': 0.5, 'high': 0.5}
     """
     if not isinstance(retain_share, Mapping):
         retain_share = dict.fromkeys(parts, retain_share)
