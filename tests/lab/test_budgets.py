@@ -250,6 +250,8 @@ def test_what_is_selected_for_a_part_comes_with_its_share(place):
     assert made.order == ("high", "low", "medium")
     assert made.algorithm == "finetune>scrub>finetune"
     assert rebuilt(built, chosen, json.loads(json.dumps(made.options))) == made
+    everything = dict.fromkeys(parts, candidate_of(whole, "low"))
+    assert "retain_share" not in options_of(made, everything, made.order)
 
 
 @pytest.mark.parametrize("share", [0, 1.5, -0.1, np.nan, "half"])

@@ -288,12 +288,13 @@ def options_of(
     method: Method, chosen: Mapping[str, Candidate], order: Sequence[str]
 ) -> dict[str, Any]:
     """Returns a method's options with what is chosen for each part."""
-    return {
-        **method.options,
-        "select": {part: candidate.unlearner for part, candidate in chosen.items()},
-        "order": tuple(order),
-        "retain_share": {part: candidate.retain_share for part, candidate in chosen.items()},
-    }
+    select = {part: candidate.unlearner for part, candidate in chosen.items()}
+    options = {**method.options, "select": select, "order": tuple(order)}
+    options.pop("retain_share", None)
+    shares = {part: candidate.retain_share for part, candidate in chosen.items()}
+    if min(shares.values()) < 1:
+        options["retain_share"] = shares
+    return options
 
 
 def best_selection(
