@@ -75,10 +75,10 @@ def read(written, folder, console, models):
         for criterion in TITLES:
             run = experiment.build(of_cell(written, criterion))
             context = context_of(attacked_run(written, criterion, models), work, console)
-            (case,) = context.cases
+            (case,) = map(tuning.adopted, context.cases)
             if not is_attacked(case):
                 return {}
-            margins = all_margins(tuning.adopted(case))
+            margins = all_margins(case)
             oracles = margins.pop(ORACLES)
             leaks = {name: attack(one, oracles) for name, one in margins.items()}
             results, _ = collect(case.place, case_of(run, case.case))
