@@ -114,7 +114,7 @@ def say(found, regime):
     for criterion, searched in found.items():
         tows, leaks = ranked(searched)
         best, hardest = max(tows, key=tows.get), min(leaks, key=leaks.get)
-        place = 1 + sorted(leaks, key=leaks.get).index(best)
+        harder = sorted(leaks, key=leaks.get).index(best)
         forms = {
             title: min((name for name in leaks if form_of(name) == form), key=leaks.get, default="")
             for form, title in FORMS.items()
@@ -124,17 +124,17 @@ def say(found, regime):
         )
         yield (
             f"Settings {TITLES[criterion]}: {best} has the best ToW "
-            f"({wording.interval(searched.tow(best))}), and {place - 1} of {len(leaks)} methods "
+            f"({wording.interval(searched.tow(best))}), and {harder} of {len(leaks)} methods "
             f"are harder to tell from oracles ({leaks[best]:.3f}); the hardest is {hardest} "
             f"({leaks[hardest]:.3f}, ToW {wording.interval(searched.tow(hardest))}). By form, the "
             f"hardest are {of_forms}. Kendall's τ of the rankings by ToW and by U-LiRA is "
-            f"{tau(tows, opposite(leaks))}."
+            f"{tau(tows, {name: -leak for name, leak in leaks.items()})}."
         )
     (tows, leaks), (other_tows, other_leaks) = map(ranked, found.values())
     yield (
         "Kendall's τ of the rankings by one search and by the other is "
-        f"{tau(tows, other_tows)} of ToW and {tau(opposite(leaks), opposite(other_leaks))} of "
-        "U-LiRA. The searches differ in their seeds too: not all of this is the criterion's."
+        f"{tau(tows, other_tows)} of ToW and {tau(leaks, other_leaks)} of U-LiRA. "
+        "The searches differ in their seeds too: not all of this is the criterion's."
     )
 
 
@@ -150,10 +150,6 @@ def ranked(searched):
 def form_of(name):
     """Returns the form of a method, a key of `FORMS`."""
     return next(form for form in FORMS if form in name)
-
-
-def opposite(values):
-    return {name: -value for name, value in values.items()}
 
 
 def tau(one, other):

@@ -191,9 +191,7 @@ def say_other_measure(numbers, regimes):
     for contrast in CONTRASTS:
         for regime in numbers.studies:
             by_tow, by_mia = (regimes[key].get((contrast, regime)) for key in ("best", "best_mia"))
-            if by_mia is None or by_tow.effect.value * by_mia.effect.value > 0:
-                continue
-            if by_mia.is_shown:
+            if by_mia and by_mia.is_shown and by_tow.effect.value * by_mia.effect.value <= 0:
                 yield (
                     f"The other way round by ToW-MIA, in the {regime} regime: {contrast} is "
                     f"{sized(by_mia)} there. Settings and algorithms were chosen by ToW."

@@ -109,10 +109,12 @@ def methods_by_rule(case, rules) -> list:
     methods = {method.name: method for method in case.case.methods}
     made = []
     for method in methods.values():
-        if method.strategy != "rum" or is_low(budget_of(method.name)) not in rules:
+        if method.strategy != "rum":
             continue
         budget = budget_of(method.name)
-        rule = rules[is_low(budget)]
+        rule = rules.get(is_low(budget))
+        if rule is None:
+            continue
         algorithms = {level: rule.algorithm(means[level]) for level in LEVELS}
         tuned = {level: methods.get(f"{each}_rum_f_{budget}") for level, each in algorithms.items()}
         if any(tuned[level] is None and each != NOTHING for level, each in algorithms.items()):

@@ -277,11 +277,7 @@ def check_retain_share(
     """
     if not isinstance(retain_share, Mapping):
         retain_share = dict.fromkeys(parts, retain_share)
-    elif sorted(retain_share) != sorted(parts):
-        raise InvalidInputError(
-            f"{where}: names {', '.join(map(str, retain_share))}, but the parts are "
-            f"{', '.join(parts)}, each once"
-        )
+    _check_names(where, tuple(retain_share), parts)
     shares = {part: check_scalar(where, share, most=1.0) for part, share in retain_share.items()}
     if not all(shares.values()):
         raise InvalidInputError(f"{where}: wanted a share above 0, got 0")
@@ -327,7 +323,7 @@ def _check_parts(parts: Mapping[str, Any], forget: np.ndarray) -> Parts:
     return {name: np.asarray(part, np.int32) for name, part in parts.items()}
 
 
-def _check_names(what: str, names: tuple[str, ...], parts: Parts) -> tuple[str, ...]:
+def _check_names(what: str, names: tuple[str, ...], parts: Collection[str]) -> tuple[str, ...]:
     """Returns names, if they are those of the parts, each once."""
     if len(names) != len(parts) or set(names) != set(parts):
         raise InvalidInputError(
