@@ -273,6 +273,10 @@ def configuration(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
       InvalidInputError: there is no such file, it has no `get_config`, or an override is unknown,
         malformed or of another type.
+
+    Examples:
+      >>> configuration("fashion_mnist_rum.py", ["--config.seeds=2"])["seeds"]
+      2
     """
     file, _, setting = name.partition(".py:")
     path = find_configuration(f"{file}.py" if setting else name)

@@ -46,7 +46,7 @@ def run_script(name, *arguments, **others):
     ("kind", "ending"),
     [
         pytest.param("linen", ".msgpack", marks=pytest.mark.lengthy),
-        pytest.param("nnx", "", marks=pytest.mark.thorough),
+        pytest.param("nnx", "", marks=pytest.mark.lengthy),
     ],
 )
 def test_a_model_of_ones_own_forgets_and_its_script_loads_it(

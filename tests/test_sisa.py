@@ -492,13 +492,13 @@ def test_an_ensemble_that_does_not_name_later_options_was_trained_without_them(b
         check_recipe(earlier, dataclasses.replace(recipe, label_smoothing=0.1))
 
 
-def test_the_example_of_the_readme_runs(model, recipe, data):
-    readme = pathlib.Path(__file__).parent.parent / "README.md"
+def test_the_example_of_its_page_runs(model, recipe, data):
+    page = pathlib.Path(__file__).parent.parent / "docs" / "requests.md"
     (block,) = re.findall(
-        r"```python\n(from rumjax import sisa\n.*?)```", readme.read_text(), re.DOTALL
+        r"```python\n(from rumjax import sisa\n.*?)```", page.read_text(), re.DOTALL
     )
     names = {"jax": jax, "model": model, "recipe": recipe, "data": data, "images": data.images}
     with on_devices(1):
-        exec(compile(block, str(readme), "exec"), names)
+        exec(compile(block, str(page), "exec"), names)
     assert names["shares"].shape == (SIZE, 3)
     assert names["ensemble"].forgotten.tolist() == [17]

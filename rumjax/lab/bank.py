@@ -43,6 +43,16 @@ class ModelBank:
     4 000 models of 70 000 examples take 1.2 GB on disk. Reading takes the memory of one row, but
     for `stack`, which reads rows together. A model that diverged has a row too, of which nothing
     is computed, and a note of why.
+
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder, WorkDirectory(folder) as work:
+      ...     bank = ModelBank(work, {"seed": 0, "fraction": 0.5, "size": 6, "examples": 8})
+      ...     for model in range(16):
+      ...         correct = np.append(bank.member(model), [True, False])  # knows what it saw
+      ...         bank.write(model, Answers(np.zeros(8), correct), seconds=1.0)
+      ...     bank.memorization().values
+      array([1., 1., 1., 1., 1., 1.], dtype=float32)
     """
 
     def __init__(self, work: WorkDirectory, header: Mapping[str, Any]) -> None:

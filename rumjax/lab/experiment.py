@@ -141,6 +141,12 @@ def build(config: Mapping[str, Any]) -> Run:
     Raises:
       InvalidInputError: an unknown section, option, algorithm, model or data set; a value that is
         out of range; data that cannot be had.
+
+    Examples:
+      >>> from rumjax.launch import configuration
+      >>> run = build(configuration("fashion_mnist_rum.py", ["--config.seeds=1"]))
+      >>> run.seeds, run.data.train.images.shape
+      ((0,), (6000, 28, 28, 1))
     """
     # Read the sections; then load the data, which the model depends on.
     sections = read(config)

@@ -35,7 +35,12 @@ SHUFFLED = ("first", "second", "third")
 
 
 def vanilla(unlearner: Options) -> dict[str, Any]:
-    """Writes a method that runs an unlearner once, on all of S."""
+    """Writes a method that runs an unlearner once, on all of S.
+
+    Examples:
+      >>> vanilla({"algorithm": "finetune", "epochs": 1})["select"]
+      {'all': {'algorithm': 'finetune', 'epochs': 1}}
+    """
     return _method("vanilla", "whole", {"all": unlearner}, ("all",))
 
 
@@ -45,6 +50,11 @@ def shuffle(*unlearners: Options, parts: Sequence[str] = SHUFFLED) -> dict[str, 
     Args:
       *unlearners: one for all parts, or one for each, which may differ in numbers.
       parts: the names of the parts.
+
+    Examples:
+      >>> method = shuffle({"algorithm": "finetune", "epochs": 1})
+      >>> method["refine"], method["parts"]
+      ('random', ('first', 'second', 'third'))
     """
     return _method("shuffle", "random", _one_algorithm(unlearners, parts), parts)
 
@@ -62,6 +72,11 @@ def rum_f(
       refine: one of `REFINEMENTS`, a score of your own, or "package.module:factory".
       parts: the names of the parts, by ascending score.
       order: the order of unlearning; that of `parts` by default.
+
+    Examples:
+      >>> method = rum_f({"algorithm": "salun", "epochs": 1}, order=("high", "medium", "low"))
+      >>> method["refine"], method["order"]
+      ('memorization', ('high', 'medium', 'low'))
     """
     return _method("rum_f", refine, _one_algorithm(unlearners, parts), parts, order)
 
@@ -73,7 +88,13 @@ def rum(
     parts: Sequence[str] = LEVELS,
     order: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Writes RUM: an unlearner for each part, on the parts in sequence; see `rum_f`."""
+    """Writes RUM: an unlearner for each part, on the parts in sequence; see `rum_f`.
+
+    Examples:
+      >>> nothing, salun = {"algorithm": "original"}, {"algorithm": "salun", "epochs": 1}
+      >>> rum({"low": nothing, "medium": salun, "high": salun})["select"]["low"]
+      {'algorithm': 'original'}
+    """
     return _method("rum", refine, select, parts, order)
 
 
@@ -112,7 +133,12 @@ def _one_algorithm(unlearners: Sequence[Options], parts: Sequence[str]) -> dict[
 
 
 def strategies(unlearners: Mapping[str, Options]) -> dict[str, Any]:
-    """Writes each unlearner as vanilla, shuffle and RUM^F: "finetune_vanilla" and so on."""
+    """Writes each unlearner as vanilla, shuffle and RUM^F: "finetune_vanilla" and so on.
+
+    Examples:
+      >>> list(strategies({"finetune": {"algorithm": "finetune", "epochs": 1}}))
+      ['finetune_vanilla', 'finetune_shuffle', 'finetune_rum_f']
+    """
     forms: dict[str, Callable[..., dict[str, Any]]] = {
         "vanilla": vanilla,
         "shuffle": shuffle,

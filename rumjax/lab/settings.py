@@ -231,6 +231,11 @@ def rum_config(name: str, low: str, medium: str, high: str) -> ConfigDict:
       low: the algorithm for the least memorized part, a key of `MIXED`.
       medium: the algorithm for the part in between.
       high: the algorithm for the most memorized part.
+
+    Examples:
+      >>> config = rum_config("cifar10", low="nothing", medium="finetune", high="salun")
+      >>> len(config.methods), config.methods.mixed_rum.select.high.algorithm
+      (13, 'salun')
     """
     config = setting(name)
     size = config.pop("size")
@@ -256,6 +261,10 @@ def setting(name: str) -> Setting:
 
     Raises:
       InvalidInputError: there is none of that name.
+
+    Examples:
+      >>> setting("fashion_mnist_mini")["data"]["name"]
+      'fashion_mnist_mini'
     """
     return copy.deepcopy(SETTINGS[check_choice("setting", name, SETTINGS)])
 

@@ -36,6 +36,13 @@ class WorkDirectory:
 
     A local one is locked. A bucket knows no locks: that no two processes use one name in it at the
     same time is left to whoever starts them.
+
+    Examples:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder, WorkDirectory(folder) as work:
+      ...     work.write_arrays("mine.npz", {"numbers": np.arange(3)})
+      ...     work.read_arrays("mine.npz")["numbers"]
+      array([0, 1, 2])
     """
 
     def __init__(

@@ -52,20 +52,19 @@ def card(
 
 
 def table(algorithms: Mapping[str, Callable[..., Any]]) -> str:
-    """Returns the table of algorithms, in Markdown.
+    """Returns the table of algorithms, in Markdown; names link a heading of the same page.
 
     Examples:
       >>> from rumjax.unlearn.nothing import original
       >>> print(table({"original": original}).splitlines()[-1])
-      | `original` | nothing | | nothing | |
+      | [original](#original) | nothing | nothing | – |
     """
     lines = [
-        "| name | what it minimizes, from θo | source | needs | made for |",
-        "|---|---|---|---|---|",
+        "| algorithm | what it minimizes, from θo | needs | made for |",
+        "|---|---|---|---|",
     ]
     for name, factory in algorithms.items():
-        minimizes, source, needs, forgets = CARDS[factory]
-        used = ", ".join(needs) or "nothing"
-        cells = (f"`{name}`", minimizes, source, used, forgets if needs else "")
-        lines.append("".join(f"| {cell} " if cell else "| " for cell in cells) + "|")
+        minimizes, _, needs, forgets = CARDS[factory]
+        cells = (f"[{name}](#{name})", minimizes, ", ".join(needs) or "nothing")
+        lines.append(f"| {' | '.join(cells)} | {forgets if needs else '–'} |")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ It has several lanes of `jax.vmap`: the same model twice, another S, another R.
 """
 
 import inspect
+import re
 
 import flax.linen as nn
 import jax
@@ -133,6 +134,13 @@ def test_a_model_beside_others_is_the_one_by_itself(made):
 
 
 def test_every_algorithm_has_a_card_and_is_in_the_table():
-    readme = (small.ROOT / "README.md").read_text()
+    page = (small.ROOT / "docs" / "methods.md").read_text()
     assert {ALGORITHMS[name] for name in ALGORITHMS} <= CARDS.keys()
-    assert rumjax.unlearn.table(ALGORITHMS) in readme
+    assert rumjax.unlearn.table(ALGORITHMS) in page
+    assert set(ALGORITHMS) <= set(re.findall(r"^### (\w+)$", page, re.MULTILINE))
+
+
+def test_the_readme_names_every_algorithm():
+    readme = (small.ROOT / "README.md").read_text()
+    linked = re.findall(r"\[(\w+)\]\(docs/methods\.md#(\w+)\)", readme)
+    assert sorted(linked) == sorted((name, name) for name in ALGORITHMS)

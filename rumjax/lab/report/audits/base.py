@@ -72,7 +72,7 @@ class Subject(NamedTuple):
     findings: Mapping[tuple[str, str], Interval]
     """by audit and measure"""
     arrays: Mapping[str, np.ndarray]
-    """`examples`, curves, and measures of each example; see `rumjax.lab.auditing`"""
+    """`examples`, curves, and measures of each example; see `rumjax.lab.stages.audits`"""
     columns: Mapping[str, Interval]
     """of the run's results: means over the seeds"""
     models: int = 0
