@@ -11,7 +11,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.ext.autosummary import autosummary_toc
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 os.environ["JUPYTER_PATH"] = str(HERE / "_jupyter")  # a kernel on the CPU that logs errors alone
 
@@ -72,14 +72,15 @@ default_role = "code"
 suppress_warnings = ["autosummary.import_cycle"]  # rooms list names of `rumjax` too
 nitpick_ignore_regex = [
     # Signatures name what has no page: variables for a type, records of an algorithm, internals.
+    # So a class that is misspelt in one of these modules is not seen.
     ("py:class", r"rumjax\..*\.(Curve|Entry|Factory|Item|Record|Results|Tree)"),
-    ("py:class", r"rumjax\.(audits|data|models|unlearn)\.\w+\.\w+"),
+    ("py:class", r"rumjax\.(audits|data|lab|models|unlearn)\.\w+\.\w+"),
     ("py:(class|obj)", r"rumjax\.types\.State"),
     (
         "py:class",
         r"(flax\.core|flax\.linen\.module|jax\._src|jaxlib|numpy\._typing|optax\._src)\..*",
     ),
-    ("py:class", r"tuple\[int"),
+    ("py:class", r"tuple\[int|ml_collections\..*|rich\..*"),
 ]
 python_use_unqualified_type_names = True
 viewcode_line_numbers = True

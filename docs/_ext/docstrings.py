@@ -41,10 +41,9 @@ def _as_table(rows: list[str], indent: str) -> list[str]:
     cells = [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in rows]
     lines = ["", f"{indent}.. list-table::", f"{indent}   :header-rows: 1", ""]
     for row in (cells[0], *cells[2:]):
-        lines.extend(
-            f"{indent}   {'-' if number else '* -'} {_escaped(cell)}".replace("   - ", "     - ")
-            for number, cell in enumerate(row)
-        )
+        for number, cell in enumerate(row):
+            mark = "  -" if number else "* -"
+            lines.append(f"{indent}   {mark} {_escaped(cell)}")
     return [*lines, ""]
 
 
@@ -73,14 +72,16 @@ def _parts(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
     for line in lines:
         words = line.strip()
         fence = words.startswith("```")
-        begins = kind == "text" and words.startswith(">>>")
-        ends = kind == "example" and not words
-        if fence or begins or ends:
+        following = kind
+        if fence:
+            following = "code" if kind == "text" else "text"
+        elif kind == "text" and words.startswith(">>>"):
+            following = "example"
+        elif kind == "example" and not words:
+            following = "text"
+        if following != kind:
             yield kind, part
-            kind, part = (
-                ("code" if fence and kind == "text" else "example" if begins else "text"),
-                [],
-            )
+            kind, part = following, []
         if not fence:
             part.append(line)
     yield kind, part

@@ -6,7 +6,6 @@ site is built without a network.
 """
 
 import pathlib
-import tempfile
 import zlib
 
 from sphinx.application import Sphinx
@@ -28,7 +27,8 @@ def _inventory(project: str, lines: list[str]) -> bytes:
 
 def make(app: Sphinx, config: Config) -> None:
     """Writes an inventory for each list, and tells `sphinx.ext.intersphinx` of it."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="inventories"))
+    folder = pathlib.Path(app.doctreedir) / "inventories"
+    folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(LISTS.glob("*.txt")):
         site, *lines = (
             line for line in path.read_text().splitlines() if line and not line.startswith("#")

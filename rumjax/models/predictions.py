@@ -1,5 +1,6 @@
 """What a model says of images: outputs, margins, embeddings."""
 
+import functools
 from typing import Any
 
 import jax
@@ -36,20 +37,27 @@ def predict(
     variables = check_variables("variables", model, variables, images)
     batch_size = check_count("batch_size", batch_size)
 
-    # Whole batches; the last one is filled up with the last image.
+    # Of no images the network need not be asked.
     count = len(images)
     if count == 0:
         _, classes, width = model.signature(images)
         return Outputs(jnp.zeros((0, classes)), jnp.zeros((0, width)))
     batch_size = min(batch_size, count)
+    on_device: Any = jax.tree.map(jnp.asarray, images)  # arrays, or rows
+    return _outputs(model, batch_size, variables, on_device)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _outputs(model: Model, batch_size: int, variables: Variables, images: Any) -> Outputs:
+    """Returns outputs on one image or more, by a program for a model and the form of images."""
+    count = len(images)
     batches = -(-count // batch_size)
     positions = jnp.minimum(jnp.arange(batches * batch_size), count - 1)
-    on_device: Any = jax.tree.map(jnp.asarray, images)  # arrays, or rows
 
     def outputs(chosen: Array) -> Outputs:
-        return model.apply(variables, on_device[chosen], train=False)[0]
+        return model.apply(variables, images[chosen], train=False)[0]
 
-    # One batch after another, and the filling cut off.
+    # One batch after another, the last one filled up with the last image, and the filling cut off.
     stacked = jax.lax.map(outputs, positions.reshape(batches, batch_size))
     return jax.tree.map(
         lambda leaf: leaf.reshape(batches * batch_size, leaf.shape[-1])[:count], stacked

@@ -1,7 +1,8 @@
 """The unlearning algorithms, and what runs them.
 
 An algorithm is a record with `init`, `epoch` and `finish`, or an `Sgd` with `passes`; a factory
-that validates its arguments and has a card; and a line in `ALGORITHMS`. README.md has the table.
+that validates its arguments and has a card; and a line in `ALGORITHMS`. The table is in
+docs/methods.md.
 """
 
 from collections.abc import Callable

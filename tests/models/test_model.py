@@ -165,6 +165,25 @@ def test_prediction_in_batches_is_prediction_at_once(count):
         np.testing.assert_allclose(a, b[:count], rtol=1e-5, atol=1e-5)
 
 
+def test_prediction_traces_a_network_once():
+    traces = []
+
+    class Counted(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            traces.append(images.shape)
+            return nn.Dense(3)(flat(images))
+
+    model = Model(Counted())
+    variables = model.init(KEY, IMAGES)
+    predict(model, variables, IMAGES, batch_size=3)
+    count = len(traces)
+    for seed in range(3):
+        predict(model, model.init(jax.random.key(seed), IMAGES), IMAGES, batch_size=3)
+    assert (3, 4, 4, 2) in traces[:count]
+    assert (3, 4, 4, 2) not in traces[count:]
+
+
 def test_prediction_keeps_embeddings_of_width_zero():
     model = Model(Logits())
     outputs = predict(model, model.init(KEY, IMAGES), np.asarray(IMAGES), batch_size=4)
