@@ -92,7 +92,7 @@ def test_commands_that_check_the_project_are_those_of_ci(command):
     assert f"    {program}\n" in steps
 
 
-@pytest.mark.thorough
+@pytest.mark.lengthy
 def test_the_first_command_installs_and_trains(tmp_path):
     copied(tmp_path)
     models = tmp_path / "runs" / "fashion_mnist_rum" / "checkpoints"

@@ -137,6 +137,7 @@ def test_stopped_at_everything_that_is_written(whole, foreign, tmp_path, stoppin
     assert 20 < stops < 199
 
 
+@pytest.mark.lengthy
 def test_killed_at_random_moments(whole, foreign, tmp_path):
     """The command itself, from the first batch on; see `random_moments` for its seed."""
     random, work = random_moments(), tmp_path / "work"
