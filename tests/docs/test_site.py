@@ -70,6 +70,25 @@ def pages(site):
     return {path: Page(path) for path in paths}
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1400, "dark")])
+def test_every_page_fits_and_can_be_read(width, scheme, site, pages):
+    # Pages of single names are made alike, and so are rows of a table: a few stand for all.
+    apart = {site / "_static", site / "reference" / "generated"}
+    some = sorted((site / "reference" / "generated").glob("rumjax.s*.html"))[:6]
+    seen = [path for path in pages if path in some or not apart & set(path.parents)]
+    skip = ("math", "tbody tr:nth-child(n+5)", "table.genindextable", "table.modindextable")
+    with chromium() as browser:
+        wrong = [
+            fault
+            for path in seen
+            for fault in (
+                *faults(browser, path, width=width, scheme=scheme, skip=skip),
+                *faults(browser, path, width=800, scheme=scheme, quick=True),
+            )
+        ]
+    assert not wrong, "\n".join(wrong)
+
+
 def documented(site):
     """The page of every name that the reference explains, from the site's own inventory."""
     lines = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]  # after four lines of a header
@@ -129,22 +148,3 @@ def test_a_stranger_finds_it_within_two_clicks(question, site, pages):
         for target in pages[page].targets(of_text=True)
     }
     assert wanted in first | second
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1400, "dark")])
-def test_every_page_fits_and_can_be_read(width, scheme, site, pages):
-    # Pages of single names are made alike, and so are rows of a table: a few stand for all.
-    apart = {site / "_static", site / "reference" / "generated"}
-    some = sorted((site / "reference" / "generated").glob("rumjax.s*.html"))[:6]
-    seen = [path for path in pages if path in some or not apart & set(path.parents)]
-    skip = ("math", "tbody tr:nth-child(n+5)", "table.genindextable", "table.modindextable")
-    with chromium() as browser:
-        wrong = [
-            fault
-            for path in seen
-            for fault in (
-                *faults(browser, path, width=width, scheme=scheme, skip=skip),
-                *faults(browser, path, width=800, scheme=scheme, quick=True),
-            )
-        ]
-    assert not wrong, "\n".join(wrong)
