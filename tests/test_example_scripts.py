@@ -42,13 +42,8 @@ def run_script(name, *arguments, **others):
     main(*map(str, arguments), **others)
 
 
-@pytest.mark.parametrize(
-    ("kind", "ending"),
-    [
-        pytest.param("linen", ".msgpack", marks=pytest.mark.lengthy),
-        pytest.param("nnx", "", marks=pytest.mark.lengthy),
-    ],
-)
+@pytest.mark.lengthy
+@pytest.mark.parametrize(("kind", "ending"), [("linen", ".msgpack"), ("nnx", "")])
 def test_a_model_of_ones_own_forgets_and_its_script_loads_it(
     kind, ending, images, tmp_path, monkeypatch, capsys
 ):

@@ -225,9 +225,10 @@ def test_the_configuration_for_a_class_is_one(tmp_path):
 @pytest.mark.thorough
 @pytest.mark.parametrize("page", ["design.md", "measures.md", "methods.md"])
 def test_the_examples_of_a_page_run_one_after_another(page):
-    names = {}
-    for block in blocks(ROOT / "docs" / page, "python"):
+    names, shown = {}, blocks(ROOT / "docs" / page, "python")
+    for block in shown:
         exec(compile(block, page, "exec"), names)
+    assert shown
 
 
 @pytest.mark.parametrize(

@@ -124,11 +124,8 @@ def _measured(pack: Pack, variables: Variables, seed: int) -> metrics.Measured:
 
 
 def _predictions(model: Model, variables: Variables, data: Dataset) -> Predictions:
-    logits = _predict(model, variables, jnp.asarray(data.images)).logits
+    logits = predict(model, variables, jnp.asarray(data.images)).logits
     return Predictions(np.asarray(jax.nn.softmax(logits)), np.asarray(data.labels))
-
-
-_predict = jax.jit(predict, static_argnums=0)
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:

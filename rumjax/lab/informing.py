@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from rumjax.errors import InvalidInputError
@@ -24,8 +23,6 @@ from rumjax.types import Variables
 from rumjax.unlearn import Step
 from rumjax.unlearn.facts import accuracy_of, error_of, probabilities_of
 from rumjax.unlearn.steps import facts_of, unknown_facts
-
-_predict = jax.jit(predict, static_argnums=0)
 
 LEAST = 4
 """Models of a bank, below which there is no datamodel."""
@@ -107,7 +104,7 @@ class Informant:
     def _held_out_logits(self, start: Variables) -> np.ndarray:
         """Returns a model's logits on V."""
         images = self.context.run.data.validation.images
-        return np.asarray(_predict(self.context.run.model, start, images).logits)
+        return np.asarray(predict(self.context.run.model, start, images).logits)
 
     # Of retrained models
 

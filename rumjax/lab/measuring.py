@@ -13,12 +13,10 @@ from rumjax.registry import attempt, resolve
 from rumjax.rows import first
 from rumjax.types import Outputs, Variables
 
-_predict = jax.jit(predict, static_argnums=0)
-
 
 def look(context: Context, variables: Variables) -> Outputs:
     """Returns a model's outputs on D and then T, on the host."""
-    outputs = _predict(context.run.model, variables, context.data.images)
+    outputs = predict(context.run.model, variables, context.data.images)
     return jax.tree.map(np.asarray, outputs)
 
 
@@ -31,7 +29,7 @@ def first_embeddings(context: Context) -> np.ndarray:
     """Returns embeddings of D by the first seed's original model, float32[N, E]."""
     variables = load_original(context, context.run.seeds[0])
     images = first(context.data.images, context.size)
-    return np.asarray(_predict(context.run.model, variables, images).embeddings)
+    return np.asarray(predict(context.run.model, variables, images).embeddings)
 
 
 def measure(
